@@ -7,6 +7,7 @@ EdgeaeError            1  anything that went wrong and has a plain explanation
 ├── WeightsError       1  a weight file is wrong, truncated or hostile
 ├── TrainingError      1  a training run cannot start, go on or be resumed
 ├── PartialError       3  some of several inputs failed; the others were written
+├── OutOfMemoryError   1  the device or the host has no memory left
 ├── GateError          4  a result was out of its tolerance
 └── DeviceError        5  the device or its compiler is not available
 
@@ -46,6 +47,10 @@ class PartialError(EdgeaeError):
     """Some of several inputs failed; the others were written."""
 
     exit_code = 3
+
+
+class OutOfMemoryError(EdgeaeError):
+    """The device, or the host, has no memory left for what was asked."""
 
 
 class GateError(EdgeaeError):

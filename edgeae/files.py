@@ -1,0 +1,82 @@
+"""Files written whole: a reader sees the old content or the new, never a part, whatever stops the writer.
+
+The bytes go to a temporary file in the target's own folder, are flushed to the disk, and take the target's name in one
+rename.
+"""
+
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from edgeae.errors import EdgeaeError
+
+
+@contextmanager
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Give a binary file, writable and seekable, whose content becomes `path` when the block ends without an error.
+
+    Missing parent folders are made. On any exception, KeyboardInterrupt included, the temporary file is removed and
+    `path` keeps what it held. A symbolic link stays a link: what it points to is replaced. An existing file keeps its
+    permissions; a device or a pipe is written to directly.
+    Raises EdgeaeError for every OSError: a full disk, a missing right, a folder of that name.
+    """
+    # A random name with exclusive creation: two processes writing the same path cannot meet in one temporary file.
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(f".edgeae-{secrets.token_hex(8)}.tmp")
+    try:
+        mode = _mode(target)
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if mode and not stat.S_ISREG(mode):  # a device or a pipe, such as /dev/null, must not be replaced by a file
+            with target.open("wb") as file:
+                yield file
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("x+b") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if mode:
+            with suppress(PermissionError):  # FAT has none to keep
+                temporary.chmod(stat.S_IMODE(mode))
+        temporary.replace(target)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError):
+            raise EdgeaeError(_sentence(path, error)) from error
+        raise
+
+
+def write_bytes_atomic(path: str | os.PathLike[str], data: bytes) -> None:
+    """Make `data` the whole content of `path`; see `atomic_write` for what is promised and raised."""
+    with atomic_write(path) as file:
+        file.write(data)
+
+
+def _mode(path: Path) -> int:
+    try:
+        return path.stat().st_mode
+    except FileNotFoundError:
+        return 0
+
+
+def _sentence(path: str | os.PathLike[str], error: OSError) -> str:
+    mends = {
+        errno.ENOSPC: "the disk is full; free some space or write to another disk",
+        errno.EDQUOT: "your disk quota is used up; free some space or write to another disk",
+        errno.EISDIR: "it is a folder; give a file name",
+        errno.ENOTDIR: "a part of its path is a file, not a folder; give another path",
+        errno.EEXIST: "a part of its path is a file, not a folder; give another path",
+        errno.EACCES: "permission is denied; write to a folder of your own",
+        errno.EPERM: "permission is denied; write to a folder of your own",
+        errno.EROFS: "its file system is read-only; write somewhere else",
+        errno.ENAMETOOLONG: "its name is too long; give a shorter one",
+    }
+    reason = mends.get(error.errno or 0, f"{error.strerror or error}; write somewhere else")
+    return f"{os.fspath(path)} cannot be written: {reason}."
