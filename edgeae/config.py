@@ -1,0 +1,189 @@
+"""What a model is and how a run trains it: two frozen dataclasses that travel as JSON.
+
+`ModelConfig` is stored in every weight file, `TrainConfig` in every run's `config.json`. A key that is missing,
+unknown, of the wrong type or out of range is named in the error.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import types
+import typing
+from dataclasses import dataclass
+from typing import Any, Self
+
+from edgeae.errors import EdgeaeError, UsageError, WeightsError
+
+ARCHS = ("conv", "residual", "vae")
+LOSSES = ("mse", "bce")
+
+# Upper bounds that keep a hostile file from describing a network larger than any this package makes.
+MAX_WIDTH, MAX_STAGES, MAX_SIZE, MAX_CODE, MAX_CONTEXT = 4096, 8, 4096, 65536, 64
+
+
+class _Json:
+    """JSON round-trip for a frozen dataclass of plain values and tuples of them."""
+
+    def to_json(self) -> str:
+        """One line of JSON with sorted keys."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)  # type: ignore[call-overload]
+
+    @classmethod
+    def from_json(cls, text: str, where: str, error: type[EdgeaeError] = WeightsError) -> Self:
+        """Read back what `to_json` wrote.
+
+        Args:
+            text: the JSON document.
+            where: what the text came from, for the message.
+            error: the class to raise.
+        """
+        try:
+            values = json.loads(text)
+        except (ValueError, RecursionError):
+            raise error(f"{where}: the configuration is not valid JSON.") from None
+        if not isinstance(values, dict):
+            raise error(f"{where}: the configuration is not a JSON object.")
+        hints = typing.get_type_hints(cls)
+        fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        if unknown := sorted(set(values) - set(fields)):
+            raise error(f"{where}: unknown configuration key {unknown[0]!r}; known are {', '.join(fields)}.")
+        required = {name for name, field in fields.items() if field.default is dataclasses.MISSING}
+        if missing := sorted(required - set(values)):
+            raise error(f"{where}: configuration key {missing[0]!r} is missing.")
+        try:
+            return cls(**{name: _typed(name, value, hints[name]) for name, value in values.items()})
+        except UsageError as e:
+            raise error(f"{where}: {e}") from None
+
+
+def _typed(name: str, value: Any, hint: Any) -> Any:
+    """`value` as JSON gave it, turned into what the field wants, or a UsageError that names the field."""
+    if typing.get_origin(hint) is tuple:
+        if isinstance(value, list):
+            return tuple(_typed(name, item, typing.get_args(hint)[0]) for item in value)
+    elif typing.get_origin(hint) in (typing.Union, types.UnionType):
+        if value is None:
+            return None
+        return _typed(name, value, next(h for h in typing.get_args(hint) if h is not type(None)))
+    elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    elif type(value) is hint:
+        return value
+    raise UsageError(f"configuration key {name!r} has the wrong type ({value!r}).")
+
+
+def _in_range(name: str, value: float, low: float, high: float) -> None:
+    if not (math.isfinite(value) and low <= value <= high):
+        raise UsageError(f"{name} must be between {low:g} and {high:g}, not {value:g}.")
+
+
+@dataclass(frozen=True)
+class ModelConfig(_Json):
+    """The sizes of one network.
+
+    Attributes:
+        arch: `conv`, `residual` or `vae`.
+        size: height and width in pixels of the images it was trained on; the only size a `vae` takes.
+        in_channels, out_channels: 1 (grey) or 3 (RGB).
+        widths: channels of each scale. `conv` and `vae` halve the resolution before each of them; `residual` has the
+            first at the image's own resolution and halves before each of the others.
+        code: channels of the code layer (`conv`, `residual`), or dimensions of the Gaussian (`vae`, more than 20).
+        context: 3×3 layers (`conv`) or residual blocks (`residual`) at the code's scale, on each side of the code:
+            what carries the surroundings of a hole into it. Unused by `vae`.
+    """
+
+    arch: str
+    size: int = 64
+    in_channels: int = 3
+    out_channels: int = 3
+    widths: tuple[int, ...] = (32, 64, 128)
+    code: int = 32
+    context: int = 2
+
+    def __post_init__(self) -> None:
+        if self.arch not in ARCHS:
+            raise UsageError(f"unknown architecture {self.arch!r}; choose one of {', '.join(ARCHS)}.")
+        _in_range("the number of widths", len(self.widths), 2 if self.arch == "residual" else 1, MAX_STAGES)
+        for width in self.widths:
+            _in_range("each width", width, 1, MAX_WIDTH)
+        for name, channels in (("in_channels", self.in_channels), ("out_channels", self.out_channels)):
+            if channels not in (1, 3):
+                raise UsageError(f"{name} must be 1 (grey) or 3 (RGB), not {channels}.")
+        _in_range("size", self.size, self.stride, MAX_SIZE)
+        if self.size % self.stride:
+            raise UsageError(f"size must be a multiple of {self.stride} for these widths, not {self.size}.")
+        _in_range("code", self.code, 21 if self.arch == "vae" else 1, MAX_CODE)
+        _in_range("context", self.context, 0, MAX_CONTEXT)
+
+    @classmethod
+    def default(cls, arch: str, **changes: Any) -> Self:
+        """The sizes we ship: about 1 M parameters and at most 250 MFLOP for a 64×64 image."""
+        sizes: dict[str, dict[str, Any]] = {
+            "conv": {"widths": (32, 64, 128), "code": 32, "context": 2},
+            "residual": {"widths": (16, 32, 64, 128), "code": 32, "context": 1},
+            "vae": {"widths": (32, 64, 96, 128), "code": 64, "context": 0},
+        }
+        return cls(arch=arch, **{**sizes.get(arch, {}), **changes})
+
+    @property
+    def stride(self) -> int:
+        """Pixels of the image for one position of the deepest layer: 2 to the number of halvings."""
+        return int(2 ** (len(self.widths) - (self.arch == "residual")))
+
+    def code_shape(self, height: int, width: int) -> tuple[int, ...]:
+        """Shape of one image's code: `(dims,)` for `vae`, else `(height/stride, width/stride, channels)`."""
+        if self.arch == "vae":
+            return (self.code,)
+        return (-(-height // self.stride), -(-width // self.stride), self.code)
+
+
+@dataclass(frozen=True)
+class TrainConfig(_Json):
+    """How a run trains.
+
+    Attributes:
+        data: folder, file or built-in name, as given; `targets` is the paired folder, if any.
+        epochs: passes over the training images; `batch`: images a step.
+        lr: peak learning rate of AdamW; `warmup`: share of all steps that climbs to it, a cosine falls from it to 1%.
+        weight_decay: AdamW's decoupled decay, on weights and not on biases.
+        loss: `mse` or `bce` (binary cross-entropy), the mean over pixels and channels.
+        beta: weight of the KL term of a `vae`, both counted per image; `beta_warmup`: share of all steps over which
+            it climbs from 0.
+        skip_drop: share of training images for which a `residual` gets no skip connections, so that its decoder also
+            learns to work from the code alone.
+        corrupt: damage specification (see corruptions.py); `augment`: flips, crops and light changes.
+        seed: of everything random in the run.
+        limit: use at most so many images; None is all of them.
+    """
+
+    data: str
+    targets: str | None = None
+    epochs: int = 30
+    batch: int = 64
+    lr: float = 1e-3
+    warmup: float = 0.05
+    weight_decay: float = 1e-2
+    loss: str = "mse"
+    beta: float = 0.01
+    beta_warmup: float = 0.2
+    skip_drop: float = 0.1
+    corrupt: str = "occlude"
+    augment: bool = True
+    seed: int = 0
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        _in_range("epochs", self.epochs, 1, 1_000_000)
+        _in_range("batch", self.batch, 1, 65536)
+        _in_range("lr", self.lr, 1e-9, 10.0)
+        _in_range("weight_decay", self.weight_decay, 0.0, 10.0)
+        _in_range("beta", self.beta, 0.0, 1e6)
+        for name in ("warmup", "beta_warmup", "skip_drop"):
+            _in_range(name, getattr(self, name), 0.0, 1.0)
+        _in_range("seed", self.seed, 0, 2**32 - 1)
+        if self.limit is not None:
+            _in_range("limit", self.limit, 2, 2**31)
+        if self.loss not in LOSSES:
+            raise UsageError(f"unknown loss {self.loss!r}; choose one of {', '.join(LOSSES)}.")

@@ -1,0 +1,40 @@
+"""The shipped models: their names, and where their files lie."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from edgeae.errors import WeightsError
+
+DEFAULT = "faces-residual"
+SUFFIX = ".safetensors"
+
+
+def folders() -> list[Path]:
+    """Where shipped models are looked for: in an installed package, then in a source tree."""
+    package = Path(__file__).parent
+    return [package / "models", package.parent / "models"]
+
+
+def names() -> list[str]:
+    """Every shipped model, sorted."""
+    return sorted({path.stem for folder in folders() for path in folder.glob(f"*{SUFFIX}")})
+
+
+def find_model(model: str | os.PathLike[str]) -> Path:
+    """The weight file of a shipped name, or the path itself.
+
+    Anything with a slash or the suffix `.safetensors` is a path, everything else a name.
+
+    Raises:
+        WeightsError: no shipped model has this name.
+    """
+    text = os.fspath(model)
+    if os.sep in text or text.endswith(SUFFIX) or isinstance(model, Path):
+        return Path(text)
+    for folder in folders():
+        if (path := folder / f"{text}{SUFFIX}").is_file():
+            return path
+    known = ", ".join(names()) or "none"
+    raise WeightsError(f"there is no shipped model {text!r} (shipped: {known}); for a file give its path.")
