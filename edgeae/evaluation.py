@@ -1,0 +1,93 @@
+"""How well a model restores: the same scores for training, `evaluate` and `export`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeae import metrics
+from edgeae.corruptions import parse
+from edgeae.data import Split, batches
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of one set of images against the clean ones.
+
+    Attributes:
+        mse: mean squared error over all pixels of all images, in [0, 1] units.
+        psnr: of that error, in dB. (The mean of each image's own PSNR would flatter.)
+        ssim: mean structural similarity, at most 1.
+        hole_psnr: PSNR in dB over the pixels that the damage replaced; None when it replaced none or all.
+        sharpness: fine detail relative to the clean images (metrics.sharpness), 1 for as sharp.
+    """
+
+    mse: float
+    psnr: float
+    ssim: float
+    hole_psnr: float | None
+    sharpness: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` finds: the scores of the damaged input, and of the model's output, on `images` images."""
+
+    images: int
+    corrupt: str
+    input: Scores | None
+    output: Scores
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return asdict(self)
+
+
+def score(images: Floats, clean: Floats, mask: npt.NDArray[np.bool_] | None = None) -> Scores:
+    """Scores of (N, H, W, C) float images in [0, 1] against clean ones; `mask` (N, H, W) is True in the holes."""
+    error = float(np.mean(metrics.mse(images, clean)))
+    partial = mask is not None and mask.any() and not mask.all()
+    sharp = np.atleast_1d(metrics.sharpness(images, clean))
+    return Scores(
+        mse=error,
+        psnr=metrics.pooled_psnr(images, clean),
+        ssim=float(np.mean(metrics.ssim(images, clean))),
+        hole_psnr=metrics.pooled_psnr(images, clean, mask=mask) if partial else None,
+        sharpness=float(np.nanmean(sharp)) if np.isfinite(sharp).any() else math.nan,
+    )
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A split, damaged once and for all: `inputs`, `clean` (N, H, W, C) float32 and `mask` (N, H, W)."""
+
+    inputs: Floats
+    clean: Floats
+    mask: npt.NDArray[np.bool_]
+    corrupt: str
+
+    @classmethod
+    def prepare(cls, split: Split, corrupt: str, seed: int, limit: int | None = None) -> Trial:
+        """Damage the first `limit` images of a split, the same for the same seed."""
+        count = len(split.inputs) if limit is None else min(limit, len(split.inputs))
+        first = Split(split.inputs[:count], None if split.targets is None else split.targets[:count],
+                      list(split.names[:count]))
+        damage = parse(corrupt)
+        batch = next(iter(batches(first, count, epoch=0, seed=seed, corrupt=damage, augment=None, shuffle=False)))
+        return cls(batch.inputs, batch.targets, batch.mask, str(damage))
+
+    def evaluate(self, run: Callable[[Floats], Floats]) -> Evaluation:
+        """Score `run`, a function from damaged to restored images."""
+        same_kind = self.inputs.shape == self.clean.shape
+        return Evaluation(
+            images=len(self.inputs),
+            corrupt=self.corrupt,
+            input=score(self.inputs, self.clean, self.mask) if same_kind else None,
+            output=score(run(self.inputs), self.clean, self.mask),
+        )

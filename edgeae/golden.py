@@ -1,0 +1,92 @@
+"""The golden input: a picture any program can make, and what a model must give back for it.
+
+The input is no photo but a formula, so that a C program or a page on a microcontroller can check itself too: value i
+(row by row, channel last) of the (1, H, W, C) picture is
+
+    ((i · 2654435761 + seed) mod 2³²) div 2²⁴, divided by 255.
+
+The digest is the output at `SAMPLES` places spread evenly over it, each as 16 bits (value · 65535), little-endian, in
+base64. `tolerance` is the largest difference allowed at any of them.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeae.errors import WeightsError
+from edgeae.session import Session
+
+SAMPLES = 512
+# Backends add up in different orders: their float32 outputs differ by 1e-6 to 1e-5, and one step of 8 bits is 4e-3.
+TOLERANCE = 1 / 255
+MAX_SIZE = 1024
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The golden input's result on a device.
+
+    Attributes:
+        device: where it ran.
+        largest_error: against the digest, in [0, 1] units.
+        tolerance: the largest error that passes.
+    """
+
+    device: str
+    largest_error: float
+    tolerance: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the output is within its tolerance; NaN is not."""
+        return self.largest_error <= self.tolerance
+
+
+def golden_input(size: int, channels: int, seed: int) -> Floats:
+    """The picture of the formula above: (1, size, size, channels) float32 in [0, 1]."""
+    i = np.arange(size * size * channels, dtype=np.uint64)
+    values = ((i * np.uint64(2654435761) + np.uint64(seed)) % np.uint64(2**32)) >> np.uint64(24)
+    return (values.astype(np.float32) / np.float32(255)).reshape(1, size, size, channels)
+
+
+def make_golden(session: Session, seed: int = 0) -> str:
+    """The `golden` metadata of a model, from its own output on the session's device."""
+    output = session.run_floats(golden_input(session.config.size, session.config.in_channels, seed))
+    digest = base64.b64encode(_sampled(output).astype("<u2").tobytes()).decode()
+    return json.dumps({"size": session.config.size, "seed": seed, "tolerance": TOLERANCE, "digest": digest})
+
+
+def verify(session: Session) -> Verification:
+    """Run the golden input of a session's weight file on the session's device.
+
+    Raises:
+        WeightsError: the file has no golden input, or it is damaged.
+    """
+    try:
+        golden = json.loads(session.metadata["golden"])
+        size, seed, tolerance = int(golden["size"]), int(golden["seed"]), float(golden["tolerance"])
+        expected = np.frombuffer(base64.b64decode(golden["digest"], validate=True), "<u2")
+        if not (0 < size <= MAX_SIZE and size % session.config.stride == 0 and 0 <= seed < 2**32 and tolerance >= 0):
+            raise ValueError
+    except KeyError as e:
+        raise WeightsError(f"the model has no golden input ({e} is missing); export it again.") from None
+    except (ValueError, TypeError, AttributeError, RecursionError, OverflowError):
+        raise WeightsError("the model's golden input is damaged; copy the file again.") from None
+    actual = _sampled(session.run_floats(golden_input(size, session.config.in_channels, seed)))
+    if expected.shape != actual.shape:
+        raise WeightsError("the model's golden input is damaged; copy the file again.")
+    error = float(np.abs(actual - expected.astype(np.float64)).max()) / 65535
+    return Verification(session.device, error, tolerance)
+
+
+def _sampled(output: Floats) -> npt.NDArray[np.float64]:
+    flat = output.reshape(-1)
+    places = np.linspace(0, flat.size - 1, min(SAMPLES, flat.size)).astype(np.int64)
+    return np.rint(flat[places].astype(np.float64) * 65535)

@@ -1,0 +1,285 @@
+"""A loaded model: what `edgeae.load` returns, and the only way that commands and scripts run a network.
+
+    ae = edgeae.load("faces-conv")
+    restored = ae.reconstruct("photo.jpg")      # path or bytes or PIL in: PIL out; array in: array out
+
+Every public method takes one image or many, converts, pads to the network's stride, runs one jitted graph for each
+shape, and gives the result back in the form the image came in.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from tinygrad import Tensor, TinyJit
+
+from edgeae import devices, imaging, weights
+from edgeae.config import ModelConfig
+from edgeae.errors import ImageError, UsageError
+from edgeae.models import Autoencoder
+from edgeae.zoo import find_model
+
+Floats: TypeAlias = npt.NDArray[np.float32]
+ImageLike: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[Any]
+Codes: TypeAlias = npt.NDArray[np.floating[Any]]
+
+MAX_GRAPHS = 8  # compiled shapes kept for a model; the one unused for longest makes room
+
+# tinygrad keeps its schedule and caches in globals: one thread at a time may be inside it, whatever the model.
+_TINYGRAD = threading.RLock()
+
+
+@contextmanager
+def tinygrad_on(device: str) -> Iterator[None]:
+    """Run tinygrad code alone, with its failures on `device` as one-sentence errors."""
+    with _TINYGRAD, devices.guard(device):
+        yield
+
+
+class Session:
+    """A network on a device, ready to run. Can be called from several threads.
+
+    Attributes:
+        config: the sizes of the network.
+        device: the tinygrad device it runs on.
+        metadata: the strings of its weight file (weights.py), or those given.
+        batch: the most images that go through in one call of the graph.
+    """
+
+    def __init__(self, model: Autoencoder, config: ModelConfig, device: str, metadata: Mapping[str, str] | None = None,
+                 batch: int = 16) -> None:
+        if batch < 1:
+            raise UsageError(f"batch must be 1 or more, not {batch}.")
+        self.config, self.device, self.metadata, self.batch = config, device, dict(metadata or {}), batch
+        self._model = model
+        self._graphs: OrderedDict[tuple[Any, ...], TinyJit] = OrderedDict()
+
+    def __repr__(self) -> str:
+        return f"<edgeae.Session {self.config.arch} {self.config.size}×{self.config.size} on {self.device}>"
+
+    # ---- what users call ---------------------------------------------------------------------------------------------
+
+    def reconstruct(self, image: ImageLike) -> Any:
+        """Run the whole network.
+
+        Args:
+            image: a path, the bytes of a file, a PIL image, or an array (H, W, C) or (N, H, W, C), uint8 or float32
+                in [0, 1]. A `vae` fits it to its own size; the others take any size.
+
+        Returns:
+            A PIL image for a path, bytes or PIL; an array of the given type and number of axes for an array.
+
+        Raises:
+            ImageError: it cannot be read or has the wrong shape, type or range.
+            DeviceError: the device failed.
+        """
+        x, give_back = self._take(image)
+        return give_back(self._restore(x))
+
+    def encode(self, image: ImageLike) -> Floats:
+        """The code of an image: float32, `(dims,)` for a `vae` (its μ), else (H/stride, W/stride, channels); with a
+        first axis N for an array of N images. Raises as `reconstruct` does."""
+        x, _ = self._take(image)
+        codes = self._call("encode", self._pad(x))[0]
+        return codes if isinstance(image, np.ndarray) and image.ndim == 4 else codes[0]
+
+    def decode(self, code: Codes, dtype: npt.DTypeLike = np.uint8) -> npt.NDArray[Any]:
+        """The image of a code: (H, W, C), or (N, H, W, C) for N codes, as uint8 or as float32 in [0, 1].
+
+        A `residual` decodes without its skip connections: what the code alone can tell.
+
+        Raises:
+            UsageError: the code has not the shape that `encode` gives, or holds NaN or infinity.
+        """
+        code = np.asarray(code, np.float32)
+        expected = self.config.code_shape(self.config.size, self.config.size)
+        single = code.ndim == len(expected)
+        codes = code[None] if single else code
+        fits = codes.shape[1:] == expected if self.config.arch == "vae" else codes.shape[-1:] == expected[-1:]
+        if codes.ndim != len(expected) + 1 or not fits or 0 in codes.shape:
+            raise UsageError(f"a code of shape {code.shape} does not fit; encode gives {expected} for one image.")
+        if not np.isfinite(codes).all():
+            raise UsageError("the code holds NaN or infinity.")
+        images = self._call("decode", codes)[0]
+        images = images[0] if single else images
+        return images if np.dtype(dtype) == np.float32 else imaging.to_uint8(images)
+
+    def interpolate(self, *images: ImageLike, steps: int = 16, path: str = "linear") -> Any:
+        """Walk evenly from each image's code to the next one's and decode every step.
+
+        Args:
+            images: two or more key images. All are fitted to the size of the first (a `vae`: to its own).
+            steps: frames from one key to the next, both included: the first and last are the reconstructions.
+            path: `linear`, or `slerp` (Shoemake 1985): along the arc between the two codes, which suits Gaussian ones.
+
+        Returns:
+            k keys give (k − 1)·(steps − 1) + 1 frames: a list of PIL images for paths, bytes and PIL, else one array.
+        """
+        if len(images) < 2:
+            raise UsageError("interpolation needs two or more images.")
+        if steps < 2:
+            raise UsageError(f"steps must be 2 or more, not {steps}.")
+        walk = _PATHS.get(path)
+        if walk is None:
+            raise UsageError(f"unknown path {path!r}; choose one of {', '.join(_PATHS)}.")
+        first, give_back = self._take(images[0])
+        if len(first) != 1:
+            raise ImageError("interpolation takes each key image by itself, not as a batch.")
+        height, width = first.shape[1:3]
+        keys = [first] + [self._fit(self._take(image)[0], height, width) for image in images[1:]]
+        # A residual's skip features walk with its code, so that both ends are the reconstructions.
+        features = [[part[0] for part in self._call("features", self._pad(key))] for key in keys]
+        frames = [features[0]]
+        for a, b in pairwise(features):
+            for t in np.linspace(0, 1, steps)[1:]:
+                frames.append([walk(p, q, float(t)) for p, q in zip(a, b, strict=True)])
+        decoded = self._call("decode", *(np.stack(part) for part in zip(*frames, strict=True)))[0]
+        return give_back(decoded[:, :height, :width], many=True)
+
+    def sample(self, count: int = 16, seed: int = 0, dtype: npt.DTypeLike = np.uint8) -> npt.NDArray[Any]:
+        """Images of `count` codes drawn from the unit Gaussian: (count, size, size, C). Only a `vae` can.
+
+        Raises:
+            UsageError: the model is not a `vae`.
+        """
+        if self.config.arch != "vae":
+            raise UsageError(f"only a vae can be sampled from; this model is {self.config.arch!r}.")
+        if not 1 <= count <= 65536:
+            raise UsageError(f"the number of samples must be between 1 and 65536, not {count}.")
+        codes = np.random.default_rng(seed).standard_normal((count, self.config.code)).astype(np.float32)
+        return self.decode(codes, dtype)
+
+    def run_floats(self, x: Floats) -> Floats:
+        """`reconstruct` on (N, H, W, C) float32 in [0, 1], with no rounding: for metrics and checks."""
+        return self._restore(x)
+
+    # ---- images in and out -------------------------------------------------------------------------------------------
+
+    def _take(self, image: ImageLike) -> tuple[Floats, Callable[..., Any]]:
+        """An image as (N, H, W, C) float32, and the function that turns results into the form it came in."""
+        channels = self.config.in_channels
+        if not isinstance(image, np.ndarray):
+            x = imaging.to_float(imaging.read_image(image, channels))[None]
+
+            def as_pil(y: Floats, many: bool = False) -> Any:
+                pictures = [Image.fromarray(p[..., 0] if p.shape[-1] == 1 else p) for p in imaging.to_uint8(y)]
+                return pictures if many else pictures[0]
+
+            return self._fit_own(x), as_pil
+
+        if image.ndim not in (3, 4) or image.shape[-1] != channels or 0 in image.shape:
+            wanted = f"(H, W, {channels}) or (N, H, W, {channels})"
+            raise ImageError(f"an array of shape {image.shape} is not an image for this model; it takes {wanted}.")
+        x = imaging.to_float(image)
+
+        def as_array(y: Floats, many: bool = False) -> Any:
+            y = y if many or image.ndim == 4 else y[0]
+            return imaging.to_uint8(y) if image.dtype == np.uint8 else y
+
+        return self._fit_own(x if image.ndim == 4 else x[None]), as_array
+
+    def _fit_own(self, x: Floats) -> Floats:
+        return self._fit(x, self.config.size, self.config.size) if self.config.arch == "vae" else x
+
+    @staticmethod
+    def _fit(x: Floats, height: int, width: int) -> Floats:
+        if x.shape[1:3] == (height, width):
+            return x
+        return imaging.to_float(np.stack([imaging.fit(image, (width, height)) for image in x]))
+
+    def _pad(self, x: Floats) -> Floats:
+        """Mirror the lower and right edges until height and width are multiples of the stride."""
+        stride = self.config.stride
+        height, width = x.shape[1:3]
+        return np.pad(x, ((0, 0), (0, -height % stride), (0, -width % stride), (0, 0)), mode="symmetric")
+
+    def _restore(self, x: Floats) -> Floats:
+        return self._call("reconstruct", self._pad(x))[0][:, : x.shape[1], : x.shape[2]]
+
+    # ---- the network -------------------------------------------------------------------------------------------------
+
+    def _call(self, name: str, *arrays: Floats) -> list[Floats]:
+        """Run a method of the network on arrays of N rows, in chunks of a few fixed sizes so that few graphs exist."""
+        count = len(arrays[0])
+        chunk = min(self.batch, 1 << (count - 1).bit_length())
+        chunks = []
+        for start in range(0, count, chunk):
+            rows = [array[start : start + chunk] for array in arrays]
+            missing = chunk - len(rows[0])
+            padded = [np.concatenate([row, np.repeat(row[-1:], missing, axis=0)]) if missing else row for row in rows]
+            chunks.append([result[: chunk - missing] for result in self._graph(name, *padded)])
+        return [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
+
+    def _graph(self, name: str, *arrays: Floats) -> list[Floats]:
+        key = (name, *(array.shape for array in arrays))
+        with tinygrad_on(self.device), Tensor.train(False):
+            graph = self._graphs.pop(key, None) or TinyJit(_realized(getattr(self._model, name)))
+            self._graphs[key] = graph
+            if len(self._graphs) > MAX_GRAPHS:
+                self._graphs.popitem(last=False)
+            inputs = [Tensor(np.ascontiguousarray(array), device=self.device).realize() for array in arrays]
+            results: list[Floats] = [tensor.numpy() for tensor in graph(*inputs)]
+            return results
+
+
+def _realized(function: Callable[..., Tensor | list[Tensor]]) -> Callable[..., list[Tensor]]:
+    def run(*inputs: Tensor) -> list[Tensor]:
+        result = function(*inputs)
+        results = result if isinstance(result, list) else [result]
+        Tensor.realize(*results)
+        return results
+
+    return run
+
+
+def slerp(a: Floats, b: Floats, t: float) -> Floats:
+    """Spherical interpolation from `a` (t = 0) to `b` (t = 1), Shoemake 1985; linear where they are (anti)parallel."""
+    norm = float(np.linalg.norm(a) * np.linalg.norm(b))
+    cosine = float(np.vdot(a, b)) / norm if norm > 0 else 1.0
+    if abs(cosine) > 0.9999:
+        return lerp(a, b, t)
+    angle = np.arccos(cosine)
+    mixed: Floats = ((np.sin((1 - t) * angle) * a + np.sin(t * angle) * b) / np.sin(angle)).astype(np.float32)
+    return mixed
+
+
+def lerp(a: Floats, b: Floats, t: float) -> Floats:
+    """Linear interpolation from `a` (t = 0) to `b` (t = 1), exact at both ends."""
+    mixed: Floats = ((1 - t) * a + t * b).astype(np.float32)
+    return mixed
+
+
+_PATHS: dict[str, Callable[[Floats, Floats, float], Floats]] = {"linear": lerp, "slerp": slerp}
+
+
+def load(model: str | os.PathLike[str], device: str | None = None, *, batch: int = 16,
+         threads: int | None = None) -> Session:
+    """Load a model onto a device.
+
+    Args:
+        model: a shipped name such as `faces-conv`, or the path of a weight file.
+        device: a tinygrad device name, any case; None or `auto` takes `EDGEAE_DEVICE`, then `DEV`, then the best
+            usable one.
+        batch: the most images that go through in one call.
+        threads: CPU threads to use; None is all.
+
+    Raises:
+        WeightsError: no such model, or the file is damaged.
+        DeviceError: the device is not usable; the message says why and what would mend it.
+    """
+    file = weights.read(find_model(model))
+    name = devices.resolve(device)
+    devices.set_threads(threads)
+    with tinygrad_on(name):
+        network = weights.build_loaded(file, name, devices.supports_half(name))
+    return Session(network, file.config, name, file.metadata, batch)
+

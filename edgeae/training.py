@@ -1,0 +1,422 @@
+"""Training: one jitted step, the loop around it, and a run folder that loses at most the epoch under way.
+
+A run folder holds
+
+    config.json         the network's and the training's configuration
+    last.safetensors    weights and optimizer state after the last epoch; written last, it completes the epoch
+    best.safetensors    weights of the epoch with the highest validation PSNR
+    metrics.csv         a row an epoch
+    preview.png         validation images: original, damaged, output
+    curves.png          loss, PSNR and SSIM by epoch
+
+Every file is written whole and renamed. Everything random comes from (seed, epoch, image or step), so a run that is
+resumed after any kind of end gives, on the same backend, the weights of one that was never stopped.
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib.metadata
+import io
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tinygrad import Tensor, TinyJit
+from tinygrad.nn.optim import AdamW, OptimizerGroup
+
+from edgeae import devices, golden, imaging, weights
+from edgeae._version import __version__
+from edgeae.config import ModelConfig, TrainConfig
+from edgeae.corruptions import parse
+from edgeae.data import Augment, Batch, Dataset, Report, batches, open_dataset, prefetch
+from edgeae.errors import TrainingError
+from edgeae.evaluation import Evaluation, Trial
+from edgeae.files import write_bytes_atomic
+from edgeae.models import Autoencoder, build
+from edgeae.plots import Panel, curves
+from edgeae.session import Session, tinygrad_on
+
+PREVIEW_IMAGES = 8
+MAX_VALIDATION_IMAGES = 512
+COLUMNS = ("epoch", "lr", "beta", "loss", "recon", "kl", "val_mse", "val_psnr", "val_ssim", "val_hole_psnr",
+           "val_sharpness", "damaged_psnr", "images_per_s")
+
+Array = npt.NDArray[Any]
+Row = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is.
+
+    Attributes:
+        epoch, epochs: the one under way, from 1, and how many in all.
+        step, steps: of this epoch.
+        loss: of the last step.
+        images_per_s: in this epoch so far.
+        seconds_left: to the end of the run, at that rate; NaN while it is unknown.
+        row: the finished epoch's row of metrics.csv, or None within an epoch.
+    """
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float
+    images_per_s: float
+    seconds_left: float
+    row: Row | None = None
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What `train` returns: the run folder, its rows of metrics, and the best epoch's row."""
+
+    run: Path
+    rows: list[Row]
+    best: Row
+
+
+def train(
+    model: ModelConfig,
+    settings: TrainConfig,
+    run: str | os.PathLike[str],
+    *,
+    device: str | None = None,
+    threads: int | None = None,
+    resume: bool = False,
+    source: str = "",
+    licence: str = "",
+    on_progress: Callable[[Progress], None] | None = None,
+    on_report: Callable[[Report], None] | None = None,
+) -> TrainResult:
+    """Train a network, or go on with a run that was stopped.
+
+    Args:
+        model, settings: what to train and how. With `resume` the run folder's own are meant: see `read_run`.
+        run: the run folder; it must not hold a run yet, unless `resume`.
+        device: tinygrad device, or several of one backend (`CUDA:0,CUDA:1`) that share each batch.
+        threads: CPU threads; None is all.
+        source, licence: where the training data come from and what they allow, kept in the weight files; the source
+            is by default the data's name.
+        on_progress: called after every step and every epoch.
+        on_report: called once with what the check of the data found.
+
+    Raises:
+        DataError: the data cannot be used.
+        TrainingError: the folder holds a run already, or another training writes to it, or the loss became NaN.
+        DeviceError: the device is not usable, or failed.
+    """
+    names = devices.resolve_many(device)
+    devices.set_threads(threads)
+    folder = Path(run)
+    with _locked(folder):
+        if not resume and (folder / "last.safetensors").exists():
+            raise TrainingError(f"{folder} holds a run already; go on with --resume {folder} or choose another -o.")
+        dataset = _open(model, settings, on_report)
+        with tinygrad_on(names[0]):
+            trainer = Trainer(model, settings, dataset, names, source or dataset.name, licence)
+            rows = trainer.restore(folder) if resume else []
+            return _loop(trainer, folder, rows, on_progress or (lambda progress: None))
+
+
+def read_run(run: str | os.PathLike[str]) -> tuple[ModelConfig, TrainConfig]:
+    """The configuration of a run folder.
+
+    Raises:
+        TrainingError: there is none, or it is damaged.
+    """
+    path = Path(run) / "config.json"
+    try:
+        document = json.loads(path.read_text())
+        parts = [json.dumps(document[key]) for key in ("model", "train")]
+    except FileNotFoundError:
+        raise TrainingError(f"{run} holds no run to resume: there is no {path.name} in it.") from None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        raise TrainingError(f"{path} is damaged; start a new run.") from None
+    return ModelConfig.from_json(parts[0], str(path), TrainingError), TrainConfig.from_json(
+        parts[1], str(path), TrainingError)
+
+
+def _open(model: ModelConfig, settings: TrainConfig, on_report: Callable[[Report], None] | None) -> Dataset:
+    dataset = open_dataset(settings.data, size=model.size, channels=model.in_channels, targets=settings.targets,
+                           limit=settings.limit, seed=settings.seed, report=on_report)
+    found = dataset.train.inputs if dataset.train.targets is None else dataset.train.targets
+    if found.shape[-1] != model.out_channels:
+        raise TrainingError(f"the targets have {found.shape[-1]} channels, the network gives {model.out_channels}.")
+    return dataset
+
+
+# ---- the step ----------------------------------------------------------------------------------------------------
+
+
+class Trainer:
+    """A network with its optimizer and data: runs epochs, and saves and restores itself."""
+
+    def __init__(self, config: ModelConfig, settings: TrainConfig, dataset: Dataset, names: tuple[str, ...],
+                 source: str = "", licence: str = "") -> None:
+        self.config, self.settings, self.dataset, self._names = config, settings, dataset, names
+        self._source, self._licence = source, licence
+        if settings.batch % len(names):
+            raise TrainingError(f"a batch of {settings.batch} cannot be shared by {len(names)} devices.")
+        self.steps = math.ceil(len(dataset.train) / settings.batch)
+        self.model: Autoencoder = build(config, names[0], settings.seed)
+        self._parameters: dict[str, Tensor] = {}
+        for name, value, _ in weights.parameters(self.model):
+            if not isinstance(value, Tensor):
+                raise TrainingError(f"{name} is quantized; train from a fp32 checkpoint.")
+            self._parameters[name] = value.shard_(names) if len(names) > 1 else value.realize()
+        decayed = [value for name, value in self._parameters.items() if name.endswith("weight")]
+        others = [value for name, value in self._parameters.items() if not name.endswith("weight")]
+        self._optimizers = [
+            AdamW(decayed, lr=settings.lr, weight_decay=settings.weight_decay, fused=len(names) == 1),
+            AdamW(others, lr=settings.lr, weight_decay=0.0, fused=len(names) == 1),
+        ]
+        # NOTE: tinygrad starts the moments as constants, which the compiler folds into the first step. As buffers they
+        # go through the same kernels in the first step as in one that is resumed.
+        for value in self._state().values():
+            self._put(value, value.numpy())
+        self._step = TinyJit(self._one_step)
+        self.trial = Trial.prepare(dataset.val, settings.corrupt, settings.seed, MAX_VALIDATION_IMAGES)
+        self.damage = parse(settings.corrupt)
+        self.session = Session(self.model, config, names[0], batch=min(32, settings.batch))
+
+    def _one_step(self, x: Tensor, y: Tensor, schedule: Tensor, noise: Tensor | None = None) -> Tensor:
+        """One optimizer step; returns its losses, realized together with the new weights."""
+        group = OptimizerGroup(*self._optimizers)
+        for optimizer in self._optimizers:
+            optimizer.lr = schedule[0:1]
+        group.zero_grad()
+        losses = self.model.losses(x, y, self.settings.loss, schedule[1], noise)
+        losses["loss"].backward()
+        # NOTE: realized after the step, the loss would be that of the updated weights.
+        return Tensor.stack(*losses.values()).realize(*group.schedule_step())
+
+    def schedule(self, step: int) -> tuple[float, float]:
+        """Learning rate and β at a step of the whole run: linear warm-up, then a cosine to 1% of the peak."""
+        total = self.steps * self.settings.epochs
+        warm = max(1, round(total * self.settings.warmup))
+        done = min(1.0, max(0, step - warm) / max(1, total - warm))
+        lr = self.settings.lr * min(1.0, (step + 1) / warm) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
+        beta_warm = max(1, round(total * self.settings.beta_warmup))
+        return lr, self.settings.beta * min(1.0, (step + 1) / beta_warm)
+
+    def epoch(self, epoch: int, on_step: Callable[[int, float], None]) -> Row:
+        """Train for one epoch (from 0) and validate; returns its row of metrics.csv."""
+        started = time.perf_counter()
+        sums: dict[str, float] = {}
+        augment = Augment() if self.settings.augment else None
+        stream = prefetch(batches(self.dataset.train, self.settings.batch, epoch=epoch, seed=self.settings.seed,
+                                  corrupt=self.damage, augment=augment))
+        lr = beta = 0.0
+        with Tensor.train(), closing(stream):
+            for i, batch in enumerate(stream):
+                lr, beta = self.schedule(epoch * self.steps + i)
+                losses = self._losses(batch, np.array([lr, beta], np.float32), epoch, i)
+                if not math.isfinite(losses["loss"]):
+                    raise TrainingError(f"the loss became {losses['loss']} in epoch {epoch + 1}; lower --lr.")
+                sums = {key: sums.get(key, 0.0) + value for key, value in losses.items()}
+                on_step(i + 1, losses["loss"])
+        rate = self.steps * self.settings.batch / (time.perf_counter() - started)
+        means = {key: value / self.steps for key, value in sums.items()}
+        found = self.validate()
+        return {
+            "epoch": epoch + 1, "lr": lr, "beta": beta, "loss": means["loss"], "recon": means["recon"],
+            "kl": means.get("kl", math.nan), "val_mse": found.output.mse, "val_psnr": found.output.psnr,
+            "val_ssim": found.output.ssim, "val_sharpness": found.output.sharpness,
+            "val_hole_psnr": math.nan if found.output.hole_psnr is None else found.output.hole_psnr,
+            "damaged_psnr": found.input.psnr if found.input else math.nan, "images_per_s": rate,
+        }
+
+    def _losses(self, batch: Batch, schedule: Array, epoch: int, step: int) -> dict[str, float]:
+        counter = np.random.Philox(key=self.settings.seed, counter=(0, step, epoch, 0))
+        noise = self.model.draw_noise(np.random.Generator(counter), len(batch.inputs), self.settings.skip_drop)
+        arrays = [batch.inputs, batch.targets] if noise is None else [batch.inputs, batch.targets, noise]
+        x, y, *rest = (self._input(array, axis=0) for array in arrays)
+        values = self._step(x, y, self._input(schedule, axis=None), *rest).numpy()
+        return dict(zip(("loss", "recon", "kl"), (float(value) for value in values), strict=False))
+
+    def _input(self, array: Array, axis: int | None) -> Tensor:
+        tensor = Tensor(np.ascontiguousarray(array, np.float32), device=self._names[0])
+        return (tensor.shard(self._names, axis) if len(self._names) > 1 else tensor).realize()
+
+    def validate(self) -> Evaluation:
+        """Scores on the validation images, damaged the same way every time."""
+        return self.trial.evaluate(self._run_validation)
+
+    def _run_validation(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        if len(self._names) == 1:
+            return self.session.run_floats(x)
+        # The weights of several devices are equal: validate on the first, with a copy of them.
+        file = weights.WeightFile(Path(), {"quantize": "none"}, self.config, self.tensors(), 0)
+        model = weights.build_loaded(file, self._names[0])
+        return Session(model, self.config, self._names[0]).run_floats(x)
+
+    # ---- saving and restoring ------------------------------------------------------------------------------------
+
+    def tensors(self) -> dict[str, Array]:
+        """The network's parameters, float32."""
+        return {name: value.numpy() for name, value in self._parameters.items()}
+
+    def _state(self) -> dict[str, Tensor]:
+        """The optimizer's moments and its powers of β₁ and β₂."""
+        state: dict[str, Tensor] = {}
+        for i, optimizer in enumerate(self._optimizers):
+            parts = [optimizer.b1_t, optimizer.b2_t, *optimizer.m, *optimizer.v]
+            state |= {f"{weights.OPTIMIZER}{i}.{j}": value for j, value in enumerate(parts)}
+        return state
+
+    def _put(self, tensor: Tensor, array: Array) -> None:
+        value = Tensor(np.ascontiguousarray(array, np.float32), device=self._names[0])
+        if len(self._names) > 1:
+            value = value.shard(self._names)
+        tensor.replace(value.contiguous().realize())
+
+    def metadata(self, row: Row) -> dict[str, str]:
+        """What the weight files of this run say of themselves after the epoch of `row`."""
+        paired = self.settings.targets is not None
+        return {
+            "format_version": weights.FORMAT_VERSION,
+            "edgeae_version": __version__,
+            "tinygrad_version": importlib.metadata.version("tinygrad"),
+            "arch": self.config.arch,
+            "config": self.config.to_json(),
+            "quantize": "none",
+            "task": "image-to-image" if paired else str(self.damage),
+            "train_data": self._source,
+            "licence": self._licence,
+            "seed": str(self.settings.seed),
+            "epoch": str(int(row["epoch"])),
+            "psnr": f"{row['val_psnr']:.3f}",
+            "ssim": f"{row['val_ssim']:.4f}",
+        }
+
+    def save(self, folder: Path, rows: list[Row]) -> None:
+        """Write the run folder's files for the epoch that the last of `rows` describes."""
+        last = rows[-1]
+        tensors, metadata = self.tensors(), self.metadata(last)
+        if last is _best(rows):
+            best = metadata | {"golden": golden.make_golden(self.session)} if len(self._names) == 1 else metadata
+            weights.write(folder / "best.safetensors", tensors, best)
+        _write_metrics(folder / "metrics.csv", rows)
+        imaging.write_image(curves(_panels(rows), [row["epoch"] for row in rows]), folder / "curves.png")
+        self._write_preview(folder / "preview.png")
+        state = {name: value.numpy() for name, value in self._state().items()}
+        weights.write(folder / "last.safetensors", {**tensors, **state}, metadata)
+
+    def _write_preview(self, path: Path) -> None:
+        shown = slice(0, min(PREVIEW_IMAGES, len(self.trial.inputs)))
+        outputs = self._run_validation(self.trial.inputs[shown])
+        columns = {"original": self.trial.clean[shown], "damaged": self.trial.inputs[shown], "output": outputs}
+        if self.settings.targets is not None:
+            columns = {"input": self.trial.inputs[shown], "target": self.trial.clean[shown], "output": outputs}
+        rows = [list(row) for row in zip(*columns.values(), strict=True)]
+        imaging.write_image(imaging.comparison(rows, list(columns)), path)
+
+    def restore(self, folder: Path) -> list[Row]:
+        """Take weights and optimizer state from the run folder; returns its rows up to that epoch."""
+        path = folder / "last.safetensors"
+        if not path.exists():
+            return []  # stopped in its first epoch
+        file = weights.read(path)
+        state = self._state()
+        for name, tensor in {**self._parameters, **state}.items():
+            stored = file.tensors.get(name)
+            if stored is None or stored.shape != tensor.shape or stored.dtype != np.float32:
+                raise TrainingError(f"{path} does not belong to this run: {name} is missing or has another shape.")
+            self._put(tensor, stored)
+        done = int(file.metadata["epoch"])
+        rows = _read_metrics(folder / "metrics.csv")[:done]
+        if [int(row["epoch"]) for row in rows] != list(range(1, done + 1)):
+            raise TrainingError(f"{folder / 'metrics.csv'} does not hold the {done} epochs of last.safetensors.")
+        return rows
+
+
+# ---- the loop ----------------------------------------------------------------------------------------------------
+
+
+def _loop(trainer: Trainer, folder: Path, rows: list[Row], on_progress: Callable[[Progress], None]) -> TrainResult:
+    settings, steps = trainer.settings, trainer.steps
+    document = {"model": asdict(trainer.config), "train": asdict(settings), "edgeae_version": __version__}
+    write_bytes_atomic(folder / "config.json", (json.dumps(document, indent=2) + "\n").encode())
+    for epoch in range(len(rows), settings.epochs):
+        started = time.perf_counter()
+
+        def on_step(step: int, loss: float, epoch: int = epoch, started: float = started) -> None:
+            seconds = (time.perf_counter() - started) / step
+            left = seconds * (steps * settings.epochs - epoch * steps - step)
+            on_progress(Progress(epoch + 1, settings.epochs, step, steps, loss, settings.batch / seconds, left))
+
+        row = trainer.epoch(epoch, on_step)
+        rows.append(row)
+        trainer.save(folder, rows)
+        left = (time.perf_counter() - started) * (settings.epochs - epoch - 1)
+        on_progress(Progress(epoch + 1, settings.epochs, steps, steps, row["loss"], row["images_per_s"], left, row))
+    return TrainResult(folder, rows, _best(rows))
+
+
+def _best(rows: list[Row]) -> Row:
+    return max(rows, key=lambda row: row["val_psnr"])  # the first of equals
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep a second training out of the folder; the system drops the lock with the process, however it ends."""
+    try:
+        import fcntl
+    except ImportError:  # Windows has no advisory locks
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+    except OSError as e:
+        raise TrainingError(f"{folder} cannot be written ({e.strerror}); choose another -o.") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise TrainingError(f"another training writes to {folder}; wait for it or choose another -o.") from None
+        yield
+
+
+def _panels(rows: list[Row]) -> list[Panel]:
+    def column(key: str) -> list[float]:
+        return [row[key] for row in rows]
+
+    panels = [
+        Panel("reconstruction loss", {"training": column("recon")}),
+        Panel("PSNR, dB", {"output": column("val_psnr"), "damaged": column("damaged_psnr"),
+                           "hole": column("val_hole_psnr")}),
+        Panel("SSIM", {"output": column("val_ssim")}),
+    ]
+    if not all(math.isnan(value) for value in column("kl")):
+        panels.append(Panel("KL, nats an image", {"training": column("kl")}))
+    return [Panel(p.title, {name: ys for name, ys in p.series.items() if np.isfinite(ys).any()}) for p in panels]
+
+
+def _write_metrics(path: Path, rows: list[Row]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in rows:
+        writer.writerow("" if math.isnan(row[key]) else repr(row[key]) for key in COLUMNS)
+    write_bytes_atomic(path, text.getvalue().encode())
+
+
+def _read_metrics(path: Path) -> list[Row]:
+    try:
+        with path.open(newline="") as file:
+            return [{key: float(row[key] or "nan") for key in COLUMNS} for row in csv.DictReader(file)]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise TrainingError(f"{path} is missing or damaged; the run cannot be resumed without it.") from None
