@@ -7,14 +7,15 @@ from pathlib import Path
 
 from edgeae.errors import WeightsError
 
-DEFAULT = "faces-residual"
+DEFAULT = "faces-residual"  # what `run` takes
+DEFAULT_VAE = "faces-vae"  # what `interpolate` and `sample` take
 SUFFIX = ".safetensors"
 
 
 def folders() -> list[Path]:
     """Where shipped models are looked for: in an installed package, then in a source tree."""
     package = Path(__file__).parent
-    return [package / "models", package.parent / "models"]
+    return [package / "shipped", package.parent / "models"]
 
 
 def names() -> list[str]:

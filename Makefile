@@ -1,0 +1,30 @@
+# Two commands do everything: `make run` and `make test`. Each makes .venv and installs what it needs on its first call.
+
+PYTHON ?= python3
+VENV ?= .venv
+EXTRAS ?= test
+
+.PHONY: run test lint bench clean
+
+run: $(VENV)/.installed-samples
+	$(VENV)/bin/edgeae run -o out
+
+test: $(VENV)/.installed-$(EXTRAS) lint
+	$(VENV)/bin/python -m pytest --cov=edgeae --cov-report=term:skip-covered --cov-fail-under=90
+
+lint: $(VENV)/.installed-$(EXTRAS)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+# A system Python may come without the venv module; virtualenv, put beside it, takes its place. Where there is no clang
+# the CPU backend gets one from pip.
+$(VENV)/.installed-%: pyproject.toml
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  $(PYTHON) -m pip install -q --target $(VENV)-tool virtualenv && \
+	  PYTHONPATH=$(VENV)-tool $(PYTHON) -m virtualenv -q $(VENV); }
+	compiler=; command -v clang >/dev/null || compiler=,compiler; \
+	  $(VENV)/bin/python -m pip install -q -e ".[$*$$compiler]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) $(VENV)-tool out
