@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
+import reprlib
 import types
 import typing
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -48,7 +49,8 @@ class _Json:
         hints = typing.get_type_hints(cls)
         fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
         if unknown := sorted(set(values) - set(fields)):
-            raise error(f"{where}: unknown configuration key {unknown[0]!r}; known are {', '.join(fields)}.")
+            name = reprlib.repr(unknown[0])
+            raise error(f"{where}: unknown configuration key {name}; known are {', '.join(fields)}.")
         required = {name for name, field in fields.items() if field.default is dataclasses.MISSING}
         if missing := sorted(required - set(values)):
             raise error(f"{where}: configuration key {missing[0]!r} is missing.")
@@ -67,16 +69,17 @@ def _typed(name: str, value: Any, hint: Any) -> Any:
         if value is None:
             return None
         return _typed(name, value, next(h for h in typing.get_args(hint) if h is not type(None)))
-    elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
+    elif hint is float and type(value) in (int, float):
+        with suppress(OverflowError):  # an integer past 1e308
+            return float(value)
     elif type(value) is hint:
         return value
-    raise UsageError(f"configuration key {name!r} has the wrong type ({value!r}).")
+    raise UsageError(f"configuration key {name!r} has the wrong type ({reprlib.repr(value)}).")
 
 
 def _in_range(name: str, value: float, low: float, high: float) -> None:
-    if not (math.isfinite(value) and low <= value <= high):
-        raise UsageError(f"{name} must be between {low:g} and {high:g}, not {value:g}.")
+    if not low <= value <= high:  # false for NaN too, and exact for integers of any size
+        raise UsageError(f"{name} must be between {low:g} and {high:g}, not {reprlib.repr(value)}.")
 
 
 @dataclass(frozen=True)
@@ -104,13 +107,13 @@ class ModelConfig(_Json):
 
     def __post_init__(self) -> None:
         if self.arch not in ARCHS:
-            raise UsageError(f"unknown architecture {self.arch!r}; choose one of {', '.join(ARCHS)}.")
+            raise UsageError(f"unknown architecture {reprlib.repr(self.arch)}; choose one of {', '.join(ARCHS)}.")
         _in_range("the number of widths", len(self.widths), 2 if self.arch == "residual" else 1, MAX_STAGES)
         for width in self.widths:
             _in_range("each width", width, 1, MAX_WIDTH)
         for name, channels in (("in_channels", self.in_channels), ("out_channels", self.out_channels)):
             if channels not in (1, 3):
-                raise UsageError(f"{name} must be 1 (grey) or 3 (RGB), not {channels}.")
+                raise UsageError(f"{name} must be 1 (grey) or 3 (RGB), not {reprlib.repr(channels)}.")
         _in_range("size", self.size, self.stride, MAX_SIZE)
         if self.size % self.stride:
             raise UsageError(f"size must be a multiple of {self.stride} for these widths, not {self.size}.")
@@ -186,4 +189,4 @@ class TrainConfig(_Json):
         if self.limit is not None:
             _in_range("limit", self.limit, 2, 2**31)
         if self.loss not in LOSSES:
-            raise UsageError(f"unknown loss {self.loss!r}; choose one of {', '.join(LOSSES)}.")
+            raise UsageError(f"unknown loss {reprlib.repr(self.loss)}; choose one of {', '.join(LOSSES)}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
@@ -11,7 +12,9 @@ import numpy.typing as npt
 
 from edgeae import metrics
 from edgeae.corruptions import parse
-from edgeae.data import Split, batches
+from edgeae.data import Split, batches, open_dataset
+from edgeae.errors import DataError
+from edgeae.session import Session
 
 Floats = npt.NDArray[np.float32]
 
@@ -45,8 +48,13 @@ class Evaluation:
     output: Scores
 
     def as_dict(self) -> dict[str, object]:
-        """For JSON."""
-        return asdict(self)
+        """For JSON, which has no infinity and no NaN: such a score, as the PSNR of a perfect output, is None."""
+        found = asdict(self)
+        for scores in (found["input"], found["output"]):
+            for key, value in (scores or {}).items():
+                if value is not None and not math.isfinite(value):
+                    scores[key] = None
+        return found
 
 
 def score(images: Floats, clean: Floats, mask: npt.NDArray[np.bool_] | None = None) -> Scores:
@@ -91,3 +99,29 @@ class Trial:
             input=score(self.inputs, self.clean, self.mask) if same_kind else None,
             output=score(run(self.inputs), self.clean, self.mask),
         )
+
+
+def evaluate(session: Session, data: str | os.PathLike[str], *, corrupt: str | None = None,
+             targets: str | os.PathLike[str] | None = None, seed: int = 0, limit: int | None = None) -> Evaluation:
+    """Score a loaded model on a dataset.
+
+    Args:
+        session: what `load` returned.
+        data, targets, limit: see `open_dataset`; of data with a validation split that split is taken, else all of it.
+        corrupt: the damage to undo; None is what the model was trained on. With `targets`, none is added.
+        seed: of the damage.
+
+    Raises:
+        DataError: the data cannot be used, or its targets have another number of channels than the model gives.
+    """
+    config = session.config
+    dataset = open_dataset(data, size=config.size, channels=config.in_channels, targets=targets, limit=limit,
+                           val_fraction=1)
+    task = session.metadata.get("task", "none")
+    if corrupt is None:
+        corrupt = "none" if targets is not None or task == "image-to-image" else task
+    trial = Trial.prepare(dataset.val, corrupt, seed)
+    if trial.clean.shape[-1] != config.out_channels:
+        found = trial.clean.shape[-1]
+        raise DataError(f"the targets have {found} channels, but the model gives {config.out_channels}.")
+    return trial.evaluate(session.run_floats)

@@ -1,32 +1,28 @@
-"""Image files to arrays and back, and the pictures made of them: grids, comparisons, film strips, animations.
+"""Image files to arrays and back.
 
 Arrays are (H, W, C) with C = 1 (grey) or 3 (RGB), uint8 or floats in [0, 1]. Reading: `read_image`. Writing:
-`write_image`, `write_animation`, always whole (see `files`). Between them: `to_float`, `to_uint8`, `resize`, `fit`.
+`write_image`, always whole (see `files`). Between them: `to_float`, `to_uint8`, `resize`, `fit`.
 """
 
 import io
-import itertools
 import math
 import os
-import struct
 import threading
-import unicodedata
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias, TypeVar
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from PIL import GifImagePlugin, Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from edgeae.errors import ImageError, UsageError
 from edgeae.files import write_bytes_atomic
 
 Source: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | Image.Image
 Pixels: TypeAlias = npt.NDArray[np.uint8]
-_T = TypeVar("_T")
 AnyImage: TypeAlias = npt.NDArray[np.number[Any]]
 
 # Only these decoders see a file: some of Pillow's others start programs (EPS) or have no place here.
@@ -41,7 +37,6 @@ WRITE_FORMATS = {
     "bmp": "BMP",
     "gif": "GIF",
 }
-ANIMATION_FORMATS = {"gif": "GIF", "webp": "WEBP", "png": "PNG"}
 _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 95},
     "WEBP": {"quality": 95, "method": 4},
@@ -214,12 +209,12 @@ def _check_float(image: AnyImage) -> None:
 
 def resize(image: AnyImage, size: tuple[int, int]) -> Pixels:
     """Resample (H, W, C) to `size` = (width, height) with an antialiased Lanczos filter: uint8 (height, width, C)."""
-    return _array(_pil(image).resize(_checked_size(size), Image.Resampling.LANCZOS), image)
+    return _array(to_pil(image).resize(_checked_size(size), Image.Resampling.LANCZOS), image)
 
 
 def fit(image: AnyImage, size: tuple[int, int]) -> Pixels:
     """Cut (H, W, C) about its centre to the aspect of `size` = (width, height), then `resize` it."""
-    return _array(ImageOps.fit(_pil(image), _checked_size(size), Image.Resampling.LANCZOS), image)
+    return _array(ImageOps.fit(to_pil(image), _checked_size(size), Image.Resampling.LANCZOS), image)
 
 
 def _checked_size(size: tuple[int, int]) -> tuple[int, int]:
@@ -229,8 +224,8 @@ def _checked_size(size: tuple[int, int]) -> tuple[int, int]:
     return width, height
 
 
-def _pil(image: AnyImage) -> Image.Image:
-    """Mode L for (H, W, 1), RGB for (H, W, 3)."""
+def to_pil(image: AnyImage) -> Image.Image:
+    """Mode L for (H, W, 1), RGB for (H, W, 3). Raises ImageError for any other shape."""
     if image.ndim != 3 or image.shape[2] not in (1, 3) or 0 in image.shape:
         raise ImageError(f"An array of shape {image.shape} is not an image: give (height, width, 1 or 3).")
     pixels = np.ascontiguousarray(to_uint8(image))
@@ -251,44 +246,21 @@ def write_image(image: AnyImage, path: str | os.PathLike[str], *, format: str | 
     Raises UsageError for an unknown extension, ImageError for an array that is no image or does not fit the format,
     EdgeaeError when the file cannot be written.
     """
-    write_bytes_atomic(path, encode_image(image, _format_of(path, format, WRITE_FORMATS)))
+    write_bytes_atomic(path, encode_image(image, format_of(path, format, WRITE_FORMATS)))
 
 
 def encode_image(image: AnyImage, format: str) -> bytes:
     """The bytes of an image file of one of WRITE_FORMATS ("png", "jpg"...); see `write_image`."""
-    kind = _format_of("", format, WRITE_FORMATS)
-    picture = _pil(image)
-    _check_sides(picture, kind)
+    kind = format_of("", format, WRITE_FORMATS)
+    picture = to_pil(image)
+    check_sides(picture, kind)
     if kind == "GIF":
-        picture = _with_palette(picture)
-    return _saved(picture, kind, _SAVE_OPTIONS.get(kind, {}))
+        picture = to_palette(picture)
+    return encode_pil(picture, kind, _SAVE_OPTIONS.get(kind, {}))
 
 
-def write_animation(
-    frames: Sequence[AnyImage],
-    path: str | os.PathLike[str],
-    *,
-    fps: float = 12,
-    ping_pong: bool = True,
-    loop: bool = True,
-) -> None:
-    """Write frames (H, W, C) of one size as an animated .gif, .webp (lossy, quality 90) or .png (APNG).
-
-    `ping_pong` appends the inner frames backwards, so that the film runs to and fro: n frames become 2n - 2. Every
-    frame is kept, also one that equals the frame before. GIF counts in 1/100 s: its frames differ in length where `fps`
-    asks for it, and none is shorter than 2/100 s. Raises as `write_image` does, and UsageError for an `fps` outside 0.1
-    to 1000.
-    """
-    kind = _format_of(path, None, ANIMATION_FORMATS)
-    if not 0.1 <= fps <= 1000:
-        raise UsageError(f"An animation cannot run at {fps} frames a second: give a number from 0.1 to 1000.")
-    pictures = [_pil(frame) for frame in _same_size(frames)]
-    _check_sides(pictures[0], kind)
-    encode = {"GIF": _gif, "WEBP": _webp, "PNG": _apng}[kind]
-    write_bytes_atomic(path, encode(pictures, ping_pong, fps, loop))
-
-
-def _format_of(path: str | os.PathLike[str], format: str | None, known: dict[str, str]) -> str:
+def format_of(path: str | os.PathLike[str], format: str | None, known: dict[str, str]) -> str:
+    """Pillow's name of a file format, from `format` or else the path's extension; UsageError if not in `known`."""
     extension = (Path(path).suffix if format is None else format).lower().removeprefix(".")
     if extension not in known:
         names = ", ".join(f".{name}" for name in known)
@@ -299,12 +271,14 @@ def _format_of(path: str | os.PathLike[str], format: str | None, known: dict[str
     return known[extension]
 
 
-def _check_sides(picture: Image.Image, kind: str) -> None:
+def check_sides(picture: Image.Image, kind: str) -> None:
+    """Raises ImageError for a picture that is larger than a file of Pillow's format `kind` can hold."""
     if max(picture.size) > _LONGEST_SIDE.get(kind, math.inf):
         raise ImageError(f"An image of {picture.width}×{picture.height} pixels is too large for {kind}: use .png.")
 
 
-def _saved(picture: Image.Image, kind: str, options: dict[str, Any]) -> bytes:
+def encode_pil(picture: Image.Image, kind: str, options: dict[str, Any]) -> bytes:
+    """The bytes of a file of Pillow's format `kind`, saved with Pillow's `options`."""
     file = io.BytesIO()
     try:
         picture.save(file, kind, **options)
@@ -313,17 +287,7 @@ def _saved(picture: Image.Image, kind: str, options: dict[str, Any]) -> bytes:
     return file.getvalue()
 
 
-def _to_and_fro(frames: list[_T], ping_pong: bool) -> list[_T]:
-    return frames + frames[-2:0:-1] if ping_pong else frames
-
-
-def _durations(count: int, fps: float, unit_ms: int) -> list[int]:
-    """How long each frame is shown, in ms: multiples of the unit that never drift from the true times."""
-    ends = [round(index * 1000 / fps / unit_ms) * unit_ms for index in range(count + 1)]
-    return [max(2 * unit_ms, end - start) for start, end in itertools.pairwise(ends)]
-
-
-def _with_palette(picture: Image.Image) -> Image.Image:
+def to_palette(picture: Image.Image) -> Image.Image:
     """256 colours chosen for this picture alone, and error diffusion.
 
     On morphing photographs of faces this is the best of Pillow's ways: 51 dB once blurred by σ = 1 px, as the eye does,
@@ -333,164 +297,3 @@ def _with_palette(picture: Image.Image) -> Image.Image:
         return picture.convert("P")
     palette = picture.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=1)
     return picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
-
-
-# Pillow's own writers of animations merge a frame with the one before when the two are equal, or nearly so in WebP.
-# Here GIF and WebP files are put together from single frames that Pillow encodes; for APNG an option prevents it.
-
-
-def _gif(pictures: list[Image.Image], ping_pong: bool, fps: float, loop: bool) -> bytes:
-    """GIF89a: a header without a palette for all, then frames that have each its own."""
-    frames = _to_and_fro([_with_palette(picture) for picture in pictures], ping_pong)
-    parts = [struct.pack("<6s2H3B", b"GIF89a", *pictures[0].size, 0, 0, 0)]
-    if loop:
-        parts.append(b"!\xff\x0bNETSCAPE2.0\x03\x01\x00\x00\x00")
-    for frame, duration in zip(frames, _durations(len(frames), fps, unit_ms=10), strict=True):
-        parts += GifImagePlugin.getdata(frame, duration=duration, include_color_table=True, interlace=0)
-    return b"".join([*parts, b";"])
-
-
-def _webp(pictures: list[Image.Image], ping_pong: bool, fps: float, loop: bool) -> bytes:
-    """WebP container, https://developers.google.com/speed/webp/docs/riff_container: each ANMF chunk a whole frame."""
-
-    def chunk(name: bytes, content: bytes) -> bytes:
-        return name + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2)
-
-    def uint24(*values: int) -> bytes:
-        return b"".join(value.to_bytes(3, "little") for value in values)
-
-    width, height = pictures[0].size
-    # A still WebP is a 12-byte RIFF header and the chunk with the pixels.
-    frames = _to_and_fro(
-        [_saved(picture, "WEBP", {"quality": 90, "method": 4})[12:] for picture in pictures], ping_pong
-    )
-    chunks = chunk(b"VP8X", b"\x02\0\0\0" + uint24(width - 1, height - 1))  # 2: animated
-    chunks += chunk(b"ANIM", struct.pack("<IH", 0, 0 if loop else 1))
-    for frame, duration in zip(frames, _durations(len(frames), fps, unit_ms=1), strict=True):
-        chunks += chunk(b"ANMF", uint24(0, 0, width - 1, height - 1, duration) + b"\x02" + frame)  # 2: no blending
-    return chunk(b"RIFF", b"WEBP" + chunks)
-
-
-def _apng(pictures: list[Image.Image], ping_pong: bool, fps: float, loop: bool) -> bytes:
-    frames = _to_and_fro(pictures, ping_pong)
-    if len(frames) == 1:
-        return _saved(frames[0], "PNG", {})
-    options = {
-        "save_all": True,
-        "append_images": frames[1:],
-        "duration": _durations(len(frames), fps, unit_ms=1),
-        "loop": 0 if loop else 1,
-        "blend": [index % 2 for index in range(len(frames))],  # no difference for opaque frames, but never merged
-    }
-    return _saved(frames[0], "PNG", options)
-
-
-# --- pictures made of images -----------------------------------------------------------------------------------------
-
-
-def grid(
-    images: Sequence[AnyImage] | AnyImage, columns: int | None = None, gap: int = 2, background: int = 255
-) -> Pixels:
-    """Images of one shape, (N, H, W, C) or a list, side by side in rows of `columns`, by default about a square."""
-    tiles = [to_uint8(image) for image in _same_size(images)]
-    columns = columns or math.ceil(math.sqrt(len(tiles)))
-    rows = math.ceil(len(tiles) / columns)
-    height, width, channels = tiles[0].shape
-    shape = (rows * (height + gap) - gap, columns * (width + gap) - gap, channels)
-    canvas = np.full(shape, background, np.uint8)
-    for index, tile in enumerate(tiles):
-        top, left = index // columns * (height + gap), index % columns * (width + gap)
-        canvas[top : top + height, left : left + width] = tile
-    return canvas
-
-
-def film_strip(frames: Sequence[AnyImage] | AnyImage, gap: int = 2) -> Pixels:
-    """The frames, (H, W, C) of one size, in one row from left to right."""
-    return grid(frames, columns=len(frames), gap=gap)
-
-
-def _same_size(images: Sequence[AnyImage] | AnyImage) -> list[AnyImage]:
-    shapes = {image.shape for image in images}
-    if len(shapes) != 1 or len(next(iter(shapes))) != 3:
-        raise ImageError(
-            f"Images of one shape (height, width, channels) are needed, not {sorted(shapes) or 'none at all'}."
-        )
-    return list(images)
-
-
-def comparison(
-    rows: Sequence[Sequence[AnyImage]],
-    headers: Sequence[str] | None = None,
-    labels: Sequence[str] | None = None,
-    *,
-    min_side: int = 128,
-    max_side: int = 512,
-) -> Pixels:
-    """Rows of images on white under column titles, with a label (line breaks allowed) left of each row: RGB (H, W, 3).
-
-    The images, grey or RGB, may differ in size: a small one is enlarged pixel by pixel (a whole factor) until its
-    longer side has at least `min_side` pixels, a large one is reduced to `max_side`, and each stands in the middle of
-    its cell. Rows may have fewer images than there are columns.
-    """
-    if not any(len(row) for row in rows):
-        raise ImageError("A comparison needs at least one image.")
-    cells = [[_cell(image, min_side, max_side) for image in row] for row in rows]
-    columns = max(len(row) for row in cells)
-    titles = [printable(text) for text in headers or []] + [""] * columns
-    names = [printable(text) for text in labels or []] + [""] * len(cells)
-
-    gap, header_font, label_font = 10, text_font(18), text_font(15)
-    name_width = max(text_size(name, label_font)[0] for name in names)
-    widths = [
-        max([text_size(title, header_font)[0], *(row[column].width for row in cells if column < len(row))])
-        for column, title in enumerate(titles[:columns])
-    ]
-    heights = [
-        max([text_size(name, label_font)[1], *(cell.height for cell in row)])
-        for row, name in zip(cells, names, strict=False)
-    ]
-    left = gap + (name_width + gap if name_width else 0)
-    top = gap + (28 if any(titles) else 0)
-    canvas = Image.new("RGB", (left + sum(widths) + gap * columns, top + sum(heights) + gap * len(cells)), "white")
-    draw = ImageDraw.Draw(canvas)
-
-    lefts = [left + sum(widths[:column]) + gap * column for column in range(columns)]
-    for x, width, title in zip(lefts, widths, titles, strict=False):
-        draw.text((x + width / 2, top - gap), title, "#222222", header_font, anchor="ms")
-    for row, name, height in zip(cells, names, heights, strict=False):
-        draw.multiline_text((gap, top + height / 2), name, "#555555", label_font, anchor="lm")
-        for x, width, cell in zip(lefts, widths, row, strict=False):
-            canvas.paste(cell, (x + (width - cell.width) // 2, top + (height - cell.height) // 2))
-        top += height + gap
-    return np.array(canvas)
-
-
-def _cell(image: AnyImage, min_side: int, max_side: int) -> Image.Image:
-    picture = _pil(image).convert("RGB")
-    side = max(picture.size)
-    if side < min_side:
-        factor = math.ceil(min_side / side)
-        return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
-    if side > max_side:
-        picture.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
-    return picture
-
-
-def text_font(size: float) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """The font inside Pillow, the same on every machine."""
-    return ImageFont.load_default(size)
-
-
-def text_size(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> tuple[int, int]:
-    """Width and height in pixels of text that may have line breaks."""
-    if not text:
-        return 0, 0
-    left, top, right, bottom = ImageDraw.Draw(Image.new("L", (1, 1))).multiline_textbbox((0, 0), text, font)
-    return math.ceil(right - left), math.ceil(bottom - top)
-
-
-def printable(text: str) -> str:
-    """Text in the letters that Pillow's font has: accents are dropped, dashes and signs made plain, the rest is a ?."""
-    plain = text.replace("→", "->").translate(str.maketrans("–—−×", "---x"))
-    letters = (char for char in unicodedata.normalize("NFKD", plain) if not unicodedata.combining(char))
-    return "".join(letters).encode("ascii", "replace").decode()

@@ -8,7 +8,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from edgeae.errors import UsageError
-from edgeae.imaging import Pixels, printable, text_font, text_size
+from edgeae.imaging import Pixels
+from edgeae.pictures import printable, text_font, text_size
 
 # Okabe and Ito, "Color Universal Design", 2008: told apart with any kind of colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")

@@ -98,9 +98,12 @@ class Session:
         A `residual` decodes without its skip connections: what the code alone can tell.
 
         Raises:
-            UsageError: the code has not the shape that `encode` gives, or holds NaN or infinity.
+            UsageError: the code has not the shape that `encode` gives, or holds NaN or infinity; or another `dtype`.
         """
-        code = np.asarray(code, np.float32)
+        if np.dtype(dtype) not in (np.uint8, np.float32):
+            raise UsageError(f"an image cannot be decoded to {np.dtype(dtype)}; choose uint8 or float32.")
+        with np.errstate(over="ignore"):  # becomes infinity, which is told below
+            code = np.asarray(code, np.float32)
         expected = self.config.code_shape(self.config.size, self.config.size)
         single = code.ndim == len(expected)
         codes = code[None] if single else code
@@ -131,11 +134,12 @@ class Session:
         walk = _PATHS.get(path)
         if walk is None:
             raise UsageError(f"unknown path {path!r}; choose one of {', '.join(_PATHS)}.")
-        first, give_back = self._take(images[0])
-        if len(first) != 1:
+        taken = [self._take(image) for image in images]
+        if any(len(x) != 1 for x, _ in taken):
             raise ImageError("interpolation takes each key image by itself, not as a batch.")
+        first, give_back = taken[0]
         height, width = first.shape[1:3]
-        keys = [first] + [self._fit(self._take(image)[0], height, width) for image in images[1:]]
+        keys = [self._fit(x, height, width) for x, _ in taken]
         # A residual's skip features walk with its code, so that both ends are the reconstructions.
         features = [[part[0] for part in self._call("features", self._pad(key))] for key in keys]
         frames = [features[0]]
@@ -183,7 +187,7 @@ class Session:
 
         def as_array(y: Floats, many: bool = False) -> Any:
             y = y if many or image.ndim == 4 else y[0]
-            return imaging.to_uint8(y) if image.dtype == np.uint8 else y
+            return imaging.to_uint8(y) if image.dtype == np.uint8 else y.astype(image.dtype, copy=False)
 
         return self._fit_own(x if image.ndim == 4 else x[None]), as_array
 
@@ -223,11 +227,11 @@ class Session:
         key = (name, *(array.shape for array in arrays))
         with tinygrad_on(self.device), Tensor.train(False):
             graph = self._graphs.pop(key, None) or TinyJit(_realized(getattr(self._model, name)))
-            self._graphs[key] = graph
-            if len(self._graphs) > MAX_GRAPHS:
-                self._graphs.popitem(last=False)
             inputs = [Tensor(np.ascontiguousarray(array), device=self.device).realize() for array in arrays]
             results: list[Floats] = [tensor.numpy() for tensor in graph(*inputs)]
+            self._graphs[key] = graph  # a graph that failed is not kept
+            if len(self._graphs) > MAX_GRAPHS:
+                self._graphs.popitem(last=False)
             return results
 
 

@@ -24,7 +24,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ import numpy.typing as npt
 from tinygrad import Tensor, TinyJit
 from tinygrad.nn.optim import AdamW, OptimizerGroup
 
-from edgeae import devices, golden, imaging, weights
+from edgeae import devices, golden, imaging, pictures, weights
 from edgeae._version import __version__
 from edgeae.config import ModelConfig, TrainConfig
 from edgeae.corruptions import parse
@@ -102,7 +102,8 @@ def train(
     """Train a network, or go on with a run that was stopped.
 
     Args:
-        model, settings: what to train and how. With `resume` the run folder's own are meant: see `read_run`.
+        model, settings: what to train and how; `out_channels` follows the targets. With `resume` the run folder's own
+            are meant: see `read_run`.
         run: the run folder; it must not hold a run yet, unless `resume`.
         device: tinygrad device, or several of one backend (`CUDA:0,CUDA:1`) that share each batch.
         threads: CPU threads; None is all.
@@ -122,7 +123,10 @@ def train(
     with _locked(folder):
         if not resume and (folder / "last.safetensors").exists():
             raise TrainingError(f"{folder} holds a run already; go on with --resume {folder} or choose another -o.")
-        dataset = _open(model, settings, on_report)
+        dataset = open_dataset(settings.data, size=model.size, channels=model.in_channels, targets=settings.targets,
+                               limit=settings.limit, seed=settings.seed, report=on_report)
+        wanted = dataset.train.inputs if dataset.train.targets is None else dataset.train.targets
+        model = replace(model, out_channels=wanted.shape[-1])
         with tinygrad_on(names[0]):
             trainer = Trainer(model, settings, dataset, names, source or dataset.name, licence)
             rows = trainer.restore(folder) if resume else []
@@ -145,15 +149,6 @@ def read_run(run: str | os.PathLike[str]) -> tuple[ModelConfig, TrainConfig]:
         raise TrainingError(f"{path} is damaged; start a new run.") from None
     return ModelConfig.from_json(parts[0], str(path), TrainingError), TrainConfig.from_json(
         parts[1], str(path), TrainingError)
-
-
-def _open(model: ModelConfig, settings: TrainConfig, on_report: Callable[[Report], None] | None) -> Dataset:
-    dataset = open_dataset(settings.data, size=model.size, channels=model.in_channels, targets=settings.targets,
-                           limit=settings.limit, seed=settings.seed, report=on_report)
-    found = dataset.train.inputs if dataset.train.targets is None else dataset.train.targets
-    if found.shape[-1] != model.out_channels:
-        raise TrainingError(f"the targets have {found.shape[-1]} channels, the network gives {model.out_channels}.")
-    return dataset
 
 
 # ---- the step ----------------------------------------------------------------------------------------------------
@@ -229,6 +224,8 @@ class Trainer:
         rate = self.steps * self.settings.batch / (time.perf_counter() - started)
         means = {key: value / self.steps for key, value in sums.items()}
         found = self.validate()
+        if not math.isfinite(found.output.mse):  # the last step's update broke the weights
+            raise TrainingError(f"the network gives {found.output.mse} after epoch {epoch + 1}; lower --lr.")
         return {
             "epoch": epoch + 1, "lr": lr, "beta": beta, "loss": means["loss"], "recon": means["recon"],
             "kl": means.get("kl", math.nan), "val_mse": found.output.mse, "val_psnr": found.output.psnr,
@@ -320,7 +317,7 @@ class Trainer:
         if self.settings.targets is not None:
             columns = {"input": self.trial.inputs[shown], "target": self.trial.clean[shown], "output": outputs}
         rows = [list(row) for row in zip(*columns.values(), strict=True)]
-        imaging.write_image(imaging.comparison(rows, list(columns)), path)
+        imaging.write_image(pictures.comparison(rows, list(columns)), path)
 
     def restore(self, folder: Path) -> list[Row]:
         """Take weights and optimizer state from the run folder; returns its rows up to that epoch."""
@@ -328,16 +325,18 @@ class Trainer:
         if not path.exists():
             return []  # stopped in its first epoch
         file = weights.read(path)
+        if file.config != self.config:
+            raise TrainingError(f"{path} does not belong to this run: it holds another network than config.json says.")
         state = self._state()
         for name, tensor in {**self._parameters, **state}.items():
             stored = file.tensors.get(name)
             if stored is None or stored.shape != tensor.shape or stored.dtype != np.float32:
                 raise TrainingError(f"{path} does not belong to this run: {name} is missing or has another shape.")
             self._put(tensor, stored)
-        done = int(file.metadata["epoch"])
-        rows = _read_metrics(folder / "metrics.csv")[:done]
-        if [int(row["epoch"]) for row in rows] != list(range(1, done + 1)):
-            raise TrainingError(f"{folder / 'metrics.csv'} does not hold the {done} epochs of last.safetensors.")
+        done = file.metadata.get("epoch", "")
+        rows = _read_metrics(folder / "metrics.csv")[: int(done) if done.isdecimal() else 0]
+        if not rows or [row["epoch"] for row in rows] != list(range(1, len(rows) + 1)) or str(len(rows)) != done:
+            raise TrainingError(f"{folder / 'metrics.csv'} does not hold the epochs of {path.name}; start a new run.")
         return rows
 
 
@@ -417,6 +416,7 @@ def _write_metrics(path: Path, rows: list[Row]) -> None:
 def _read_metrics(path: Path) -> list[Row]:
     try:
         with path.open(newline="") as file:
-            return [{key: float(row[key] or "nan") for key in COLUMNS} for row in csv.DictReader(file)]
+            rows = [{key: float(row[key] or "nan") for key in COLUMNS} for row in csv.DictReader(file)]
+        return [row | {"epoch": int(row["epoch"])} for row in rows]
     except (OSError, ValueError, KeyError, TypeError):
         raise TrainingError(f"{path} is missing or damaged; the run cannot be resumed without it.") from None

@@ -22,6 +22,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +40,7 @@ from edgeae.layers import Weight
 from edgeae.models import Autoencoder, build
 
 FORMAT_VERSION = "1"
-MAX_HEADER_BYTES = 16 << 20
+MAX_HEADER_BYTES = 1 << 20  # ours take some 10 kB; as Python objects a hostile one takes thirty times its bytes
 MAX_FILE_BYTES = 4 << 30
 OPTIMIZER = "optimizer."
 
@@ -115,15 +116,17 @@ def write(path: str | os.PathLike[str], tensors: Mapping[str, Array], metadata: 
     Raises:
         EdgeaeError: the file cannot be written.
     """
+    # Wide types first, as safetensors itself does: every tensor then starts at a multiple of its type's size.
+    ordered = sorted(tensors.items(), key=lambda item: -item[1].itemsize)
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
     offset = 0
-    for name, tensor in tensors.items():
+    for name, tensor in ordered:
         header[name] = {"dtype": _NAMES[tensor.dtype], "shape": list(tensor.shape),
                         "data_offsets": [offset, offset + tensor.nbytes]}
         offset += tensor.nbytes
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    body = b"".join(np.ascontiguousarray(tensor).tobytes() for tensor in tensors.values())
+    body = b"".join(np.ascontiguousarray(tensor).tobytes() for _, tensor in ordered)
     data = len(text).to_bytes(8, "little") + text + body
     write_bytes_atomic(path, data)
     return len(data)
@@ -144,27 +147,33 @@ def read(path: str | os.PathLike[str]) -> WeightFile:
     metadata = _metadata(path, header.pop("__metadata__", None))
     config = ModelConfig.from_json(metadata["config"], str(path))
     if config.arch != metadata["arch"]:
-        raise WeightsError(f"{path}: the file says it holds {metadata['arch']!r} but configures {config.arch!r}.")
+        raise WeightsError(f"{path}: the file says it holds {metadata['arch'][:20]!r} but configures {config.arch!r}.")
     tensors = _tensors(path, header, memoryview(data)[start:])
     _check_parameters(path, tensors, config, metadata["quantize"])
     return WeightFile(path, metadata, config, tensors, len(data))
 
 
-def _read_bytes(path: Path) -> bytes:
+def _read_bytes(path: Path) -> bytearray:
+    """The whole file, in writable memory: tinygrad copies to a device from nothing else."""
     try:
-        size = path.stat().st_size
-        if path.is_dir():
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
             raise WeightsError(f"{path} is a folder; name the .safetensors file in it.")
-        if size > MAX_FILE_BYTES:
-            raise WeightsError(f"{path}: {size:,} bytes is more than any weight file of this package.")
-        return path.read_bytes()
+        if not stat.S_ISREG(status.st_mode):  # a pipe or /dev/zero would never end
+            raise WeightsError(f"{path} is not a regular file; copy the weights to one.")
+        if status.st_size > MAX_FILE_BYTES:
+            raise WeightsError(f"{path}: {status.st_size:,} bytes is more than any weight file of this package.")
+        data = bytearray(status.st_size)
+        with path.open("rb") as file:
+            del data[file.readinto(data):]
+        return data
     except FileNotFoundError:
         raise WeightsError(f"{path}: no such weight file; check the path.") from None
     except (OSError, ValueError) as e:
         raise WeightsError(f"{path}: cannot be read ({getattr(e, 'strerror', None) or e}).") from None
 
 
-def _header(path: Path, data: bytes) -> tuple[dict[str, Any], int]:
+def _header(path: Path, data: bytearray) -> tuple[dict[str, Any], int]:
     """The JSON header and where the tensors start."""
     length = int.from_bytes(data[:8], "little")
     if len(data) < 10 or not 2 <= length <= MAX_HEADER_BYTES or data[8:9] != b"{":
@@ -190,7 +199,7 @@ def _metadata(path: Path, metadata: Any) -> dict[str, str]:
         raise WeightsError(f"{path} is a safetensors file, but not one that edgeae wrote.")
     for key, value in metadata.items():
         if not isinstance(value, str):
-            raise WeightsError(f"{path}: metadata {key!r} is not a string.")
+            raise WeightsError(f"{path}: metadata {key[:60]!r} is not a string.")
     if metadata["format_version"] != FORMAT_VERSION:
         version = metadata["format_version"][:20]
         raise WeightsError(f"{path}: format version {version!r} is not {FORMAT_VERSION!r}; update edgeae.")
@@ -213,7 +222,7 @@ def _tensors(path: Path, header: dict[str, Any], body: memoryview) -> dict[str, 
                 raise WeightsError(f"{path}: tensor {name[:60]!r} is described wrongly in the header.")
         if kind not in _DTYPES:
             raise WeightsError(f"{path}: tensor {name[:60]!r} has the unsupported type {kind[:20]!r}.")
-        if len(shape) > 8 or not all(type(n) is int and 0 <= n < 2**40 for n in shape):
+        if len(shape) > 8 or not all(type(n) is int and 1 <= n < 2**40 for n in shape):
             raise WeightsError(f"{path}: tensor {name[:60]!r} has an impossible shape.")
         if last - first != math.prod(shape) * np.dtype(_DTYPES[kind]).itemsize:
             raise WeightsError(f"{path}: tensor {name[:60]!r} does not fill its place in the file.")
@@ -249,3 +258,31 @@ def _check_parameters(path: Path, tensors: dict[str, Array], config: ModelConfig
     for name in tensors:
         if name not in expected and not name.startswith(OPTIMIZER):
             raise WeightsError(f"{path}: tensor {name[:60]!r} belongs to no layer of the network.")
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """What `edgeae info` tells of a weight file: strings and numbers, in the order to show them."""
+    file = read(path)
+    config, metadata = file.config, file.metadata
+    count = sum(math.prod(value.shape) for _, value, _ in parameters(build(config, "PYTHON")))
+    code = math.prod(config.code_shape(config.size, config.size))
+    pixels = config.size**2 * config.in_channels
+    return {
+        "file": str(path),
+        "size_bytes": file.size_bytes,
+        "architecture": config.arch,
+        "parameters": count,
+        "image": f"{config.size}×{config.size}, {config.in_channels} → {config.out_channels} channels",
+        "any_size": "no" if config.arch == "vae" else f"yes, worked in multiples of {config.stride}",
+        "code_size": code,
+        "compression_ratio": round(pixels / code, 2),
+        "quantize": file.scheme,
+        "task": metadata.get("task", ""),
+        "train_data": metadata.get("train_data", ""),
+        "licence": metadata.get("licence", ""),
+        "epoch": metadata.get("epoch", ""),
+        "psnr_db": metadata.get("psnr", ""),
+        "ssim": metadata.get("ssim", ""),
+        "edgeae_version": metadata.get("edgeae_version", ""),
+        "tinygrad_version": metadata.get("tinygrad_version", ""),
+    }

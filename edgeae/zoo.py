@@ -32,7 +32,7 @@ def find_model(model: str | os.PathLike[str]) -> Path:
         WeightsError: no shipped model has this name.
     """
     text = os.fspath(model)
-    if os.sep in text or text.endswith(SUFFIX) or isinstance(model, Path):
+    if "/" in text or os.sep in text or text.endswith(SUFFIX) or isinstance(model, Path):
         return Path(text)
     for folder in folders():
         if (path := folder / f"{text}{SUFFIX}").is_file():

@@ -1,38 +1,15 @@
-"""Names, precedence, probing, the CPU without clang, and errors. What changes the process runs in a child of it."""
+"""Names, precedence, `auto` and probing."""
 
-import json
-import os
-import platform
 import re
-import shutil
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import answer
 
 from edgeae import devices
-from edgeae.errors import DataError, DeviceError, EdgeaeError, UsageError
-
-ROOT = Path(__file__).resolve().parents[1]
-IS_X86 = platform.machine().lower() in ("x86_64", "amd64")
-needs_clang = pytest.mark.skipif(shutil.which("clang") is None, reason="no clang on PATH")
-
-
-def run(code: str, **environment: str | None) -> subprocess.CompletedProcess[str]:
-    """Runs Python code in a child; a variable given as None is unset there."""
-    names = ("DEV", "EDGEAE_DEVICE", "CC", "DEBUG", "CPU_COUNT")
-    clean = {key: value for key, value in os.environ.items() if key not in names}
-    clean |= {"PYTHONPATH": str(ROOT), **{key: value for key, value in environment.items() if value is not None}}
-    return subprocess.run([sys.executable, "-c", code], env=clean, capture_output=True, text=True, timeout=60)
-
-
-def answer(code: str, **environment: str | None) -> object:
-    """What the code printed as JSON on its last line."""
-    done = run(f"import json; from edgeae import devices\n{code}", **environment)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+from edgeae.errors import DeviceError, OutOfMemoryError, UsageError
+from edgeae.failures import Unusable
 
 
 @pytest.fixture(scope="module")
@@ -41,16 +18,6 @@ def cl() -> devices.DeviceStatus:
     if not status.usable:
         pytest.skip(f"CL is not usable: {status.reason}")
     return status
-
-
-@pytest.fixture(scope="module")
-def no_clang(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A PATH with no C compiler that works: its `clang` fails, in a folder with a space in its name."""
-    folder = tmp_path_factory.mktemp("no compiler")
-    clang = folder / "clang"
-    clang.write_text("#!/bin/sh\necho 'error: broken installation' >&2\nexit 1\n")
-    clang.chmod(0o755)
-    return str(folder)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +98,7 @@ def test_auto_takes_the_first_that_works(kinds: dict[str, str], chosen: str, mon
         if name not in kinds:
             raise DeviceError(name)
 
-    monkeypatch.setattr(devices, "_absent", lambda name: None)
+    monkeypatch.setattr(devices, "absence", lambda name: None)
     monkeypatch.setattr(devices, "_only_pocl", lambda: False)
     monkeypatch.setattr(devices, "_open", opens)
     monkeypatch.setattr(devices, "probe", lambda n: devices.DeviceStatus(n, n in kinds, kind=kinds.get(n, "")))
@@ -176,6 +143,17 @@ def test_a_bad_driver_does_not_take_the_caller_with_it(
     assert re.search(reason, status.reason)
 
 
+def test_what_fails_after_opening_is_told_in_the_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(name: str) -> None:
+        raise error
+
+    monkeypatch.setattr(devices, "_open", fail)
+    error: Exception = Unusable("CPU", "the disk is full", "make room")
+    assert devices._report("CPU") == {"usable": False, "reason": "the disk is full", "mend": "make room"}
+    error = OutOfMemoryError("CPU ran out of memory.")
+    assert devices._report("CPU")["reason"] == "CPU ran out of memory."
+
+
 def test_a_number_that_no_device_has(cl: devices.DeviceStatus) -> None:
     status = devices.probe("CL:77")
     assert (status.usable, status.reason) == (False, "there is no device of that number")
@@ -187,19 +165,6 @@ def test_cl(cl: devices.DeviceStatus) -> None:
     assert ", driver " in cl.detail
 
 
-def test_cpu() -> None:
-    assert devices.resolve("cpu") == "CPU"
-    assert devices.prepare_cpu() == devices.prepare_cpu()
-    assert devices.prepare_cpu().split()[0] in ("clang", "zig", "built-in")
-
-
-def test_two_cpus_are_prepared() -> None:
-    from tinygrad import Tensor
-
-    both = devices.resolve_many("CPU:0,CPU:1")
-    assert (Tensor.arange(8, device="CPU").shard(both, 0) * 2).tolist() == [0, 2, 4, 6, 8, 10, 12, 14]
-
-
 @pytest.mark.parametrize("name", ["CPU", "CL"])
 def test_half(name: str, request: pytest.FixtureRequest) -> None:
     if name == "CL":
@@ -207,156 +172,8 @@ def test_half(name: str, request: pytest.FixtureRequest) -> None:
     assert devices.supports_half(name)
 
 
-# Every value of float16, a convolution with its gradient against NumPy's sums, and integer arithmetic.
-WORK = """
-import numpy as np
-from edgeae import devices
-device = devices.resolve("CPU")
-from tinygrad import Tensor
-import tinygrad.device
-half = np.arange(65536).astype(np.uint16).view(np.float16)
-half = half[np.isfinite(half)]
-same = np.array_equal(Tensor(half, device=device).cast("float32").numpy(), half.astype(np.float32))
-rng = np.random.default_rng(0)
-x, w = rng.normal(size=(2, 3, 9, 8)).astype("f"), rng.normal(size=(4, 3, 3, 3)).astype("f")
-patches = np.lib.stride_tricks.sliding_window_view(x, (3, 3), (2, 3))[:, :, ::2, ::2]
-want = np.einsum("nchwij,ocij->nohw", patches, w)
-tx, tw = Tensor(x, device=device), Tensor(w, device=device)
-got = tx.conv2d(tw, stride=2)
-grad = got.tanh().sum().gradient(tw)[0].numpy()
-want_grad = np.einsum("nohw,nchwij->ocij", 1 - np.tanh(want) ** 2, patches)
-byte = rng.integers(0, 256, 99).astype(np.uint8)
-nibble = (Tensor(byte, device=device) >> 4).cast("int8").numpy()
-print(json.dumps({
-    "compiler": devices.prepare_cpu(), "half": same, "opened": sorted(tinygrad.device.Device._opened_devices),
-    "error": float(abs(got.numpy() - want).max()), "grad": float(abs(grad - want_grad).max()),
-    "nibble": bool((nibble == byte >> 4).all())}))
-"""
-
-
-def check_work(compiler: str, before: str = "", **environment: str | None) -> None:
-    found = answer(before + WORK, **environment)
-    assert isinstance(found, dict)
-    assert found["compiler"].startswith(compiler)
-    assert found["half"] and found["nibble"]
-    assert found["error"] < 1e-5 and found["grad"] < 1e-4
-    assert set(found["opened"]) <= {"CPU", "NPY", "PYTHON"}
-
-
-@needs_clang
-def test_clang_works(tmp_path: Path) -> None:
-    check_work("clang ", CACHEDB=str(tmp_path / "cache.db"))
-
-
-@pytest.mark.skipif(not IS_X86, reason="tinygrad's own code generator is for x86-64")
-def test_without_a_compiler_the_built_in_generator_works(no_clang: str, tmp_path: Path) -> None:
-    hide = "import importlib.util as u; find = u.find_spec; u.find_spec = lambda n: None if n == 'ziglang' else find(n)"
-    check_work(devices.BUILT_IN, f"{hide}\n", PATH=no_clang, CACHEDB=str(tmp_path / "cache.db"))
-
-
-def test_the_ziglang_wheel_works(no_clang: str, tmp_path: Path) -> None:
-    pytest.importorskip("ziglang", reason="the ziglang wheel is not installed")
-    check_work("zig (clang ", PATH=no_clang, CACHEDB=str(tmp_path / "cache.db"))
-
-
-@needs_clang
-def test_cc_is_taken_and_a_useless_one_passed_over(no_clang: str) -> None:
-    clang = shutil.which("clang")
-    code = "print(json.dumps(devices.prepare_cpu()))"
-    assert str(answer(code, PATH=no_clang, CC=f"/usr/bin/env {clang}")).startswith("clang ")
-    assert str(answer(code, CC="/no/such/compiler")).startswith("clang ")
-
-
-def test_no_compiler_at_all_is_one_sentence(no_clang: str) -> None:
-    hide = "import platform, importlib.util as u; platform.machine = lambda: 'aarch64'; u.find_spec = lambda n: None\n"
-    code = "try: devices.resolve('CPU')\nexcept devices.DeviceError as error: print(json.dumps(str(error)))"
-    message = str(answer(hide + code, PATH=no_clang))
-    assert "clang failed: error: broken installation" in message
-    assert message.endswith('to mend it: pip install "edgeae[compiler]".')
-
-
-@pytest.mark.skipif(not IS_X86, reason="without the ziglang wheel it takes tinygrad's own code generator, for x86-64")
-def test_prepare_works_after_tinygrad_was_used(no_clang: str) -> None:
-    code = f"import os, tinygrad; old = tinygrad.Device['CPU'].renderer; os.environ['PATH'] = {no_clang!r}\n"
-    compiler = str(answer(f"{code}print(json.dumps(devices._open('CPU')[1]))"))
-    assert "zig (clang " in compiler or devices.BUILT_IN in compiler
-
-
-def test_a_code_generator_that_the_user_chose_is_kept() -> None:
-    if not IS_X86:
-        pytest.skip("CPU:X86 is for x86-64")
-    code = "print(json.dumps([devices.resolve(), devices.prepare_cpu()]))"
-    assert answer(code, DEV="CPU:X86") == ["CPU", devices.BUILT_IN]
-
-
-def test_an_environment_that_tinygrad_cannot_read() -> None:
-    code = "try: devices.resolve()\nexcept devices.DeviceError as error: print(json.dumps(str(error)))"
-    assert "unset the environment variable" in str(answer(code, DEBUG="*"))
-
-
 def test_importing_does_not_import_tinygrad() -> None:
     assert answer("import sys; devices.normalize('gpu'); print(json.dumps('tinygrad' in sys.modules))") is False
-
-
-def test_threads() -> None:
-    code = """
-n = devices.set_threads(3)
-import tinygrad
-from tinygrad.helpers import CPU_COUNT
-limit = tinygrad.Device[devices.resolve("CPU")].renderer.global_max[0]
-print(json.dumps([n, limit, CPU_COUNT.value, devices.set_threads(None)]))
-"""
-    assert answer(code, CPU_COUNT="2") == [3, 3, 3, 2]
-    with pytest.raises(UsageError, match="--threads 0"):
-        devices.set_threads(0)
-
-
-def test_guard_turns_what_tinygrad_raises_into_one_sentence() -> None:
-    from tinygrad import Device, Tensor
-
-    device = devices.resolve("CPU")
-    with (
-        pytest.raises(DeviceError, match=r"^CPU is not usable: .+; to mend it: .+\.$") as caught,
-        devices.guard(device),
-    ):
-        Tensor([1.0, 2.0], device=device).reshape(3)
-    assert caught.value.__cause__ is not None and "\n" not in str(caught.value)
-    with pytest.raises(DeviceError), devices.guard(device):
-        Device[device].compiler.compile("this is no source")
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        MemoryError("Allocation of 3.00 GB failed on CUDA"),
-        OSError(12, "Cannot allocate memory"),
-        RuntimeError("OpenCL Error -4: CL_MEM_OBJECT_ALLOCATION_FAILURE"),
-        ExceptionGroup("none", [ValueError("a"), RuntimeError("CUDA Error 2, out of memory")]),
-    ],
-)
-def test_guard_tells_out_of_memory_apart(error: Exception) -> None:
-    with (
-        pytest.raises(devices.OutOfMemoryError, match=r"CUDA ran out of memory .*--batch") as caught,
-        devices.guard("CUDA"),
-    ):
-        raise error
-    assert caught.value.__cause__ is error and caught.value.exit_code == 1
-    assert isinstance(caught.value, EdgeaeError) and not isinstance(caught.value, DeviceError)
-
-
-def test_a_real_allocation_that_is_too_large() -> None:
-    from tinygrad import Tensor
-
-    device = devices.resolve("CPU")
-    with pytest.raises(devices.OutOfMemoryError), devices.guard(device):
-        Tensor.empty(1 << 50, device=device).contiguous().realize().uop.buffer.allocate()
-
-
-@pytest.mark.parametrize("error", [DataError("bad file"), KeyboardInterrupt(), ValueError("not tinygrad's")])
-def test_guard_lets_others_pass(error: BaseException) -> None:
-    with pytest.raises(type(error)) as caught, devices.guard("CPU"):
-        raise error
-    assert caught.value is error
 
 
 def test_device_status_is_plain_data() -> None:

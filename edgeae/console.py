@@ -1,0 +1,210 @@
+"""What the commands share: their options, how they print, and how an error becomes a sentence and an exit code.
+
+Results go to stdout, everything else to stderr. Nothing here imports tinygrad or NumPy.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import math
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from edgeae.errors import EdgeaeError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+INTERRUPTED = 130  # as shells report a program that SIGINT ended
+TERMINATED = 143
+
+
+class Level:
+    """How much goes to stderr: set by -q and -v wherever they stand on the command line."""
+
+    quiet = False
+    verbose = False
+
+
+# ---- options -----------------------------------------------------------------------------------------------------
+
+
+def _set_level(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        setattr(context.ensure_object(Level), parameter.name or "", True)
+
+
+def _option(*names: str, **settings: Any) -> Callable[[F], F]:
+    return click.option(*names, **settings)
+
+
+level_options: list[Callable[[Any], Any]] = [
+    _option("-q", "--quiet", is_flag=True, expose_value=False, callback=_set_level, help="Print errors only, and what --json asks for."),
+    _option("-v", "--verbose", is_flag=True, expose_value=False, callback=_set_level,
+            help="Print a traceback with an error."),
+]
+device_option = _option("-d", "--device", default=None, metavar="DEVICE",
+                        help="CPU, CUDA, METAL, CL, WEBGPU, NV, AMD, QCOM or auto; `edgeae devices` tells which work.")
+threads_option = _option("--threads", type=click.IntRange(1, 1024), default=None, help="CPU threads.  [default: all]")
+batch_option = _option("--batch", type=click.IntRange(1, 65536), default=16, show_default=True,
+                       help="Most images that go through the network at once.")
+seed_option = _option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True,
+                      help="Of everything random.")
+json_option = _option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+
+
+def model_option(default: str) -> Callable[[F], F]:
+    """`-m/--model`, a shipped name or a path."""
+    return click.option("-m", "--model", default=default, show_default=True, metavar="MODEL",
+                        help="A shipped model's name or the path of a weight file.")
+
+
+def output_option(help: str, default: str | None = None, required: bool = False) -> Callable[[F], F]:
+    """`-o/--output`, a path."""
+    return click.option("-o", "--output", type=click.Path(path_type=Path), default=default, required=required,
+                        show_default=default is not None, metavar="OUT", help=help)
+
+
+def options(*decorators: Callable[[Any], Any]) -> Callable[[F], F]:
+    """Several options, in the order of the help text, and -q and -v after them."""
+
+    def decorate(function: F) -> F:
+        for decorator in reversed([*decorators, *level_options]):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+# ---- printing ----------------------------------------------------------------------------------------------------
+
+
+def note(text: str) -> None:
+    """A line for people, on stderr, unless -q."""
+    if not _level().quiet:
+        click.echo(text, err=True)
+
+
+def emit(document: Any, text: str | Sequence[str], as_json: bool) -> None:
+    """The result on stdout: as JSON, or as text, which -q keeps back."""
+    if as_json:
+        click.echo(json.dumps(_plain(document), indent=2))
+    elif text and not _level().quiet:
+        click.echo(text if isinstance(text, str) else "\n".join(text))
+
+
+def complain(sentence: str) -> None:
+    """An error on stderr, in one line whatever a file's name holds."""
+    prefix = "edgeae:"
+    if sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
+        prefix = click.style(prefix, fg="red", bold=True)
+    click.echo(f"{prefix} {' '.join(sentence.split())}", err=True)
+
+
+def _plain(value: Any) -> Any:
+    """`value` as JSON types; NaN and infinity, which JSON lacks, become null."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]:
+    """Lines of a plain table; the columns numbered in `right` are set to the right."""
+    cells = [list(header), *(list(row) for row in rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+
+    def line(row: Sequence[str]) -> str:
+        parts = [cell.rjust(w) if i in right else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths,
+                                                                                                 strict=True))]
+        return "  ".join(parts).rstrip()
+
+    return [line(row) for row in cells]
+
+
+def duration(seconds: float) -> str:
+    """`75` as `1:15`."""
+    if not math.isfinite(seconds):
+        return "-"
+    minutes, rest = divmod(round(max(0.0, seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class StatusLine:
+    """One line on stderr that is written over; silent when stderr is no terminal, or with -q."""
+
+    def __init__(self) -> None:
+        self._shown = sys.stderr.isatty() and not _level().quiet
+
+    def show(self, done: int, total: int, text: str) -> None:
+        """A bar of `done` out of `total`, and a text."""
+        if self._shown:
+            filled = 24 * done // max(1, total)
+            click.echo(f"\r\033[2K{'█' * filled}{'░' * (24 - filled)} {text}", nl=False, err=True)
+
+    def clear(self) -> None:
+        """Leave an empty line for what comes next."""
+        if self._shown:
+            click.echo("\r\033[2K", nl=False, err=True)
+
+
+def _level() -> Level:
+    context = click.get_current_context(silent=True)
+    return context.ensure_object(Level) if context else Level()
+
+
+# ---- errors ------------------------------------------------------------------------------------------------------
+
+
+class Program(click.Group):
+    """The command group: turns every failure into one sentence on stderr and the right exit code."""
+
+    def invoke(self, context: click.Context) -> Any:
+        level = context.ensure_object(Level)
+        if hasattr(signal, "SIGTERM"):
+            signal.signal(signal.SIGTERM, _terminate)
+        for stream in (sys.stdout, sys.stderr):  # a file's name may hold what the terminal's encoding lacks
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
+        try:
+            return super().invoke(context)
+        except EdgeaeError as e:
+            _fail(str(e), e.exit_code, level)
+        except KeyboardInterrupt:
+            _fail("interrupted.", INTERRUPTED, level)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains once more at exit
+            sys.exit(1)
+        except (click.exceptions.Exit, click.ClickException, click.Abort):
+            raise
+        except MemoryError:
+            _fail("out of memory; try a smaller image or --batch.", 1, level)
+        except Exception as e:
+            _fail(f"unexpected {type(e).__name__}: {e}. Run with -v and report what it prints.", 1, level)
+
+
+def _terminate(number: int, frame: Any) -> None:
+    sys.exit(TERMINATED)
+
+
+def _fail(sentence: str, code: int, level: Level) -> None:
+    if level.verbose:
+        traceback.print_exc()
+    complain(sentence)
+    sys.exit(code)

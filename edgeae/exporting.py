@@ -1,0 +1,136 @@
+"""From a checkpoint to a file for a device: quantized, measured against fp32, and with its golden input."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeae import devices, golden, metrics, quantize, weights
+from edgeae._version import __version__
+from edgeae.data import open_dataset
+from edgeae.errors import UsageError, WeightsError
+from edgeae.evaluation import Scores, Trial, score
+from edgeae.session import Session, tinygrad_on
+from edgeae.training import read_run
+from edgeae.weights import WeightFile
+
+MAX_IMAGES = 256
+
+
+@dataclass(frozen=True)
+class TensorReport:
+    """What quantization did to one tensor: bytes before and after, and the largest error of any value."""
+
+    name: str
+    shape: tuple[int, ...]
+    fp32_bytes: int
+    size_bytes: int
+    largest_error: float
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What `export` wrote.
+
+    Attributes:
+        path, quantize, size_bytes: the file.
+        fp32_bytes: size of the same weights in fp32.
+        tensors: one report a tensor.
+        data, images: the validation images that the scores are from.
+        psnr_to_fp32, ssim_to_fp32: of the outputs against those of the fp32 network; inf and 1 where they are equal.
+        fp32, exported: scores of both against the clean images.
+    """
+
+    path: str
+    quantize: str
+    size_bytes: int
+    fp32_bytes: int
+    tensors: list[TensorReport]
+    data: str
+    images: int
+    psnr_to_fp32: float
+    ssim_to_fp32: float
+    fp32: Scores
+    exported: Scores
+
+
+def export(checkpoint: str | os.PathLike[str], output: str | os.PathLike[str], *, scheme: str = "none",
+           data: str | None = None, device: str | None = None, licence: str | None = None) -> ExportReport:
+    """Write the network of a checkpoint as a self-describing file for inference.
+
+    Args:
+        checkpoint: a fp32 weight file, or a run folder, whose best weights are taken.
+        output: the `.safetensors` file to write.
+        scheme: `none`, `fp16`, `int8` or `int4` (quantize.py).
+        data: validation images to measure on (see open_dataset); by default those of the run that the checkpoint lies
+            in, else generated faces.
+        device: where to measure, and whose output the golden input's is.
+        licence: written into the file in place of the checkpoint's.
+
+    Raises:
+        WeightsError: the checkpoint cannot be read, or is quantized already.
+        UsageError: unknown scheme, or an output of another suffix.
+    """
+    if scheme not in quantize.SCHEMES:
+        raise UsageError(f"unknown quantization {scheme!r}; choose one of {', '.join(quantize.SCHEMES)}.")
+    if Path(output).suffix != ".safetensors":
+        raise UsageError(f"{output}: a weight file's name ends in .safetensors.")
+    path = Path(checkpoint)
+    source = weights.read(path / "best.safetensors" if path.is_dir() else path)
+    if source.scheme != "none":
+        raise WeightsError(f"{source.path} is quantized already ({source.scheme}); export from the fp32 checkpoint.")
+    floats = source.floats()
+    packed: dict[str, weights.Array] = {}
+    reports = []
+    for name, value in floats.items():
+        stored = quantize.pack(name, value, scheme)
+        error = np.abs(quantize.unpack(name, stored, value.shape, scheme) - value).max()
+        size = sum(tensor.nbytes for tensor in stored.values())
+        reports.append(TensorReport(name, value.shape, value.nbytes, size, float(error)))
+        packed |= stored
+
+    trial, data_name = _trial(source, data)
+    name = devices.resolve(device)
+    changes = {"quantize": scheme, "edgeae_version": __version__} | ({"licence": licence} if licence else {})
+    exported = replace(source, path=Path(output), metadata=source.metadata | changes, tensors=packed)
+    before, _ = _run(replace(source, tensors=floats), name, trial)
+    after, session = _run(exported, name, trial)
+    scores = score(after, trial.clean, trial.mask)
+    metadata = exported.metadata | {"psnr": f"{scores.psnr:.3f}", "ssim": f"{scores.ssim:.4f}",
+                                    "golden": golden.make_golden(session)}
+    size = weights.write(output, packed, metadata)
+    same = np.array_equal(before, after)
+    return ExportReport(
+        path=str(output), quantize=scheme, size_bytes=size, fp32_bytes=sum(value.nbytes for value in floats.values()),
+        tensors=reports, data=data_name, images=len(trial.inputs),
+        psnr_to_fp32=math.inf if same else metrics.pooled_psnr(after, before),
+        ssim_to_fp32=1.0 if same else float(np.mean(metrics.ssim(after, before))),
+        fp32=score(before, trial.clean, trial.mask), exported=scores,
+    )
+
+
+def _run(file: WeightFile, device: str, trial: Trial) -> tuple[npt.NDArray[np.float32], Session]:
+    with tinygrad_on(device):
+        model = weights.build_loaded(file, device, devices.supports_half(device))
+    session = Session(model, file.config, device, file.metadata, batch=32)
+    return session.run_floats(trial.inputs), session
+
+
+def _trial(file: WeightFile, data: str | None) -> tuple[Trial, str]:
+    """The validation images to measure on, damaged as the network was trained to undo."""
+    task = file.metadata.get("task", "none")
+    corrupt = "none" if task == "image-to-image" else task
+    targets, seed = None, 0
+    if data is None:
+        data = "faces"
+        if (file.path.parent / "config.json").exists():
+            _, settings = read_run(file.path.parent)
+            data, targets, seed = settings.data, settings.targets, settings.seed
+    dataset = open_dataset(data, size=file.config.size, channels=file.config.in_channels, targets=targets,
+                           val_fraction=1)
+    return Trial.prepare(dataset.val, corrupt, seed, MAX_IMAGES), dataset.name

@@ -1,0 +1,127 @@
+"""What tinygrad and its drivers raise, as one plain sentence with the mend: `guard`, and what it is made of."""
+
+import contextlib
+import errno
+import os
+import re
+import subprocess
+import traceback
+from collections.abc import Iterator
+
+from edgeae.errors import DeviceError, EdgeaeError, OutOfMemoryError
+
+_NVIDIA_MEND = "sudo apt install nvidia-driver (in a container: docker run --gpus all)"
+MENDS = {
+    "CPU": 'pip install "edgeae[compiler]"',
+    "CUDA": _NVIDIA_MEND,
+    "METAL": "softwareupdate --install --all",
+    "CL": "sudo apt install ocl-icd-libopencl1 pocl-opencl-icd (or the GPU vendor's OpenCL driver)",
+    "WEBGPU": "pip install dawn-python",
+    "NV": _NVIDIA_MEND,
+    "AMD": "sudo modprobe amdgpu",
+    "QCOM": "use another device, this one needs a board with a Qualcomm Adreno GPU",
+}
+
+
+class Unusable(DeviceError):
+    """A device that cannot be used: the reason, and the command that would mend it."""
+
+    def __init__(self, device: str, reason: str, mend: str) -> None:
+        super().__init__(device, reason, mend)
+        self.device, self.reason, self.mend = device, reason, mend
+
+    def __str__(self) -> str:
+        return f"{self.device} is not usable: {self.reason}; to mend it: {self.mend}."
+
+
+@contextlib.contextmanager
+def guard(device: str) -> Iterator[None]:
+    """Turns what tinygrad raises inside the block into a DeviceError, or OutOfMemoryError, of one sentence.
+
+    The original stays as `__cause__`. An EdgeaeError, KeyboardInterrupt, and errors that did not pass through code of
+    tinygrad are left as they are.
+    """
+    try:
+        yield
+    except EdgeaeError:
+        raise
+    except Exception as error:
+        reason = reason_of(error)
+        if _is_out_of_memory(error):
+            advice = "use a smaller --batch, smaller images, or a lower --max-mem"
+            raise OutOfMemoryError(f"{device} ran out of memory ({reason}): {advice}.") from error
+        if not _passed_tinygrad(error):
+            raise
+        raise Unusable(device, reason, mend_for(device, reason)) from error
+
+
+def import_tinygrad() -> None:
+    """Imports tinygrad, or raises DeviceError. Called before anything else of it is imported, as that may not do it."""
+    try:
+        import tinygrad  # noqa: F401
+    except ImportError as error:
+        raise Unusable("tinygrad", reason_of(error), "pip install tinygrad==0.13.0") from error
+    except Exception as error:
+        # It reads its settings at import, and `DEBUG=*`, set for other programs, is no number to it.
+        mend = "unset the environment variable that holds it, often DEBUG or DEV"
+        raise Unusable("tinygrad", reason_of(error), mend) from error
+
+
+def reason_of(error: BaseException) -> str:
+    """One line, without a final stop, for an exception or a group of them."""
+    return "; ".join(dict.fromkeys(_one_reason(leaf) for leaf in _leaves(error)))[:300]
+
+
+def mend_for(device: str, reason: str) -> str:
+    """The command that would put the device right, by backend and what went wrong."""
+    backend = device.split(":")[0]
+    if "has no renderer" in reason or (backend == "CPU" and ":" in os.environ.get("DEV", "")):
+        return "unset the environment variable DEV"
+    if "number" in reason or "ordinal" in reason or "Requesting more devices" in reason:
+        return f"use -d {backend} (edgeae devices lists what there is)"
+    if backend == "WEBGPU" and "not found" not in reason:
+        return "sudo apt install mesa-vulkan-drivers (or the GPU vendor's Vulkan driver)"
+    if backend == "AMD" and ("comgr" in reason or "LLVM" in reason):
+        return "sudo apt install libamd-comgr2"
+    return MENDS.get(backend, "see edgeae devices")
+
+
+def _one_reason(error: BaseException) -> str:
+    if isinstance(error, Unusable):
+        return error.reason
+    if isinstance(error, subprocess.CalledProcessError | subprocess.TimeoutExpired):
+        program = error.cmd[0] if isinstance(error.cmd, list | tuple) else str(error.cmd).split()[0]
+        return f"the program {program} failed"
+    if isinstance(error, FileNotFoundError) and error.filename:
+        return f"{error.filename} was not found"
+    if isinstance(error, IndexError) and str(error) == "invalid index":  # ctypes, of the driver's list of devices
+        return "there is no device of that number"
+    if library := re.search(r"failed to load library (\S+?):", str(error)):
+        return f"the library {library[1]} was not found"
+    if "OpenCL Error -1001" in str(error):
+        return "no OpenCL driver is installed"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0].rstrip(".")[:200] if lines else type(error).__name__
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """By type, or by what CUDA, OpenCL (-4, -5, -6) and the operating system call it."""
+    words = r"out of memory|CL_MEM_OBJECT_ALLOCATION_FAILURE|CL_OUT_OF_(RESOURCES|HOST_MEMORY)"
+    return any(
+        isinstance(leaf, MemoryError)
+        or (isinstance(leaf, OSError) and leaf.errno == errno.ENOMEM)
+        or re.search(words, str(leaf), re.IGNORECASE)
+        for leaf in _leaves(error)
+    )
+
+
+def _passed_tinygrad(error: BaseException) -> bool:
+    modules = (str(frame.f_globals.get("__name__", "")) for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(module.split(".")[0] == "tinygrad" for module in modules)
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    """The exceptions of a group, or of groups in it; else the exception itself."""
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
+    return [error]

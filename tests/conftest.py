@@ -1,0 +1,119 @@
+"""Shared by all tests: the CPU as the one device, and tiny networks with their weight files."""
+
+import os
+
+# Read when tinygrad is imported. Without it tinygrad opens every backend in turn where a test forgets to name a device.
+os.environ.setdefault("DEV", "CPU")
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from edgeae import devices
+from edgeae.config import ARCHS, ModelConfig
+
+ConfigFactory = Callable[..., ModelConfig]
+FileFactory = Callable[..., Path]
+
+_TINY: dict[str, dict[str, Any]] = {
+    "conv": {"widths": (8, 16), "code": 4, "context": 1},
+    "residual": {"widths": (8, 16), "code": 4, "context": 1},
+    "vae": {"widths": (8, 16), "code": 24, "context": 0},
+}
+
+
+@pytest.fixture(scope="session")
+def device() -> str:
+    """The CPU, open, and with a compiler found for it: also on a machine without clang."""
+    return devices.resolve("CPU")
+
+
+@pytest.fixture(params=ARCHS)
+def arch(request: pytest.FixtureRequest) -> str:
+    """Each architecture in turn."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> ConfigFactory:
+    """`tiny_config(arch, **changes)`: a network of about 10,000 parameters for 16×16 images."""
+
+    def make(arch: str, **changes: Any) -> ModelConfig:
+        return ModelConfig(arch=arch, **{"size": 16, **_TINY[arch], **changes})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def random_weights(device: str) -> Callable[..., dict[str, npt.NDArray[np.float32]]]:
+    """`random_weights(config, seed=0)`: every parameter of a network by name, biases random too."""
+    from edgeae.models import build
+    from edgeae.weights import parameters
+
+    def make(config: ModelConfig, seed: int = 0) -> dict[str, npt.NDArray[np.float32]]:
+        rng = np.random.default_rng(seed)
+        tensors = {}
+        for name, value, _ in parameters(build(config, device, seed)):
+            drawn = value.numpy()
+            tensors[name] = drawn if name.endswith("weight") else rng.normal(0, 0.1, drawn.shape).astype(np.float32)
+        return tensors
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_metadata() -> Callable[..., dict[str, str]]:
+    """`tiny_metadata(config, scheme)`: everything a weight file says of itself but `golden`."""
+    import tinygrad
+
+    from edgeae._version import __version__
+
+    def make(config: ModelConfig, scheme: str = "none") -> dict[str, str]:
+        return {
+            "format_version": "1",
+            "edgeae_version": __version__,
+            "tinygrad_version": getattr(tinygrad, "__version__", "0.13.0"),
+            "arch": config.arch,
+            "config": config.to_json(),
+            "quantize": scheme,
+            "task": "occlude",
+            "train_data": "random numbers",
+            "licence": "CC0-1.0",
+            "seed": "0",
+            "epoch": "1",
+            "psnr": "10.000",
+            "ssim": "0.1000",
+        }
+
+    return make
+
+
+@pytest.fixture
+def tiny_file(device: str, tiny_config: ConfigFactory, random_weights: Callable[..., dict[str, Any]],
+              tiny_metadata: Callable[..., dict[str, str]], tmp_path: Path) -> FileFactory:
+    """`tiny_file(arch, scheme="none", golden=False, seed=0, **changes)`: the weight file of a random tiny network.
+
+    `golden` adds the golden input, which runs the network once. `changes` are of the configuration.
+    """
+    from edgeae import quantize, weights
+
+    def make(arch: str, scheme: str = "none", *, golden: bool = False, seed: int = 0, **changes: Any) -> Path:
+        config = tiny_config(arch, **changes)
+        metadata = tiny_metadata(config, scheme)
+        tensors: dict[str, Any] = {}
+        for name, value in random_weights(config, seed).items():
+            tensors |= quantize.pack(name, value, scheme)
+        path = tmp_path / f"{arch}-{scheme}-{seed}.safetensors"
+        weights.write(path, tensors, metadata)
+        if golden:
+            from edgeae.golden import make_golden
+            from edgeae.session import load
+
+            weights.write(path, tensors, metadata | {"golden": make_golden(load(path, device))})
+        return path
+
+    return make
