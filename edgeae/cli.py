@@ -5,11 +5,13 @@ Heavy modules are imported inside the commands, so that `--help` and `--version`
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from edgeae import console
 from edgeae._version import __version__
@@ -103,12 +105,13 @@ def run(inputs: tuple[Path, ...], model: str, device: str | None, output: Path |
 
     done, failed = restoring.restore_files(session, inputs, output, on_done)
     status.clear()
-    for failure in failed:
-        click.echo(f"edgeae: {failure.reason}", err=True)
+    for failure in failed if len(inputs) > 1 else []:
+        console.complain(failure.reason)
     emit({"model": model, "device": session.device, "done": done, "failed": failed},
          [f"{r.output}  {r.width}×{r.height}  {r.ms:.0f} ms" for r in done], as_json)
     if failed:
-        raise (PartialError if done else _Failed)(f"{len(failed)} of {len(inputs)} images could not be restored.")
+        summary = f"{len(failed)} of {len(inputs)} images could not be restored."
+        raise PartialError(summary) if done else _Failed(summary if len(inputs) > 1 else failed[0].reason)
 
 
 class _Failed(PartialError):
@@ -150,9 +153,8 @@ def interpolate(images: tuple[Path, ...], model: str, device: str | None, output
     folder = not output.suffix or output.is_dir()
     if strip and output.suffix.lower() != ".png":
         raise UsageError("a film strip is a .png; name one with -o.")
-    if not folder and not strip and output.suffix.lower() not in pictures.ANIMATION_FORMATS:
-        known = ", ".join(pictures.ANIMATION_FORMATS)
-        raise UsageError(f"{output} is no animation; name a {known} file or a folder with -o.")
+    if not folder and not strip:
+        imaging.format_of(output, None, pictures.ANIMATION_FORMATS)
     session = _load(model, device, threads=threads)
     channels = session.config.in_channels
     keys = [imaging.read_image(image, channels) for image in images]
@@ -190,6 +192,7 @@ def sample(model: str, device: str | None, output: Path, count: int, seed: int, 
     """
     from edgeae import imaging, pictures
 
+    imaging.format_of(output, None, imaging.WRITE_FORMATS)
     session = _load(model, device, threads=threads)
     imaging.write_image(pictures.grid(session.sample(count, seed)), output)
     emit({"device": session.device, "count": count, "seed": seed, "output": output}, f"{output}  {count} samples",
@@ -259,8 +262,9 @@ def train(arch: str | None, data: str | None, targets: str | None, output: Path 
     from edgeae import training
 
     if resume is not None:
-        if arch or data or output:
-            raise UsageError("--resume takes everything from the run; give no ARCH, --data or -o with it.")
+        if arch or (given := _given() - {"resume", "device", "threads", "licence", "as_json"}):
+            what = "ARCH" if arch else f"--{min(given)}".replace("_", "-")
+            raise UsageError(f"--resume takes everything from the run; leave out {what}.")
         model, settings = training.read_run(resume)
         folder = resume
     else:
@@ -274,12 +278,19 @@ def train(arch: str | None, data: str | None, targets: str | None, output: Path 
                                 licence=licence, on_progress=progress.show, on_report=progress.report)
     except (KeyboardInterrupt, SystemExit):
         progress.clear()
-        note(f"stopped; go on with: edgeae train --resume {folder}")
+        if (folder / "config.json").exists():
+            note(f"stopped; go on with: edgeae train --resume {shlex.quote(str(folder))}")
         raise
     best = result.best
     emit({"run": folder, "best": best, "epochs": len(result.rows)},
          [f"best epoch {best['epoch']:.0f}: PSNR {best['val_psnr']:.2f} dB, SSIM {best['val_ssim']:.3f}",
           f"{folder / 'best.safetensors'}", f"{folder / 'preview.png'}", f"{folder / 'curves.png'}"], as_json)
+
+
+def _given() -> set[str]:
+    """The options of the running command that stand on the command line."""
+    context = click.get_current_context()
+    return {name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
 
 
 def _configure(arch: str, data: str, targets: str | None, *, size: int, channels: str, widths: str | None,

@@ -5,6 +5,7 @@ Results go to stdout, everything else to stderr. Nothing here imports tinygrad o
 
 from __future__ import annotations
 
+import _thread
 import dataclasses
 import io
 import json
@@ -12,8 +13,10 @@ import math
 import os
 import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -47,7 +50,8 @@ def _option(*names: str, **settings: Any) -> Callable[[F], F]:
 
 
 level_options: list[Callable[[Any], Any]] = [
-    _option("-q", "--quiet", is_flag=True, expose_value=False, callback=_set_level, help="Print errors only, and what --json asks for."),
+    _option("-q", "--quiet", is_flag=True, expose_value=False, callback=_set_level,
+            help="Print errors only, and what --json asks for."),
     _option("-v", "--verbose", is_flag=True, expose_value=False, callback=_set_level,
             help="Print a traceback with an error."),
 ]
@@ -69,8 +73,9 @@ def model_option(default: str) -> Callable[[F], F]:
 
 def output_option(help: str, default: str | None = None, required: bool = False) -> Callable[[F], F]:
     """`-o/--output`, a path."""
-    return click.option("-o", "--output", type=click.Path(path_type=Path), default=default, required=required,
-                        show_default=default is not None, metavar="OUT", help=help)
+    settings: dict[str, Any] = {"required": True} if required else {"default": default}  # a default would be no lack
+    return click.option("-o", "--output", type=click.Path(path_type=Path), show_default=default is not None,
+                        metavar="OUT", help=help, **settings)
 
 
 def options(*decorators: Callable[[Any], Any]) -> Callable[[F], F]:
@@ -177,13 +182,12 @@ class Program(click.Group):
 
     def invoke(self, context: click.Context) -> Any:
         level = context.ensure_object(Level)
-        if hasattr(signal, "SIGTERM"):
-            signal.signal(signal.SIGTERM, _terminate)
         for stream in (sys.stdout, sys.stderr):  # a file's name may hold what the terminal's encoding lacks
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")
         try:
-            return super().invoke(context)
+            with _signals():
+                return super().invoke(context)
         except EdgeaeError as e:
             _fail(str(e), e.exit_code, level)
         except KeyboardInterrupt:
@@ -199,8 +203,31 @@ class Program(click.Group):
             _fail(f"unexpected {type(e).__name__}: {e}. Run with -v and report what it prints.", 1, level)
 
 
-def _terminate(number: int, frame: Any) -> None:
-    sys.exit(TERMINATED)
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Let SIGTERM end a command by an exception, as Ctrl-C does, and neither get lost.
+
+    tinygrad frees its buffers in finalizers, and Python drops what is raised in one. Such a signal is sent again.
+    """
+    if threading.current_thread() is not threading.main_thread():  # which alone gets signals
+        yield
+        return
+    drop = sys.unraisablehook
+
+    def send_again(dropped: Any) -> None:
+        if isinstance(dropped.exc_value, KeyboardInterrupt | SystemExit):
+            number = signal.SIGINT if isinstance(dropped.exc_value, KeyboardInterrupt) else signal.SIGTERM
+            threading.Timer(0.01, _thread.interrupt_main, [number]).start()
+        else:
+            drop(dropped)
+
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(TERMINATED))
+    sys.unraisablehook = send_again
+    try:
+        yield
+    finally:
+        sys.unraisablehook = drop
+        signal.signal(signal.SIGTERM, before)
 
 
 def _fail(sentence: str, code: int, level: Level) -> None:

@@ -13,13 +13,11 @@ import numpy.typing as npt
 from edgeae import devices, golden, metrics, quantize, weights
 from edgeae._version import __version__
 from edgeae.data import open_dataset
-from edgeae.errors import UsageError, WeightsError
+from edgeae.errors import DataError, UsageError, WeightsError
 from edgeae.evaluation import Scores, Trial, score
 from edgeae.session import Session, tinygrad_on
-from edgeae.training import read_run
+from edgeae.training import MAX_VALIDATION_IMAGES, read_run
 from edgeae.weights import WeightFile
-
-MAX_IMAGES = 256
 
 
 @dataclass(frozen=True)
@@ -67,14 +65,15 @@ def export(checkpoint: str | os.PathLike[str], output: str | os.PathLike[str], *
         checkpoint: a fp32 weight file, or a run folder, whose best weights are taken.
         output: the `.safetensors` file to write.
         scheme: `none`, `fp16`, `int8` or `int4` (quantize.py).
-        data: validation images to measure on (see open_dataset); by default those of the run that the checkpoint lies
-            in, else generated faces.
+        data: images to measure on (see open_dataset), of data with a validation split that split; by default the
+            validation images of the run that the checkpoint lies in, else generated faces.
         device: where to measure, and whose output the golden input's is.
         licence: written into the file in place of the checkpoint's.
 
     Raises:
         WeightsError: the checkpoint cannot be read, or is quantized already.
         UsageError: unknown scheme, or an output of another suffix.
+        DataError: the data cannot be used, or are no targets for this network.
     """
     if scheme not in quantize.SCHEMES:
         raise UsageError(f"unknown quantization {scheme!r}; choose one of {', '.join(quantize.SCHEMES)}.")
@@ -124,13 +123,17 @@ def _run(file: WeightFile, device: str, trial: Trial) -> tuple[npt.NDArray[np.fl
 def _trial(file: WeightFile, data: str | None) -> tuple[Trial, str]:
     """The validation images to measure on, damaged as the network was trained to undo."""
     task = file.metadata.get("task", "none")
-    corrupt = "none" if task == "image-to-image" else task
-    targets, seed = None, 0
-    if data is None:
-        data = "faces"
-        if (file.path.parent / "config.json").exists():
-            _, settings = read_run(file.path.parent)
-            data, targets, seed = settings.data, settings.targets, settings.seed
-    dataset = open_dataset(data, size=file.config.size, channels=file.config.in_channels, targets=targets,
-                           val_fraction=1)
-    return Trial.prepare(dataset.val, corrupt, seed, MAX_IMAGES), dataset.name
+    config = file.config
+    seed = 0
+    if data is None and (file.path.parent / "config.json").exists():
+        _, settings = read_run(file.path.parent)
+        dataset = open_dataset(settings.data, size=config.size, channels=config.in_channels, targets=settings.targets,
+                               limit=settings.limit, seed=settings.seed)
+        seed = settings.seed
+    else:
+        dataset = open_dataset(data or "faces", size=config.size, channels=config.in_channels,
+                               limit=MAX_VALIDATION_IMAGES, val_fraction=1)
+    trial = Trial.prepare(dataset.val, "none" if task == "image-to-image" else task, seed, MAX_VALIDATION_IMAGES)
+    if trial.clean.shape[-1] != config.out_channels:
+        raise DataError(f"{dataset.name} has no targets of {config.out_channels} channels; export from the run folder.")
+    return trial, dataset.name

@@ -2,10 +2,13 @@
 
 import contextlib
 import errno
+import functools
 import os
 import re
+import sqlite3
 import subprocess
 import traceback
+import types
 from collections.abc import Iterator
 
 from edgeae.errors import DeviceError, EdgeaeError, OutOfMemoryError
@@ -65,6 +68,19 @@ def import_tinygrad() -> None:
         # It reads its settings at import, and `DEBUG=*`, set for other programs, is no number to it.
         mend = "unset the environment variable that holds it, often DEBUG or DEV"
         raise Unusable("tinygrad", reason_of(error), mend) from error
+    _share_kernel_cache()
+
+
+def _share_kernel_cache() -> None:
+    """Let every thread use tinygrad's connection to its kernel cache, which it opens for the first one only.
+
+    `session.tinygrad_on` lets one thread at a time in, so that sharing is safe.
+    """
+    from tinygrad import helpers
+
+    if helpers._db_connection is None:
+        connect = functools.partial(sqlite3.connect, check_same_thread=False)
+        helpers.sqlite3 = types.SimpleNamespace(**{**vars(sqlite3), "connect": connect})
 
 
 def reason_of(error: BaseException) -> str:

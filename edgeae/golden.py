@@ -1,9 +1,10 @@
 """The golden input: a picture any program can make, and what a model must give back for it.
 
-The input is no photo but a formula, so that a C program or a page on a microcontroller can check itself too: value i
-(row by row, channel last) of the (1, H, W, C) picture is
+The input is no photo but a formula, so that a C program or a page on a microcontroller can check itself too. It is made
+of squares of 8×8 pixels: noise would pass a `residual` by its skip connections and hide a wrong weight near the code,
+squares show one twice as often. A channel of the square in (square) row r and column q has the value
 
-    ((i · 2654435761 + seed) mod 2³²) div 2²⁴, divided by 255.
+    ((i · 2654435761 + seed) mod 2³²) div 2²⁴, divided by 255, with i = (r · ⌈size / 8⌉ + q) · channels + channel.
 
 The digest is the output at `SAMPLES` places spread evenly over it, each as 16 bits (value · 65535), little-endian, in
 base64. `tolerance` is the largest difference allowed at any of them.
@@ -22,8 +23,9 @@ from edgeae.errors import WeightsError
 from edgeae.session import Session
 
 SAMPLES = 512
-# Backends add up in different orders: their float32 outputs differ by 1e-6 to 1e-5, and one step of 8 bits is 4e-3.
-TOLERANCE = 1 / 255
+SQUARE = 8
+# Backends add up in different orders: their float32 outputs differ by 1e-6 to 1e-4, and one step of 8 bits is 4e-3.
+TOLERANCE = 1e-3
 MAX_SIZE = 1024
 
 Floats = npt.NDArray[np.float32]
@@ -51,9 +53,11 @@ class Verification:
 
 def golden_input(size: int, channels: int, seed: int) -> Floats:
     """The picture of the formula above: (1, size, size, channels) float32 in [0, 1]."""
-    i = np.arange(size * size * channels, dtype=np.uint64)
+    side = -(-size // SQUARE)
+    i = np.arange(side * side * channels, dtype=np.uint64)
     values = ((i * np.uint64(2654435761) + np.uint64(seed)) % np.uint64(2**32)) >> np.uint64(24)
-    return (values.astype(np.float32) / np.float32(255)).reshape(1, size, size, channels)
+    squares = (values.astype(np.float32) / np.float32(255)).reshape(1, side, side, channels)
+    return squares.repeat(SQUARE, axis=1).repeat(SQUARE, axis=2)[:, :size, :size]
 
 
 def make_golden(session: Session, seed: int = 0) -> str:

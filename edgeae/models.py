@@ -47,6 +47,12 @@ def kl_to_unit_gaussian(mu: Tensor, logvar: Tensor) -> Tensor:
     return (-0.5 * (1 + logvar - mu.square() - logvar.exp())).sum(1).mean()
 
 
+def log_odds(x: Tensor) -> Tensor:
+    """The inverse of the sigmoid, log(x / (1 − x)), for x in [0, 1] kept 1e-3 (a quarter of a grey level) inside."""
+    x = x.clip(1e-3, 1 - 1e-3)
+    return (x / (1 - x)).log()
+
+
 class Autoencoder:
     """What the three have in common."""
 
@@ -110,9 +116,9 @@ class ConvAE(Autoencoder):
 class ResidualAE(Autoencoder):
     """Residual autoencoder: residual blocks, and skip connections past the code.
 
-    The encoder's features at each scale are added to the decoder's at the same scale, so edges need not pass through
-    the code: sharper outputs. What the damage removed is in no skip connection and has to be invented from the code.
-    Fully convolutional, like `ConvAE`.
+    The encoder's features at each scale are added to the decoder's at the same scale, and the image itself to the
+    output (as log-odds, before the sigmoid), so edges need not pass through the code: sharper outputs. What the damage
+    removed is in no skip connection and has to be invented from the code. Fully convolutional, like `ConvAE`.
     """
 
     def __init__(self, config: ModelConfig, init: Init) -> None:
@@ -126,26 +132,32 @@ class ResidualAE(Autoencoder):
         self.spread = [ResBlock(deepest, init) for _ in range(config.context)]
         self.up = [UpConv2d(b, a, init, activation=None) for a, b in pairwise(widths)][::-1]
         self.merge = ResBlock(widths[0], init)
-        self.to_image = Conv2d(widths[0], config.out_channels, 3, init, activation=Tensor.sigmoid)
+        self.to_image = Conv2d(widths[0], config.out_channels, 3, init, activation=None)
+        self.image_skips = config.in_channels == config.out_channels
 
     def features(self, x: Tensor) -> list[Tensor]:
-        """The code, (B, H/stride, W/stride, code), then the features that skip it, the image's own scale first."""
+        """The code, (B, H/stride, W/stride, code), then the features that skip it, coarse to fine."""
         skips = [self.stem(x)]
         for down in self.down:
             skips.append(down(skips[-1]))
         code = skips.pop().sequential([*self.gather, self.to_code])
-        return [code, *skips]
+        return [code, *skips[::-1], *([log_odds(x)] if self.image_skips else [])]
 
     def decode(self, code: Tensor, *skips: Tensor) -> Tensor:
-        """(B, H/stride, W/stride, code) → (B, H, W, C); without `skips`, what the code alone can tell."""
+        """(B, H/stride, W/stride, code) → (B, H, W, C).
+
+        Without `skips`, what the code alone can tell: a picture only if training left out skip connections at times
+        (`skip_drop`).
+        """
         x = code.sequential([self.from_code, *self.spread])
         for i, up in enumerate(self.up):
             x = up(x)
-            x = (x + skips[-1 - i] if skips else x).relu()
-        return self.to_image(self.merge(x))
+            x = (x + skips[i] if skips else x).relu()
+        x = self.to_image(self.merge(x))
+        return (x + skips[-1] if skips and self.image_skips else x).sigmoid()
 
     def losses(self, x: Tensor, y: Tensor, kind: str, beta: Tensor, noise: Tensor | None = None) -> dict[str, Tensor]:
-        """`noise`: 1 for an image that keeps its skip connections, 0 for one that does not, None keeps all."""
+        """`noise`: 1 for an image that keeps its skip connections, 0 for one that does not; None keeps all."""
         code, *skips = self.features(x)
         if noise is not None:
             skips = [skip * noise.reshape(-1, 1, 1, 1) for skip in skips]
@@ -153,7 +165,7 @@ class ResidualAE(Autoencoder):
         return {"loss": recon, "recon": recon}
 
     def draw_noise(self, rng: np.random.Generator, batch: int, skip_drop: float) -> Array | None:
-        return (rng.random((batch, 1)) >= skip_drop).astype(np.float32)
+        return (rng.random((batch, 1)) >= skip_drop).astype(np.float32) if skip_drop else None
 
 
 class VAE(Autoencoder):

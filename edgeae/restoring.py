@@ -11,7 +11,7 @@ import numpy as np
 
 from edgeae import evaluation, imaging, pictures
 from edgeae.corruptions import parse
-from edgeae.errors import EdgeaeError, UsageError
+from edgeae.errors import DeviceError, EdgeaeError, UsageError
 from edgeae.samples import samples
 from edgeae.session import Session
 
@@ -61,7 +61,7 @@ def restore_files(session: Session, inputs: Sequence[Path], output: Path | None,
         on_done: called after each file.
 
     Raises:
-        UsageError: several inputs, and `output` is a file.
+        UsageError: `output` is no image file, is a file for several inputs, or would overwrite an input in its folder.
         DeviceError: the device failed; what was written stays.
     """
     targets = _targets(inputs, output)
@@ -77,9 +77,9 @@ def restore_files(session: Session, inputs: Sequence[Path], output: Path | None,
             height, width = restored.shape[:2]
             done.append(Restored(str(source), str(target), width, height, ms))
             on_done(done[-1])
+        except DeviceError:
+            raise
         except EdgeaeError as e:
-            if e.exit_code != 1:
-                raise
             failed.append(Failed(str(source), str(e)))
             on_done(failed[-1])
     return done, failed
@@ -88,14 +88,17 @@ def restore_files(session: Session, inputs: Sequence[Path], output: Path | None,
 def _targets(inputs: Sequence[Path], output: Path | None) -> list[Path]:
     if output is None:
         return [source.with_name(f"{source.stem}.out{source.suffix}") for source in inputs]
-    if output.is_dir() or len(inputs) > 1 or not output.suffix:
-        if output.is_file():
-            raise UsageError(f"{output} is a file; with several inputs name a folder after -o.")
-        targets = [output / source.name for source in inputs]
-        if len(set(targets)) < len(targets):
-            raise UsageError("two inputs have the same file name; restore them into different folders.")
-        return targets
-    return [output]
+    if len(inputs) == 1 and output.suffix and not output.is_dir():
+        imaging.format_of(output, None, imaging.WRITE_FORMATS)
+        return [output]
+    if len(inputs) > 1 and (output.is_file() or output.suffix.lower().removeprefix(".") in imaging.WRITE_FORMATS):
+        raise UsageError(f"{output} names one file for {len(inputs)} inputs; name a folder after -o.")
+    targets = [output / source.name for source in inputs]
+    if len(set(targets)) < len(targets):
+        raise UsageError("two inputs have the same file name; restore them into different folders.")
+    if any(source.resolve() == target.resolve() for source, target in zip(inputs, targets, strict=True)):
+        raise UsageError(f"the inputs lie in {output} themselves and would be overwritten; name another folder.")
+    return targets
 
 
 def demonstrate(session: Session, folder: Path, corrupt: str = "occlude", seed: int = 0) -> list[Demonstration]:

@@ -183,7 +183,12 @@ class Trainer:
         self._step = TinyJit(self._one_step)
         self.trial = Trial.prepare(dataset.val, settings.corrupt, settings.seed, MAX_VALIDATION_IMAGES)
         self.damage = parse(settings.corrupt)
-        self.session = Session(self.model, config, names[0], batch=min(32, settings.batch))
+        # Validation runs on the first device: with the weights themselves, or where these lie on several with a copy.
+        validated = self.model if len(names) == 1 else build(config, names[0], settings.seed)
+        self._copies = {name: value.realize() for name, value, _ in weights.parameters(validated)
+                        if isinstance(value, Tensor) and len(names) > 1}
+        self.session = Session(validated, config, names[0], batch=min(32, settings.batch))
+        self._restored = self.trial.inputs[:0]
 
     def _one_step(self, x: Tensor, y: Tensor, schedule: Tensor, noise: Tensor | None = None) -> Tensor:
         """One optimizer step; returns its losses, realized together with the new weights."""
@@ -248,15 +253,13 @@ class Trainer:
 
     def validate(self) -> Evaluation:
         """Scores on the validation images, damaged the same way every time."""
-        return self.trial.evaluate(self._run_validation)
+        for name, copy in self._copies.items():
+            copy.assign(Tensor(self._parameters[name].numpy(), device=self._names[0])).realize()
+        return self.trial.evaluate(self._restore_images)
 
-    def _run_validation(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        if len(self._names) == 1:
-            return self.session.run_floats(x)
-        # The weights of several devices are equal: validate on the first, with a copy of them.
-        file = weights.WeightFile(Path(), {"quantize": "none"}, self.config, self.tensors(), 0)
-        model = weights.build_loaded(file, self._names[0])
-        return Session(model, self.config, self._names[0]).run_floats(x)
+    def _restore_images(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        self._restored = self.session.run_floats(x)  # kept for the preview
+        return self._restored
 
     # ---- saving and restoring ------------------------------------------------------------------------------------
 
@@ -298,11 +301,11 @@ class Trainer:
         }
 
     def save(self, folder: Path, rows: list[Row]) -> None:
-        """Write the run folder's files for the epoch that the last of `rows` describes."""
+        """Write the run folder's files for the epoch that the last of `rows` describes, just validated."""
         last = rows[-1]
         tensors, metadata = self.tensors(), self.metadata(last)
         if last is _best(rows):
-            best = metadata | {"golden": golden.make_golden(self.session)} if len(self._names) == 1 else metadata
+            best = metadata | {"golden": golden.make_golden(self.session)}
             weights.write(folder / "best.safetensors", tensors, best)
         _write_metrics(folder / "metrics.csv", rows)
         imaging.write_image(curves(_panels(rows), [row["epoch"] for row in rows]), folder / "curves.png")
@@ -311,12 +314,10 @@ class Trainer:
         weights.write(folder / "last.safetensors", {**tensors, **state}, metadata)
 
     def _write_preview(self, path: Path) -> None:
-        shown = slice(0, min(PREVIEW_IMAGES, len(self.trial.inputs)))
-        outputs = self._run_validation(self.trial.inputs[shown])
-        columns = {"original": self.trial.clean[shown], "damaged": self.trial.inputs[shown], "output": outputs}
+        columns = {"original": self.trial.clean, "damaged": self.trial.inputs, "output": self._restored}
         if self.settings.targets is not None:
-            columns = {"input": self.trial.inputs[shown], "target": self.trial.clean[shown], "output": outputs}
-        rows = [list(row) for row in zip(*columns.values(), strict=True)]
+            columns = {"input": self.trial.inputs, "target": self.trial.clean, "output": self._restored}
+        rows = [list(row) for row in zip(*columns.values(), strict=True)][:PREVIEW_IMAGES]
         imaging.write_image(pictures.comparison(rows, list(columns)), path)
 
     def restore(self, folder: Path) -> list[Row]:
@@ -331,7 +332,8 @@ class Trainer:
         for name, tensor in {**self._parameters, **state}.items():
             stored = file.tensors.get(name)
             if stored is None or stored.shape != tensor.shape or stored.dtype != np.float32:
-                raise TrainingError(f"{path} does not belong to this run: {name} is missing or has another shape.")
+                raise TrainingError(f"{path} does not belong to this run, or that ran on another number of devices: "
+                                    f"{name} is missing or has another shape.")
             self._put(tensor, stored)
         done = file.metadata.get("epoch", "")
         rows = _read_metrics(folder / "metrics.csv")[: int(done) if done.isdecimal() else 0]
@@ -386,6 +388,8 @@ def _locked(folder: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise TrainingError(f"another training writes to {folder}; wait for it or choose another -o.") from None
+        for left_over in folder.glob(".edgeae-*.tmp"):  # of a training that was killed while it wrote (files.py)
+            left_over.unlink(missing_ok=True)
         yield
 
 

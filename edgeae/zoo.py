@@ -20,7 +20,7 @@ def folders() -> list[Path]:
 
 def names() -> list[str]:
     """Every shipped model, sorted."""
-    return sorted({path.stem for folder in folders() for path in folder.glob(f"*{SUFFIX}")})
+    return sorted({path.stem for folder in folders() for path in folder.glob(f"*{SUFFIX}") if path.is_file()})
 
 
 def find_model(model: str | os.PathLike[str]) -> Path:

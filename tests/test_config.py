@@ -6,13 +6,14 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgeae.config import ARCHS, ModelConfig, TrainConfig
 from edgeae.errors import TrainingError, UsageError, WeightsError
 
 HUGE = 10**400  # no float holds it
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def model_json(**changes: Any) -> str:
@@ -30,6 +31,7 @@ def test_defaults_round_trip(arch: str) -> None:
         config.size = 32  # type: ignore[misc]
 
 
+@unhurried
 @given(st.builds(lambda arch, steps, widths, **rest: ModelConfig(
     arch=arch, widths=tuple(widths), size=steps * 2 ** len(widths), **rest,
 ), arch=st.sampled_from(ARCHS), steps=st.integers(1, 9), widths=st.lists(st.integers(1, 512), min_size=2, max_size=8),
@@ -39,6 +41,7 @@ def test_every_model_config_round_trips(config: ModelConfig) -> None:
     assert ModelConfig.from_json(config.to_json(), "x") == config
 
 
+@unhurried
 @given(st.builds(TrainConfig, data=st.text(), targets=st.none() | st.text(), epochs=st.integers(1, 1_000_000),
                  lr=st.floats(1e-9, 10), beta=st.floats(0, 1e6), seed=st.integers(0, 2**32 - 1),
                  limit=st.none() | st.integers(2, 2**31), augment=st.booleans(), corrupt=st.text()))

@@ -48,7 +48,7 @@ def session_of(device: str, network: Callable[..., tuple[Autoencoder, ModelConfi
     def get(arch: str, **changes: Any) -> Session:
         key = (arch, *changes.items())
         if key not in made:
-            made[key] = Session(*network(arch, **changes), device)
+            made[key] = Session(*network(arch, **changes), device, batch=4)
         return made[key]
 
     return get
@@ -154,7 +154,7 @@ def test_what_is_no_image_is_an_image_error(session_of: Callable[..., Session], 
 # ---- sizes -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("height, width", [(1, 1), (9, 14)])
+@pytest.mark.parametrize("height, width", [(1, 1), (2, 3), (15, 15)])
 @pytest.mark.parametrize("arch", ["conv", "residual"])
 def test_any_size_is_mirrored_to_a_multiple_of_the_stride(session_of: Callable[..., Session], arch: str, height: int,
                                                           width: int) -> None:
@@ -329,10 +329,10 @@ def test_the_middle_of_a_linear_walk_is_the_mean_of_the_features(session_of: Cal
 
 def test_several_keys_of_several_kinds_and_sizes(session_of: Callable[..., Session], arch: str, tmp_path: Path) -> None:
     ae = session_of(arch)
-    a, b, c = Image.fromarray(photo(15, 14)), photo(20, 30, seed=1), Image.fromarray(photo(40, 9, seed=2))
+    a, b, c = Image.fromarray(photo(15, 16)), photo(20, 30, seed=1), Image.fromarray(photo(40, 9, seed=2))
     c.save(tmp_path / "c.png")
     frames = ae.interpolate(a, b, tmp_path / "c.png", steps=2)
-    side = (SIZE, SIZE) if arch == "vae" else (14, 15)
+    side = (SIZE, SIZE) if arch == "vae" else (16, 15)
     assert len(frames) == 3
     assert len(ae.interpolate(a, b, a, steps=3)) == 5
     assert all(isinstance(frame, Image.Image) and frame.size == side for frame in frames)

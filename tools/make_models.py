@@ -45,9 +45,9 @@ class Recipe:
 
 
 RECIPES = {
-    "faces-residual": Recipe("residual", epochs=60, photos=480, corrupt="occlude"),
-    "faces-conv": Recipe("conv", epochs=80, photos=480, corrupt="occlude"),
-    "faces-vae": Recipe("vae", epochs=160, photos=0, corrupt="none", beta=0.02),
+    "faces-residual": Recipe("residual", epochs=60, photos=240, corrupt="occlude"),
+    "faces-conv": Recipe("conv", epochs=45, photos=240, corrupt="occlude"),
+    "faces-vae": Recipe("vae", epochs=90, photos=0, corrupt="none", beta=0.02),
 }
 
 
@@ -55,7 +55,7 @@ def gather(faces: Path, photos: Path, extra: int, size: int, path: Path) -> None
     """Write one `.npz` with the training images of all sources, and the validation images of FACES alone."""
     main = open_dataset(faces, size=size)
     easy = open_dataset(photos / "train" / "Faces_easy", size=size, val_fraction=1).val
-    parts = [main.train.inputs, easy.inputs]
+    parts = [main.train.inputs, main.train.inputs, easy.inputs]  # the aligned faces count twice
     if extra:
         parts.append(open_dataset(photos / "train", size=size, val_fraction=1, limit=extra, seed=1).val.inputs)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -135,7 +135,7 @@ def main(faces: Path, photos: Path, only: tuple[str, ...], output: Path, runs: P
         data = runs / f"{name}.npz"
         if not data.exists():
             gather(faces, photos, recipe.photos, model.size, data)
-        settings = TrainConfig(data=str(data), epochs=recipe.epochs, batch=8, corrupt=recipe.corrupt, beta=recipe.beta)
+        settings = TrainConfig(data=str(data), epochs=recipe.epochs, batch=16, corrupt=recipe.corrupt, beta=recipe.beta)
         click.echo(f"{name}: training", err=True)
         training.train(model, settings, runs / name, device=device, resume=(runs / name / "config.json").exists(),
                        source=recipe.source, licence=LICENCE, on_progress=show)
