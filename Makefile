@@ -16,6 +16,9 @@ lint: $(VENV)/.installed-$(EXTRAS)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 
+bench: $(VENV)/.installed-$(EXTRAS)
+	$(VENV)/bin/python -m pytest tests/bench --benchmark-only --benchmark-columns=min,median,stddev,rounds
+
 # A system Python may come without the venv module; virtualenv, put beside it, takes its place. Where there is no clang
 # the CPU backend gets one from pip.
 $(VENV)/.installed-%: pyproject.toml

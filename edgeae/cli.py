@@ -252,20 +252,20 @@ def corrupt(source: Path, output: Path, corrupt: str, seed: int, as_json: bool) 
     console.json_option,
 )
 def train(arch: str | None, data: str | None, targets: str | None, output: Path | None, resume: Path | None,
-          as_json: bool, device: str | None, threads: int | None, licence: str, **flags: Any) -> None:
+          as_json: bool, device: str | None, threads: int | None, **flags: Any) -> None:
     """Train a network: ARCH is conv, residual or vae.
 
     \b
         edgeae train conv --data photos/ --epochs 30 -o runs/photos-conv
         edgeae train --resume runs/photos-conv
     """
-    from edgeae import training
+    from edgeae import runs, training
 
     if resume is not None:
-        if arch or (given := _given() - {"resume", "device", "threads", "licence", "as_json"}):
+        if arch or (given := _given() - {"resume", "device", "threads", "as_json"}):
             what = "ARCH" if arch else f"--{min(given)}".replace("_", "-")
             raise UsageError(f"--resume takes everything from the run; leave out {what}.")
-        model, settings = training.read_run(resume)
+        model, settings = runs.read_run(resume)
         folder = resume
     else:
         if not arch or not data:
@@ -275,7 +275,7 @@ def train(arch: str | None, data: str | None, targets: str | None, output: Path 
     progress = _TrainingProgress()
     try:
         result = training.train(model, settings, folder, device=device, threads=threads, resume=resume is not None,
-                                licence=licence, on_progress=progress.show, on_report=progress.report)
+                                on_progress=progress.show, on_report=progress.report)
     except (KeyboardInterrupt, SystemExit):
         progress.clear()
         if (folder / "config.json").exists():

@@ -159,6 +159,7 @@ class TrainConfig(_Json):
         corrupt: damage specification (see corruptions.py); `augment`: flips, crops and light changes.
         seed: of everything random in the run.
         limit: use at most so many images; None is all of them.
+        source, licence: where the data come from and what they allow, for the weight files; without a source its name.
     """
 
     data: str
@@ -176,6 +177,8 @@ class TrainConfig(_Json):
     augment: bool = True
     seed: int = 0
     limit: int | None = None
+    source: str = ""
+    licence: str = ""
 
     def __post_init__(self) -> None:
         _in_range("epochs", self.epochs, 1, 1_000_000)

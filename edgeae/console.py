@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 import click
 
 from edgeae.errors import EdgeaeError
+from edgeae.failures import import_tinygrad
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -109,7 +110,7 @@ def emit(document: Any, text: str | Sequence[str], as_json: bool) -> None:
 def complain(sentence: str) -> None:
     """An error on stderr, in one line whatever a file's name holds."""
     prefix = "edgeae:"
-    if sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
+    if sys.stderr.isatty() and os.environ.get("NO_COLOR", "") in ("", "0"):
         prefix = click.style(prefix, fg="red", bold=True)
     click.echo(f"{prefix} {' '.join(sentence.split())}", err=True)
 
@@ -177,10 +178,24 @@ def _level() -> Level:
 # ---- errors ------------------------------------------------------------------------------------------------------
 
 
+class Command(click.Command):
+    """A command: imports tinygrad before it runs, so that what is wrong with it is told in one sentence."""
+
+    def invoke(self, context: click.Context) -> Any:
+        """Run the command."""
+        if "NO_COLOR" in os.environ:  # https://no-color.org: any text but an empty one; tinygrad wants a number
+            os.environ["NO_COLOR"] = str(int(os.environ["NO_COLOR"] != ""))
+        import_tinygrad()
+        return super().invoke(context)
+
+
 class Program(click.Group):
     """The command group: turns every failure into one sentence on stderr and the right exit code."""
 
+    command_class = Command
+
     def invoke(self, context: click.Context) -> Any:
+        """Run a command."""
         level = context.ensure_object(Level)
         for stream in (sys.stdout, sys.stderr):  # a file's name may hold what the terminal's encoding lacks
             if isinstance(stream, io.TextIOWrapper):
@@ -212,22 +227,44 @@ def _signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # which alone gets signals
         yield
         return
-    drop = sys.unraisablehook
+    stopped = False
+    again: list[threading.Timer] = []
+    report = sys.unraisablehook
 
-    def send_again(dropped: Any) -> None:
+    def stop(number: int, frame: Any) -> None:
+        nonlocal stopped
+        stopped = True
+        raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(TERMINATED)
+
+    def on_dropped(dropped: Any) -> None:
         if isinstance(dropped.exc_value, KeyboardInterrupt | SystemExit):
             number = signal.SIGINT if isinstance(dropped.exc_value, KeyboardInterrupt) else signal.SIGTERM
-            threading.Timer(0.01, _thread.interrupt_main, [number]).start()
-        else:
-            drop(dropped)
+            again.append(threading.Timer(0.01, _send, [number]))
+            again[-1].start()
+        elif not stopped:  # what a signal cut short may fail once more when it is freed
+            report(dropped)
 
-    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(TERMINATED))
-    sys.unraisablehook = send_again
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: handler for number, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}
+    sys.unraisablehook = on_dropped
+    for number in handlers:  # those that are ignored, as under nohup, stay so
+        signal.signal(number, stop)
     try:
         yield
     finally:
-        sys.unraisablehook = drop
-        signal.signal(signal.SIGTERM, before)
+        for timer in again:
+            timer.cancel()
+        sys.unraisablehook = report
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _send(number: signal.Signals) -> None:
+    """Send a signal to the main thread, also out of a call that blocks it."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
+    else:
+        _thread.interrupt_main(number)
 
 
 def _fail(sentence: str, code: int, level: Level) -> None:

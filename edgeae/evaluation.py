@@ -18,6 +18,8 @@ from edgeae.session import Session
 
 Floats = npt.NDArray[np.float32]
 
+MAX_VALIDATION_IMAGES = 512  # that training and export measure on
+
 
 @dataclass(frozen=True)
 class Scores:

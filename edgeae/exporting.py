@@ -14,9 +14,9 @@ from edgeae import devices, golden, metrics, quantize, weights
 from edgeae._version import __version__
 from edgeae.data import open_dataset
 from edgeae.errors import DataError, UsageError, WeightsError
-from edgeae.evaluation import Scores, Trial, score
+from edgeae.evaluation import MAX_VALIDATION_IMAGES, Scores, Trial, score
+from edgeae.runs import read_run
 from edgeae.session import Session, tinygrad_on
-from edgeae.training import MAX_VALIDATION_IMAGES, read_run
 from edgeae.weights import WeightFile
 
 

@@ -1,30 +1,18 @@
-"""Training: one jitted step, the loop around it, and a run folder that loses at most the epoch under way.
+"""Training: one jitted step and the loop around it.
 
-A run folder holds
-
-    config.json         the network's and the training's configuration
-    last.safetensors    weights and optimizer state after the last epoch; written last, it completes the epoch
-    best.safetensors    weights of the epoch with the highest validation PSNR
-    metrics.csv         a row an epoch
-    preview.png         validation images: original, damaged, output
-    curves.png          loss, PSNR and SSIM by epoch
-
-Every file is written whole and renamed. Everything random comes from (seed, epoch, image or step), so a run that is
-resumed after any kind of end gives, on the same backend, the weights of one that was never stopped.
+Everything random comes from (seed, epoch, image or step), and runs.py writes what an epoch leaves whole, so that a run
+that is resumed after any kind of end gives, on the same backend, the weights of one that was never stopped.
 """
 
 from __future__ import annotations
 
-import csv
 import importlib.metadata
-import io
-import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,19 +27,15 @@ from edgeae.config import ModelConfig, TrainConfig
 from edgeae.corruptions import parse
 from edgeae.data import Augment, Batch, Dataset, Report, batches, open_dataset, prefetch
 from edgeae.errors import TrainingError
-from edgeae.evaluation import Evaluation, Trial
-from edgeae.files import write_bytes_atomic
+from edgeae.evaluation import MAX_VALIDATION_IMAGES, Evaluation, Trial
 from edgeae.models import Autoencoder, build
-from edgeae.plots import Panel, curves
+from edgeae.plots import curves
+from edgeae.runs import Row, best, locked, panels, read_metrics, write_config, write_metrics
 from edgeae.session import Session, tinygrad_on
 
 PREVIEW_IMAGES = 8
-MAX_VALIDATION_IMAGES = 512
-COLUMNS = ("epoch", "lr", "beta", "loss", "recon", "kl", "val_mse", "val_psnr", "val_ssim", "val_hole_psnr",
-           "val_sharpness", "damaged_psnr", "images_per_s")
 
 Array = npt.NDArray[Any]
-Row = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -94,8 +78,6 @@ def train(
     device: str | None = None,
     threads: int | None = None,
     resume: bool = False,
-    source: str = "",
-    licence: str = "",
     on_progress: Callable[[Progress], None] | None = None,
     on_report: Callable[[Report], None] | None = None,
 ) -> TrainResult:
@@ -107,8 +89,6 @@ def train(
         run: the run folder; it must not hold a run yet, unless `resume`.
         device: tinygrad device, or several of one backend (`CUDA:0,CUDA:1`) that share each batch.
         threads: CPU threads; None is all.
-        source, licence: where the training data come from and what they allow, kept in the weight files; the source
-            is by default the data's name.
         on_progress: called after every step and every epoch.
         on_report: called once with what the check of the data found.
 
@@ -120,7 +100,7 @@ def train(
     names = devices.resolve_many(device)
     devices.set_threads(threads)
     folder = Path(run)
-    with _locked(folder):
+    with locked(folder):
         if not resume and (folder / "last.safetensors").exists():
             raise TrainingError(f"{folder} holds a run already; go on with --resume {folder} or choose another -o.")
         dataset = open_dataset(settings.data, size=model.size, channels=model.in_channels, targets=settings.targets,
@@ -128,27 +108,9 @@ def train(
         wanted = dataset.train.inputs if dataset.train.targets is None else dataset.train.targets
         model = replace(model, out_channels=wanted.shape[-1])
         with tinygrad_on(names[0]):
-            trainer = Trainer(model, settings, dataset, names, source or dataset.name, licence)
+            trainer = Trainer(model, settings, dataset, names)
             rows = trainer.restore(folder) if resume else []
             return _loop(trainer, folder, rows, on_progress or (lambda progress: None))
-
-
-def read_run(run: str | os.PathLike[str]) -> tuple[ModelConfig, TrainConfig]:
-    """The configuration of a run folder.
-
-    Raises:
-        TrainingError: there is none, or it is damaged.
-    """
-    path = Path(run) / "config.json"
-    try:
-        document = json.loads(path.read_text())
-        parts = [json.dumps(document[key]) for key in ("model", "train")]
-    except FileNotFoundError:
-        raise TrainingError(f"{run} holds no run to resume: there is no {path.name} in it.") from None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        raise TrainingError(f"{path} is damaged; start a new run.") from None
-    return ModelConfig.from_json(parts[0], str(path), TrainingError), TrainConfig.from_json(
-        parts[1], str(path), TrainingError)
 
 
 # ---- the step ----------------------------------------------------------------------------------------------------
@@ -157,10 +119,8 @@ def read_run(run: str | os.PathLike[str]) -> tuple[ModelConfig, TrainConfig]:
 class Trainer:
     """A network with its optimizer and data: runs epochs, and saves and restores itself."""
 
-    def __init__(self, config: ModelConfig, settings: TrainConfig, dataset: Dataset, names: tuple[str, ...],
-                 source: str = "", licence: str = "") -> None:
+    def __init__(self, config: ModelConfig, settings: TrainConfig, dataset: Dataset, names: tuple[str, ...]) -> None:
         self.config, self.settings, self.dataset, self._names = config, settings, dataset, names
-        self._source, self._licence = source, licence
         if settings.batch % len(names):
             raise TrainingError(f"a batch of {settings.batch} cannot be shared by {len(names)} devices.")
         self.steps = math.ceil(len(dataset.train) / settings.batch)
@@ -292,8 +252,8 @@ class Trainer:
             "config": self.config.to_json(),
             "quantize": "none",
             "task": "image-to-image" if paired else str(self.damage),
-            "train_data": self._source,
-            "licence": self._licence,
+            "train_data": self.settings.source or self.dataset.name,
+            "licence": self.settings.licence,
             "seed": str(self.settings.seed),
             "epoch": str(int(row["epoch"])),
             "psnr": f"{row['val_psnr']:.3f}",
@@ -304,11 +264,11 @@ class Trainer:
         """Write the run folder's files for the epoch that the last of `rows` describes, just validated."""
         last = rows[-1]
         tensors, metadata = self.tensors(), self.metadata(last)
-        if last is _best(rows):
-            best = metadata | {"golden": golden.make_golden(self.session)}
-            weights.write(folder / "best.safetensors", tensors, best)
-        _write_metrics(folder / "metrics.csv", rows)
-        imaging.write_image(curves(_panels(rows), [row["epoch"] for row in rows]), folder / "curves.png")
+        if last is best(rows):
+            best_metadata = metadata | {"golden": golden.make_golden(self.session)}
+            weights.write(folder / "best.safetensors", tensors, best_metadata)
+        write_metrics(folder / "metrics.csv", rows)
+        imaging.write_image(curves(panels(rows), [row["epoch"] for row in rows]), folder / "curves.png")
         self._write_preview(folder / "preview.png")
         state = {name: value.numpy() for name, value in self._state().items()}
         weights.write(folder / "last.safetensors", {**tensors, **state}, metadata)
@@ -336,7 +296,7 @@ class Trainer:
                                     f"{name} is missing or has another shape.")
             self._put(tensor, stored)
         done = file.metadata.get("epoch", "")
-        rows = _read_metrics(folder / "metrics.csv")[: int(done) if done.isdecimal() else 0]
+        rows = read_metrics(folder / "metrics.csv")[: int(done) if done.isdecimal() else 0]
         if not rows or [row["epoch"] for row in rows] != list(range(1, len(rows) + 1)) or str(len(rows)) != done:
             raise TrainingError(f"{folder / 'metrics.csv'} does not hold the epochs of {path.name}; start a new run.")
         return rows
@@ -347,8 +307,7 @@ class Trainer:
 
 def _loop(trainer: Trainer, folder: Path, rows: list[Row], on_progress: Callable[[Progress], None]) -> TrainResult:
     settings, steps = trainer.settings, trainer.steps
-    document = {"model": asdict(trainer.config), "train": asdict(settings), "edgeae_version": __version__}
-    write_bytes_atomic(folder / "config.json", (json.dumps(document, indent=2) + "\n").encode())
+    write_config(folder, trainer.config, settings)
     for epoch in range(len(rows), settings.epochs):
         started = time.perf_counter()
 
@@ -362,65 +321,4 @@ def _loop(trainer: Trainer, folder: Path, rows: list[Row], on_progress: Callable
         trainer.save(folder, rows)
         left = (time.perf_counter() - started) * (settings.epochs - epoch - 1)
         on_progress(Progress(epoch + 1, settings.epochs, steps, steps, row["loss"], row["images_per_s"], left, row))
-    return TrainResult(folder, rows, _best(rows))
-
-
-def _best(rows: list[Row]) -> Row:
-    return max(rows, key=lambda row: row["val_psnr"])  # the first of equals
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keep a second training out of the folder; the system drops the lock with the process, however it ends."""
-    try:
-        import fcntl
-    except ImportError:  # Windows has no advisory locks
-        folder.mkdir(parents=True, exist_ok=True)
-        yield
-        return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("w")
-    except OSError as e:
-        raise TrainingError(f"{folder} cannot be written ({e.strerror}); choose another -o.") from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise TrainingError(f"another training writes to {folder}; wait for it or choose another -o.") from None
-        for left_over in folder.glob(".edgeae-*.tmp"):  # of a training that was killed while it wrote (files.py)
-            left_over.unlink(missing_ok=True)
-        yield
-
-
-def _panels(rows: list[Row]) -> list[Panel]:
-    def column(key: str) -> list[float]:
-        return [row[key] for row in rows]
-
-    panels = [
-        Panel("reconstruction loss", {"training": column("recon")}),
-        Panel("PSNR, dB", {"output": column("val_psnr"), "damaged": column("damaged_psnr"),
-                           "hole": column("val_hole_psnr")}),
-        Panel("SSIM", {"output": column("val_ssim")}),
-    ]
-    if not all(math.isnan(value) for value in column("kl")):
-        panels.append(Panel("KL, nats an image", {"training": column("kl")}))
-    return [Panel(p.title, {name: ys for name, ys in p.series.items() if np.isfinite(ys).any()}) for p in panels]
-
-
-def _write_metrics(path: Path, rows: list[Row]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for row in rows:
-        writer.writerow("" if math.isnan(row[key]) else repr(row[key]) for key in COLUMNS)
-    write_bytes_atomic(path, text.getvalue().encode())
-
-
-def _read_metrics(path: Path) -> list[Row]:
-    try:
-        with path.open(newline="") as file:
-            rows = [{key: float(row[key] or "nan") for key in COLUMNS} for row in csv.DictReader(file)]
-        return [row | {"epoch": int(row["epoch"])} for row in rows]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise TrainingError(f"{path} is missing or damaged; the run cannot be resumed without it.") from None
+    return TrainResult(folder, rows, best(rows))

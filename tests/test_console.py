@@ -3,6 +3,9 @@
 import io
 import json
 import math
+import signal
+import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,3 +138,39 @@ def test_status_line_is_silent_with_quiet(monkeypatch: pytest.MonkeyPatch) -> No
         assert terminal.getvalue() == ""
 
     printed(show, "-q")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("freed", [False, True], ids=["anywhere", "in a finalizer"])
+def test_no_signal_is_lost(number: signal.Signals, code: int, freed: bool) -> None:
+    class Buffer:
+        def __del__(self) -> None:
+            signal.raise_signal(number)
+
+    @click.command(cls=console.Command)
+    def command() -> None:
+        if freed:
+            Buffer()  # Python drops what is raised while it frees this
+        else:
+            signal.raise_signal(number)
+        time.sleep(5)
+        raise AssertionError("the signal was lost")
+
+    before = [signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM), sys.unraisablehook]
+    result = CliRunner().invoke(console.Program(commands={"command": command}), ["command"])
+    assert result.exit_code == code
+    assert result.output == ("edgeae: interrupted.\n" if code == 130 else "")
+    assert before == [signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM), sys.unraisablehook]
+
+
+def test_a_signal_that_is_ignored_stays_so() -> None:
+    @click.command(cls=console.Command)
+    def command() -> None:
+        signal.raise_signal(signal.SIGINT)
+        click.echo("done")
+
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as nohup does
+    try:
+        assert CliRunner().invoke(console.Program(commands={"command": command}), ["command"]).output == "done\n"
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -37,8 +37,9 @@ def run(tmp_path_factory: pytest.TempPathFactory, device: str) -> Path:
     folder = tmp_path_factory.mktemp("exporting")
     np.savez(folder / "photos.npz", images=np.stack([photo(16, 16, seed=seed) for seed in range(20)]))
     model = ModelConfig.default("conv", size=16, widths=(4,), code=4)
-    settings = TrainConfig(str(folder / "photos.npz"), epochs=2, batch=8, seed=3, limit=16, lr=0.01)
-    return train(model, settings, folder / "run", device=device, licence="CC0-1.0").run
+    settings = TrainConfig(str(folder / "photos.npz"), epochs=2, batch=8, seed=3, limit=16, lr=0.01,
+                           licence="CC0-1.0")
+    return train(model, settings, folder / "run", device=device).run
 
 
 def metadata(path: Path) -> dict[str, str]:

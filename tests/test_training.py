@@ -17,18 +17,21 @@ from helpers import ROOT
 from PIL import Image
 
 from edgeae import golden, training, weights
+from edgeae import runs as edgeae_runs
 from edgeae.config import ModelConfig, TrainConfig
 from edgeae.corruptions import parse
 from edgeae.data import open_dataset
 from edgeae.errors import DataError, EdgeaeError, TrainingError, UsageError, WeightsError
 from edgeae.evaluation import Trial
+from edgeae.runs import COLUMNS, read_run
 from edgeae.session import Session, load
-from edgeae.training import COLUMNS, Progress, Trainer, TrainResult, read_run, train
+from edgeae.training import Progress, Trainer, TrainResult, train
 
 EPOCHS = 4
 FILES = {"config.json", "last.safetensors", "best.safetensors", "metrics.csv", "preview.png", "curves.png", ".lock"}
 # 13 images for training, so that a step is filled up from the start, and 1 for validation.
-SETTINGS = TrainConfig("faces", epochs=EPOCHS, batch=8, lr=3e-3, limit=14, beta=0.5, skip_drop=0.3)
+SETTINGS = TrainConfig("faces", epochs=EPOCHS, batch=8, lr=3e-3, limit=14, beta=0.5, skip_drop=0.3,
+                       licence="CC0-1.0")
 FEWER_LAYERS: dict[str, dict[str, Any]] = {
     "conv": {"widths": (8,), "context": 0}, "residual": {"context": 0}, "vae": {"widths": (4,)}}
 Configs = Callable[[str], ModelConfig]
@@ -53,7 +56,7 @@ def runs(device: str, configs: Configs, tmp_path_factory: pytest.TempPathFactory
     def get(arch: str) -> TrainResult:
         if arch not in done:
             folder = tmp_path_factory.mktemp("runs") / arch
-            done[arch] = train(configs(arch), settings_for(arch), folder, device=device, licence="CC0-1.0")
+            done[arch] = train(configs(arch), settings_for(arch), folder, device=device)
         return done[arch]
 
     return get
@@ -265,7 +268,7 @@ def test_a_run_stopped_between_two_files_goes_on_too(runs: Runs, device: str, tm
 
     with monkeypatch.context() as patch, pytest.raises(Stop):
         patch.setattr(training.weights, "write", after(training.weights.write, 0))
-        patch.setattr(training, "write_bytes_atomic", after(training.write_bytes_atomic, 0))
+        patch.setattr(edgeae_runs, "write_bytes_atomic", after(edgeae_runs.write_bytes_atomic, 0))
         patch.setattr(training.imaging, "write_image", after(training.imaging.write_image, 1))
         train(*read_run(runs("vae").run), tmp_path, device=device)
     train(*read_run(tmp_path), tmp_path, device=device, resume=True)
@@ -274,7 +277,8 @@ def test_a_run_stopped_between_two_files_goes_on_too(runs: Runs, device: str, tm
 
 CHILD = """
 import sys, time
-from edgeae.training import read_run, train
+from edgeae.runs import read_run
+from edgeae.training import train
 def show(progress):
     print(progress.epoch, progress.step, flush=True)
     time.sleep(0.05)

@@ -135,10 +135,11 @@ def main(faces: Path, photos: Path, only: tuple[str, ...], output: Path, runs: P
         data = runs / f"{name}.npz"
         if not data.exists():
             gather(faces, photos, recipe.photos, model.size, data)
-        settings = TrainConfig(data=str(data), epochs=recipe.epochs, batch=16, corrupt=recipe.corrupt, beta=recipe.beta)
+        settings = TrainConfig(data=str(data), epochs=recipe.epochs, batch=16, corrupt=recipe.corrupt, beta=recipe.beta,
+                               source=recipe.source, licence=LICENCE)
         click.echo(f"{name}: training", err=True)
         training.train(model, settings, runs / name, device=device, resume=(runs / name / "config.json").exists(),
-                       source=recipe.source, licence=LICENCE, on_progress=show)
+                       on_progress=show)
         if not train_only:
             report = export(runs / name, output / f"{name}.safetensors", scheme="int8", device=device)
             click.echo(f"{report.path}: {report.size_bytes:,} bytes, {report.psnr_to_fp32:.1f} dB to fp32", err=True)

@@ -1,0 +1,53 @@
+"""The scripts in examples/ run: with tiny networks under the shipped names, and with the shipped ones."""
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from helpers import ROOT
+from PIL import Image
+
+from edgeae import faces, zoo
+
+EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.py"))
+
+
+@pytest.fixture(params=["tiny", "shipped"])
+def size(request: pytest.FixtureRequest, tiny_file: Callable[..., Path], tmp_path: Path,
+         monkeypatch: pytest.MonkeyPatch) -> int:
+    """Pixels a side of what the models make; `tiny` has random networks take the places of the shipped ones."""
+    monkeypatch.setenv("EDGEAE_DEVICE", "CPU")
+    if request.param == "shipped":
+        if missing := {"faces-residual", "faces-vae"} - set(zoo.names()):
+            pytest.skip(f"not shipped yet: {', '.join(sorted(missing))}")
+        return 64
+    shelf = tmp_path / "shelf"
+    shelf.mkdir()
+    for arch in ("conv", "residual", "vae"):
+        tiny_file(arch).rename(shelf / f"faces-{arch}.safetensors")
+    monkeypatch.setattr(zoo, "folders", lambda: [shelf])
+    return 16
+
+
+def test_every_example_is_tested() -> None:
+    assert EXAMPLES == ["laptop"]
+
+
+def test_laptop(size: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = importlib.util.spec_from_file_location("laptop", ROOT / "examples" / "laptop.py")
+    assert spec and spec.loader
+    laptop = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(laptop)
+    images, _ = faces.generate(2, 72, seed=1)
+    paths = [tmp_path / "a.jpg", tmp_path / "b.jpg"]
+    for image, path in zip(images, paths, strict=True):
+        Image.fromarray(image).save(path)
+
+    laptop.main(*map(str, paths), str(tmp_path / "out"))
+
+    assert capsys.readouterr().out.startswith(f"code of {paths[0]} [")
+    with Image.open(tmp_path / "out" / "restored.png") as restored:
+        assert restored.size == (72, 72)
+    with Image.open(tmp_path / "out" / "morph.gif") as film:
+        assert film.size == (size, size) and film.n_frames > 1

@@ -1,0 +1,137 @@
+"""The files in models/: complete, right on every device at hand, and better than doing nothing."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeae import devices, faces, golden, imaging, metrics, weights, zoo
+from edgeae.corruptions import parse
+from edgeae.samples import samples
+from edgeae.session import Session, load
+
+NAMES = zoo.names()
+RESTORERS = [name for name in NAMES if "vae" not in name]
+VAES = [name for name in NAMES if "vae" in name]
+
+_LOADED: dict[tuple[str, str], Session] = {}
+
+
+def session(name: str, device: str = "CPU") -> Session:
+    """Each model is loaded, and its graphs compiled, once."""
+    if (name, device) not in _LOADED:
+        _LOADED[name, device] = load(name, device)
+    return _LOADED[name, device]
+
+
+@pytest.fixture(scope="module")
+def photos() -> np.ndarray:
+    """The sample pictures that `edgeae run` shows, float32 (5, 64, 64, 3)."""
+    return imaging.to_float(np.stack([sample.image for sample in samples(64)]))
+
+
+@pytest.fixture(scope="module")
+def drawn() -> np.ndarray:
+    """Generated faces, float32 (8, 64, 64, 3)."""
+    return imaging.to_float(faces.generate(8, 64, seed=99)[0])
+
+
+def test_all_are_shipped() -> None:
+    assert {"faces-conv", "faces-residual", "faces-vae"} <= set(NAMES)
+    assert {zoo.DEFAULT, zoo.DEFAULT_VAE} <= set(NAMES)
+
+
+def test_they_are_small() -> None:
+    assert sum(zoo.find_model(name).stat().st_size for name in NAMES) < 8e6
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_metadata_is_complete(name: str) -> None:
+    file = weights.read(zoo.find_model(name))
+    for key in ("format_version", "edgeae_version", "tinygrad_version", "arch", "config", "quantize", "task",
+                "train_data", "licence", "seed", "epoch", "psnr", "ssim", "golden"):
+        assert file.metadata[key], key
+    assert re.search("CC BY|CC0|public domain|MIT", file.metadata["licence"])
+    assert "doi" in file.metadata["train_data"] or "generated" in file.metadata["train_data"]
+    assert 18 < float(file.metadata["psnr"]) < 50 and 0.5 < float(file.metadata["ssim"]) < 1
+    assert not any(tensor.startswith(weights.OPTIMIZER) for tensor in file.tensors)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_table_of_models_names_it(name: str) -> None:
+    readme = Path(zoo.find_model(name)).parent / "README.md"
+    assert f"`{name}`" in readme.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_golden_input_on_the_cpu(name: str) -> None:
+    result = golden.verify(session(name))
+    assert result.passed and result.largest_error < 1e-3
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_opencl_gives_what_the_cpu_gives(name: str, photos: np.ndarray) -> None:
+    status = devices.probe("CL")
+    if not status.usable:
+        pytest.skip(f"CL is not usable: {status.reason}")
+    assert golden.verify(session(name, "CL")).passed
+    on_cpu, on_cl = (session(name, device).run_floats(photos[:1]) for device in ("CPU", "CL"))
+    assert np.abs(on_cpu - on_cl).max() <= 1 / 255
+
+
+def fill_with_mean(images: np.ndarray, holes: np.ndarray) -> np.ndarray:
+    """The least that a model must beat: every hole in the mean colour of the rest of its image."""
+    filled = images.copy()
+    for image, hole in zip(filled, holes, strict=True):
+        image[hole] = image[~hole].mean(axis=0)
+    return filled
+
+
+@pytest.mark.parametrize("name", RESTORERS)
+@pytest.mark.parametrize("kind", ["photos", "drawn"])
+def test_holes_are_restored(name: str, kind: str, request: pytest.FixtureRequest) -> None:
+    clean = request.getfixturevalue(kind)
+    damage = parse("occlude")
+    pairs = [damage(image, np.random.default_rng((7, i))) for i, image in enumerate(clean)]
+    damaged, holes = (np.stack(part) for part in zip(*pairs, strict=True))
+    restored = session(name).run_floats(damaged)
+
+    def psnr(images: np.ndarray) -> float:
+        return float(-10 * np.log10(np.mean(np.square(images[holes] - clean[holes]))))
+
+    assert psnr(restored) > max(psnr(damaged), psnr(fill_with_mean(damaged, holes))) + 1
+
+
+def test_residual_is_sharper_than_conv(photos: np.ndarray) -> None:
+    sharp = {name: metrics.sharpness(session(name).run_floats(photos), photos)
+             for name in ("faces-conv", "faces-residual")}
+    assert (sharp["faces-residual"] > sharp["faces-conv"] + 0.1).all()
+    assert sharp["faces-residual"].min() > 0.8
+
+
+@pytest.mark.parametrize("name", VAES)
+def test_a_vae_is_a_function(name: str, photos: np.ndarray) -> None:
+    vae = session(name)
+    codes = [vae.encode(photos[0]) for _ in range(3)]
+    assert np.array_equal(codes[0], codes[1]) and np.array_equal(codes[0], codes[2])
+    assert codes[0].shape == (vae.config.code,) and vae.config.code > 20
+    assert np.abs(vae.encode(photos)[0] - codes[0]).max() < 1e-3
+    assert np.abs(vae.encode(photos[1]) - codes[0]).max() > 0.1
+
+
+@pytest.mark.parametrize("path", ["linear", "slerp"])
+@pytest.mark.parametrize("name", NAMES)
+def test_interpolation_ends_in_the_reconstructions(name: str, path: str, photos: np.ndarray) -> None:
+    frames = session(name).interpolate(photos[0], photos[1], steps=5, path=path)
+    for frame, image in zip((frames[0], frames[-1]), photos, strict=False):
+        assert np.abs(frame - session(name).reconstruct(image)).max() < 1e-3
+    steps = np.abs(np.diff(frames, axis=0)).mean(axis=(1, 2, 3))
+    assert steps.min() > 0.2 * steps.max()  # it walks evenly
+
+
+@pytest.mark.parametrize("name", VAES)
+def test_samples_differ_and_look_like_images(name: str) -> None:
+    found = session(name).sample(8, seed=1, dtype=np.float32)
+    assert found.shape == (8, 64, 64, 3) and np.isfinite(found).all()
+    assert found.std(axis=0).mean() > 0.05 and found.std(axis=(1, 2, 3)).min() > 0.05
