@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -557,7 +558,11 @@ def test_colour(no_color: str) -> None:
 
 def stop(arguments: list[str], number: signal.Signals) -> tuple[int, str]:
     """Send a signal to a training after the first epoch that it completes; returns its exit code and stderr."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # the child inherits an ignored one
     program = subprocess.Popen([*PROGRAM, *arguments], stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, before)
+    watchdog = threading.Timer(120, program.kill)
+    watchdog.start()
     with program:
         assert program.stderr
         seen = ""
@@ -568,6 +573,7 @@ def stop(arguments: list[str], number: signal.Signals) -> tuple[int, str]:
                 program.send_signal(number)
                 break
         seen += program.stderr.read()
+    watchdog.cancel()
     return program.returncode, seen
 
 

@@ -6,6 +6,7 @@ import math
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,14 @@ class Terminal(io.StringIO):
 
     def isatty(self) -> bool:
         return True
+
+
+@pytest.fixture
+def heeded() -> Iterator[None]:
+    """SIGINT as Python has it, also where the tests run in the background of a shell, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def stderr_as_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
@@ -142,7 +151,7 @@ def test_status_line_is_silent_with_quiet(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("freed", [False, True], ids=["anywhere", "in a finalizer"])
-def test_no_signal_is_lost(number: signal.Signals, code: int, freed: bool) -> None:
+def test_no_signal_is_lost(number: signal.Signals, code: int, freed: bool, heeded: None) -> None:
     class Buffer:
         def __del__(self) -> None:
             signal.raise_signal(number)
@@ -163,14 +172,11 @@ def test_no_signal_is_lost(number: signal.Signals, code: int, freed: bool) -> No
     assert before == [signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM), sys.unraisablehook]
 
 
-def test_a_signal_that_is_ignored_stays_so() -> None:
+def test_a_signal_that_is_ignored_stays_so(heeded: None) -> None:
     @click.command(cls=console.Command)
     def command() -> None:
         signal.raise_signal(signal.SIGINT)
         click.echo("done")
 
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as nohup does
-    try:
-        assert CliRunner().invoke(console.Program(commands={"command": command}), ["command"]).output == "done\n"
-    finally:
-        signal.signal(signal.SIGINT, before)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as nohup does
+    assert CliRunner().invoke(console.Program(commands={"command": command}), ["command"]).output == "done\n"

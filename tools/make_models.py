@@ -47,7 +47,7 @@ class Recipe:
 RECIPES = {
     "faces-residual": Recipe("residual", epochs=60, photos=240, corrupt="occlude"),
     "faces-conv": Recipe("conv", epochs=45, photos=240, corrupt="occlude"),
-    "faces-vae": Recipe("vae", epochs=90, photos=0, corrupt="none", beta=0.02),
+    "faces-vae": Recipe("vae", epochs=60, photos=0, corrupt="none", beta=0.25),
 }
 
 
