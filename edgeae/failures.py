@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import functools
+import gc
 import os
 import re
 import sqlite3
@@ -43,7 +44,12 @@ def guard(device: str) -> Iterator[None]:
 
     The original stays as `__cause__`. An EdgeaeError, KeyboardInterrupt, and errors that did not pass through code of
     tinygrad are left as they are.
+
+    Python's cyclic garbage collection rests meanwhile: when it runs in the thread that works off the CPU's queue and
+    meets a graph that is no longer used, freeing that graph waits for the very queue, forever (tinygrad 0.13.0).
     """
+    collects = gc.isenabled()
+    gc.disable()
     try:
         yield
     except EdgeaeError:
@@ -56,6 +62,9 @@ def guard(device: str) -> Iterator[None]:
         if not _passed_tinygrad(error):
             raise
         raise Unusable(device, reason, mend_for(device, reason)) from error
+    finally:
+        if collects:
+            gc.enable()
 
 
 def import_tinygrad() -> None:

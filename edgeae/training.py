@@ -6,6 +6,7 @@ that is resumed after any kind of end gives, on the same backend, the weights of
 
 from __future__ import annotations
 
+import gc
 import importlib.metadata
 import math
 import os
@@ -319,6 +320,7 @@ def _loop(trainer: Trainer, folder: Path, rows: list[Row], on_progress: Callable
         row = trainer.epoch(epoch, on_step)
         rows.append(row)
         trainer.save(folder, rows)
+        gc.collect()  # `guard` has it rest within
         left = (time.perf_counter() - started) * (settings.epochs - epoch - 1)
         on_progress(Progress(epoch + 1, settings.epochs, steps, steps, row["loss"], row["images_per_s"], left, row))
     return TrainResult(folder, rows, best(rows))

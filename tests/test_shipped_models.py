@@ -1,6 +1,8 @@
 """The files in models/: complete, right on every device at hand, and better than doing nothing."""
 
+import functools
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +17,18 @@ NAMES = zoo.names()
 RESTORERS = [name for name in NAMES if "vae" not in name]
 VAES = [name for name in NAMES if "vae" in name]
 
-_LOADED: dict[tuple[str, str], Session] = {}
 
-
+@functools.cache
 def session(name: str, device: str = "CPU") -> Session:
     """Each model is loaded, and its graphs compiled, once."""
-    if (name, device) not in _LOADED:
-        _LOADED[name, device] = load(name, device)
-    return _LOADED[name, device]
+    return load(name, device)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def free_sessions() -> Iterator[None]:
+    """Free them before Python itself is taken down, when tinygrad's finalizers fail."""
+    yield
+    session.cache_clear()
 
 
 @pytest.fixture(scope="module")
