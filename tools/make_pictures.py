@@ -1,4 +1,4 @@
-"""Make the README's pictures in docs/: the sample photos restored, and faces that the vae made up.
+"""Make the README's picture in docs/: the sample photos, damaged and restored.
 
 python tools/make_pictures.py [-o docs]
 """
@@ -9,11 +9,10 @@ import tempfile
 from pathlib import Path
 
 import click
-import numpy as np
 
 import edgeae
-from edgeae import imaging, pictures, restoring
-from edgeae.zoo import DEFAULT, DEFAULT_VAE
+from edgeae import imaging, restoring
+from edgeae.zoo import DEFAULT
 
 
 @click.command(help=__doc__)
@@ -23,11 +22,6 @@ def main(output: Path, device: str | None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         restoring.demonstrate(edgeae.load(DEFAULT, device), Path(folder))
         imaging.write_image(imaging.read_image(Path(folder) / "samples.png"), output / "samples.png")
-    vae = edgeae.load(DEFAULT_VAE, device)
-    faces = vae.sample(4, seed=3)
-    frames = vae.interpolate(*faces, faces[0], steps=12)
-    large = [np.asarray(frame).repeat(2, axis=0).repeat(2, axis=1) for frame in frames]
-    pictures.write_animation(large, output / "morph.gif", ping_pong=False)
 
 
 if __name__ == "__main__":
