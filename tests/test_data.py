@@ -9,7 +9,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-import torch
 
 from edgeae import data
 from edgeae.corruptions import parse
@@ -44,6 +43,7 @@ def assert_same(a: list[Batch], b: list[Batch]) -> None:
 
 
 def test_windows_are_sampled_as_pytorch_does() -> None:
+    torch = pytest.importorskip("torch")
     rng = np.random.default_rng(0)
     images = rng.random((6, 12, 20, 3), dtype=np.float32)
     sides = rng.uniform(0.5, 1, 6).astype(np.float32)
