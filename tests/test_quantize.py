@@ -147,6 +147,7 @@ def test_no_float_copy_stays_on_the_device(scheme: str, device: str, tiny_file: 
     """Loaded and run until the graph is replayed, the weights are on the device in the file's own bits alone."""
     path = tiny_file("conv", scheme, widths=(8, 64), context=0)
     file = weights.read(path)
+    gc.collect()  # what earlier tests left must not be freed, and counted, in between
     before, known = GlobalCounters.mem_used_per_device[device], live_buffers(device)
     model = weights.build_loaded(file, device)
     loaded = GlobalCounters.mem_used_per_device[device] - before
