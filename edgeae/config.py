@@ -155,7 +155,7 @@ class TrainConfig(_Json):
         beta: weight of the KL term of a `vae`, both counted per image; `beta_warmup`: share of all steps over which
             it climbs from 0.
         skip_drop: share of training images for which a `residual` gets no skip connections, so that its decoder also
-            learns to work from the code alone; 0.1 costs about 1 dB of the restored image.
+            learns to work from the code alone; this costs quality of the restored image.
         corrupt: damage specification (see corruptions.py); `augment`: flips, crops and light changes.
         seed: of everything random in the run.
         limit: use at most so many images; None is all of them.

@@ -1,4 +1,5 @@
-"""What tinygrad and its drivers raise, as one plain sentence with the mend: `guard`, and what it is made of."""
+"""tinygrad kept from failing in ways a user would see: `import_tinygrad`, and `guard`, which turns what tinygrad and
+its drivers raise into one plain sentence with the mend."""
 
 import contextlib
 import errno

@@ -63,7 +63,7 @@ class Autoencoder:
         return [self.encode(x)]
 
     def decode(self, code: Tensor, *skips: Tensor) -> Tensor:
-        raise NotImplementedError
+        raise NotImplementedError  # the one thing that each of them has to say for itself, with `encode` or `features`
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """(B, H, W, C) → (B, H, W, C), both in [0, 1]."""

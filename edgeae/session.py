@@ -83,7 +83,7 @@ class Session:
             DeviceError: the device failed.
         """
         x, give_back = self._take(image)
-        return give_back(self._restore(x))
+        return give_back(self.run_floats(x))
 
     def encode(self, image: ImageLike) -> Floats:
         """The code of an image: float32, `(dims,)` for a `vae` (its μ), else (H/stride, W/stride, channels); with a
@@ -164,7 +164,7 @@ class Session:
 
     def run_floats(self, x: Floats) -> Floats:
         """`reconstruct` on (N, H, W, C) float32 in [0, 1], with no rounding: for metrics and checks."""
-        return self._restore(x)
+        return self._call("reconstruct", self._pad(x))[0][:, : x.shape[1], : x.shape[2]]
 
     # ---- images in and out -------------------------------------------------------------------------------------------
 
@@ -205,9 +205,6 @@ class Session:
         stride = self.config.stride
         height, width = x.shape[1:3]
         return np.pad(x, ((0, 0), (0, -height % stride), (0, -width % stride), (0, 0)), mode="symmetric")
-
-    def _restore(self, x: Floats) -> Floats:
-        return self._call("reconstruct", self._pad(x))[0][:, : x.shape[1], : x.shape[2]]
 
     # ---- the network -------------------------------------------------------------------------------------------------
 
