@@ -95,9 +95,9 @@ def write_readme(output: Path, faces: Path, device: str | None) -> None:
     val = open_dataset(faces, size=64, val_fraction=1).val
     trial = Trial.prepare(val, "occlude", seed=0)
     lines += ["", "## Scores", "",
-              f"{len(val)} validation faces of people not trained on, 64×64; the epoch that is shipped was chosen by its "
-              "PSNR on them. PSNR is that of the mean squared error "
-              "over all pixels of all images; sharpness is the amplitude of fine detail relative to the original "
+              f"{len(val)} validation faces of people not trained on, 64×64; the epoch that is shipped was chosen by "
+              "its PSNR on them. PSNR is that of the mean squared error over all pixels of all images; sharpness is "
+              "the amplitude of fine detail relative to the original "
               "(`edgeae.metrics.sharpness`), on undamaged input.", "",
               "| restoring `occlude` | PSNR, dB | in the holes | SSIM |", "|---|---|---|---|",
               _row("damaged", score(trial.inputs, trial.clean, trial.mask)),
