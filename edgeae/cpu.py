@@ -5,25 +5,16 @@ tinygrad compiles CPU kernels with `clang`, or what `CC` names. `prepare_cpu` ta
 """
 
 import functools
-import importlib.util
 import os
 import platform
 import re
-import shlex
-import shutil
-import subprocess
 from pathlib import Path
-from typing import Any
 
-from edgeae.errors import DeviceError, UsageError
-from edgeae.failures import MENDS, Unusable, guard, import_tinygrad, reason_of
+from edgeae.compilers import compile_c, find_clang
+from edgeae.errors import UsageError
+from edgeae.failures import MENDS, Unusable, guard, import_tinygrad
 
 BUILT_IN = "built-in X86 code generator"
-
-# What tinygrad 0.13.0 hands to clang (runtime/support/compiler_cpu.py).
-_CLANG_FLAGS = ("-c", "-x", "c", "-O2", "-fPIC", "-ffreestanding", "-fno-math-errno", "-nostdlib", "-fno-ident")
-_CLANG_TEST = 'const char edgeae_version[] = "edgeae:" __clang_version__ ";"; void edgeae_test(void) {}'
-
 
 @functools.cache
 def prepare_cpu(name: str = "CPU") -> str:
@@ -42,18 +33,14 @@ def prepare_cpu(name: str = "CPU") -> str:
         device = Device[name]
         compiler = device.renderer.compiler
     if isinstance(compiler, ClangJITCompiler):
-        failures = []
-        for command in _clang_commands():
-            try:
-                version = _clang_version(command, compiler)
-            except (OSError, subprocess.SubprocessError, DeviceError) as error:
-                failures.append(reason_of(error))
-                continue
+        clang, failures = find_clang()
+        if clang is not None:
             # tinygrad's own method takes a bare program name, and lets it write its errors to the user's terminal.
-            compiler.compile_to_obj = functools.partial(_compile, command, compiler)
+            flags = ("-O2", f"--target={compiler.arch}-none-unknown-elf", *compiler.args)
+            compiler.compile_to_obj = lambda source: compile_c(clang.command, source, *flags)
             if compiler.cachekey is not None:
-                compiler.cachekey += f"_edgeae_{version}"
-            return f"zig (clang {version})" if "zig" in Path(command[0]).name else f"clang {version}"
+                compiler.cachekey += f"_edgeae_{clang.version}"
+            return clang.name
         if _runs_x86_renderer():
             device.renderers.sort(key=lambda renderer: renderer is not X86Renderer)
         if not isinstance(device.renderer, X86Renderer):
@@ -61,44 +48,6 @@ def prepare_cpu(name: str = "CPU") -> str:
     if isinstance(device.renderer, X86Renderer):
         return BUILT_IN
     return f"{type(device.renderer).__name__.removesuffix('Renderer')} code generator"
-
-
-def _clang_commands() -> list[tuple[str, ...]]:
-    """The commands that may be a clang, best first: `CC`, `clang`, the `ziglang` wheel's."""
-    commands: list[tuple[str, ...]] = []
-    if chosen := os.environ.get("CC", "").strip():
-        commands.append((chosen,) if shutil.which(chosen) else tuple(shlex.split(chosen, posix=os.name == "posix")))
-    if ("clang",) not in commands:
-        commands.append(("clang",))
-    wheel = importlib.util.find_spec("ziglang")
-    if wheel is not None and wheel.origin is not None:
-        folder = Path(wheel.origin).parent
-        zig = folder / ("zig.exe" if os.name == "nt" else "zig")
-        # `zig clang` is the clang driver itself, with clang's own flags; `zig cc` reads neither stdin nor this target.
-        commands.append((str(zig), "clang", "-isystem", str(folder / "lib" / "include")))
-    return commands
-
-
-def _clang_version(command: tuple[str, ...], compiler: Any) -> str:
-    """What the command calls itself in an object file that it compiles; raises when it cannot."""
-    found = re.search(rb"edgeae:([0-9.]+)", _compile(command, compiler, _CLANG_TEST, timeout_s=30))
-    return found[1].decode() if found else "of unknown version"
-
-
-def _compile(command: tuple[str, ...], compiler: Any, source: str, timeout_s: float = 300) -> bytes:
-    """Compiles C to an object file as tinygrad does, keeping the compiler's messages for the error."""
-    target = f"--target={compiler.arch}-none-unknown-elf"
-    done = subprocess.run(
-        [*command, *_CLANG_FLAGS, target, *compiler.args, "-", "-o", "-"],
-        input=source.encode(),
-        capture_output=True,
-        timeout=timeout_s,
-    )
-    if done.returncode or not done.stdout.startswith(b"\x7fELF"):
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        message = next((line for line in said if "error" in line), said[0] if said else f"exit {done.returncode}")
-        raise Unusable("CPU", f"the C compiler {command[0]} failed: {message[:200]}", MENDS["CPU"])
-    return done.stdout
 
 
 def _runs_x86_renderer() -> bool:

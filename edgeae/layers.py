@@ -6,8 +6,9 @@ Everything here comes down to `conv_valid`: a stride-1 convolution without paddi
 - A 4×4 transposed convolution of stride 2 is a 2×2 one to four times the channels, unfolded (depth to space) and
   cropped by a pixel on each side: its four output phases side by side, with no zeros inserted.
 
-So the gradients are stride-1 convolutions too, which every backend runs several times faster than the strided ones, and
-this file is the only place that knows what a convolution is made of: a device with a kernel of its own brings it here.
+So the gradients are stride-1 convolutions too, which every backend runs several times faster than the strided ones.
+On the CPU a whole layer is one kernel of our own instead (kernels/), where it covers the shape. This file is the only
+place that knows what a convolution is made of.
 
 Weights are stored as (ky, kx, in, out), those of `Linear` as (in, out). A weight may also be packed (quantize.py): any
 object with `dequantize() -> Tensor`, whose arithmetic becomes part of the layer's own kernel on the device.
@@ -16,20 +17,26 @@ object with `dequantize() -> Tensor`, whose arithmetic becomes part of the layer
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import ClassVar, Literal, Protocol, TypeAlias
 
 import numpy as np
 from tinygrad import Tensor, dtypes
 from tinygrad.function import function
 from tinygrad.uop.ops import UOp
 
-Activation = Callable[[Tensor], Tensor]
+from edgeae.kernels import graph
+from edgeae.kernels.shapes import Shape
+
+Activation: TypeAlias = Literal["relu", "sigmoid"] | None
 
 
 class PackedWeight(Protocol):
-    """A weight that is kept in another form than floating point."""
+    """A weight that is kept in another form than floating point: `bits` a value, and a scale, as in quantize.py."""
+
+    values: Tensor
+    scale: Tensor
+    bits: ClassVar[int]
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -130,8 +137,25 @@ def depth_to_space(x: Tensor) -> Tensor:
     return x.reshape(b, h, w, 2, 2, c // 4).permute(0, 1, 3, 2, 4, 5).reshape(b, 2 * h, 2 * w, c // 4)
 
 
-def _gain(activation: Activation | None) -> float:
-    return 2.0 if activation is Tensor.relu else 1.0
+def _gain(activation: Activation) -> float:
+    return 2.0 if activation == "relu" else 1.0
+
+
+def _finish(y: Tensor, bias: Tensor, add: Tensor | None, activation: Activation) -> Tensor:
+    y = y + bias if add is None else y + bias + add
+    if activation is None:
+        return y
+    return y.relu() if activation == "relu" else y.sigmoid()
+
+
+def _cpu_kernel(x: Tensor, weight: Weight, bias: Tensor, add: Tensor | None, activation: Activation,
+                up: bool = False) -> Tensor | None:
+    """The whole layer as one kernel, where kernels/ has one."""
+    if not isinstance(x.device, str) or not x.device.startswith("CPU"):
+        return None
+    batch, height, width, _ = x.shape
+    kernel, _, c_in, c_out = weight.shape
+    return graph.convolution(x, weight, bias, add, activation, Shape(batch, height, width, c_in, c_out, kernel, up))
 
 
 # ---- the layers --------------------------------------------------------------------------------------------------
@@ -152,12 +176,15 @@ class Conv2d:
     """
 
     def __init__(self, cin: int, cout: int, kernel: int, init: Init,
-                 activation: Activation | None = Tensor.relu, gain: float | None = None) -> None:
+                 activation: Activation = "relu", gain: float | None = None) -> None:
         self.weight: Weight = init.weight(kernel, kernel, cin, cout, gain=_gain(activation) if gain is None else gain)
         self.bias = init.bias(cout)
         self._kernel, self._activation = kernel, activation
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, add: Tensor | None = None) -> Tensor:
+        """activation(convolution + bias + add): (B, H, W, cin) → (B, H', W', cout), the shape of `add`."""
+        if (y := _cpu_kernel(x, self.weight, self.bias, add, self._activation)) is not None:
+            return y
         w = as_float(self.weight)
         if self._kernel == 4:
             cin, cout = w.shape[2:]
@@ -165,41 +192,42 @@ class Conv2d:
             w = w.reshape(2, 2, 2, 2, cin, cout).permute(0, 2, 1, 3, 4, 5).reshape(2, 2, 4 * cin, cout)
         elif self._kernel == 3:
             x = pad1(x)
-        y = conv_valid(x, w) + self.bias
-        return self._activation(y) if self._activation else y
+        return _finish(conv_valid(x, w), self.bias, add, self._activation)
 
 
 class UpConv2d:
     """4×4 transposed convolution of stride 2 (padding 1), bias and activation: doubles height and width."""
 
     def __init__(self, cin: int, cout: int, init: Init,
-                 activation: Activation | None = Tensor.relu) -> None:
+                 activation: Activation = "relu") -> None:
         # An output pixel sees 2×2 of the 4×4 taps: a quarter of the fan-in that `Init` counts.
         self.weight: Weight = init.weight(4, 4, cin, cout, gain=4 * _gain(activation))
         self.bias = init.bias(cout)
         self._activation = activation
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, add: Tensor | None = None) -> Tensor:
+        """activation(transposed convolution + bias + add): (B, H, W, cin) → (B, 2·H, 2·W, cout), the shape of `add`."""
+        if (y := _cpu_kernel(x, self.weight, self.bias, add, self._activation, up=True)) is not None:
+            return y
         w = as_float(self.weight)
         cin, cout = w.shape[2:]
         # Output row 2·i + q − 1 is the sum of input rows i − 1 + a times taps ky = 2·(1 − a) + q, for a, q in {0, 1}.
         phases = w.reshape(2, 2, 2, 2, cin, cout).flip((0, 2)).permute(0, 2, 4, 1, 3, 5).reshape(2, 2, cin, 4 * cout)
-        y = depth_to_space(conv_valid(pad1(x), phases))[:, 1:-1, 1:-1] + self.bias
-        return self._activation(y) if self._activation else y
+        y = depth_to_space(conv_valid(pad1(x), phases))[:, 1:-1, 1:-1]
+        return _finish(y, self.bias, add, self._activation)
 
 
 class Linear:
     """Matrix product, bias and activation: (B, in) → (B, out)."""
 
-    def __init__(self, cin: int, cout: int, init: Init, activation: Activation | None = None,
+    def __init__(self, cin: int, cout: int, init: Init, activation: Activation = None,
                  gain: float | None = None) -> None:
         self.weight: Weight = init.weight(cin, cout, gain=_gain(activation) if gain is None else gain)
         self.bias = init.bias(cout)
         self._activation = activation
 
     def __call__(self, x: Tensor) -> Tensor:
-        y = x @ as_float(self.weight) + self.bias
-        return self._activation(y) if self._activation else y
+        return _finish(x @ as_float(self.weight), self.bias, None, self._activation)
 
 
 class ResBlock:
@@ -208,7 +236,7 @@ class ResBlock:
     def __init__(self, channels: int, init: Init) -> None:
         self.conv1 = Conv2d(channels, channels, 3, init)
         # The block starts near the identity, which takes the place of a normalization layer (Zhang et al. 2019).
-        self.conv2 = Conv2d(channels, channels, 3, init, activation=None, gain=0.1)
+        self.conv2 = Conv2d(channels, channels, 3, init, gain=0.1)
 
     def __call__(self, x: Tensor) -> Tensor:
-        return (x + self.conv2(self.conv1(x))).relu()
+        return self.conv2(self.conv1(x), add=x)

@@ -102,7 +102,7 @@ class ConvAE(Autoencoder):
         self.from_code = Conv2d(config.code, deepest, 3, init)
         self.spread = [Conv2d(deepest, deepest, 3, init) for _ in range(config.context)]
         self.up = [UpConv2d(b, a, init) for a, b in pairwise(config.widths)][::-1]
-        self.to_image = UpConv2d(widths[1], config.out_channels, init, activation=Tensor.sigmoid)
+        self.to_image = UpConv2d(widths[1], config.out_channels, init, activation="sigmoid")
 
     def encode(self, x: Tensor) -> Tensor:
         """(B, H, W, C) → (B, H/stride, W/stride, code)."""
@@ -130,9 +130,9 @@ class ResidualAE(Autoencoder):
         self.to_code = Conv2d(deepest, config.code, 1, init, activation=None)
         self.from_code = Conv2d(config.code, deepest, 3, init)
         self.spread = [ResBlock(deepest, init) for _ in range(config.context)]
-        self.up = [UpConv2d(b, a, init, activation=None) for a, b in pairwise(widths)][::-1]
+        self.up = [UpConv2d(b, a, init) for a, b in pairwise(widths)][::-1]
         self.merge = ResBlock(widths[0], init)
-        self.to_image = Conv2d(widths[0], config.out_channels, 3, init, activation=None)
+        self.to_image = Conv2d(widths[0], config.out_channels, 3, init, activation="sigmoid")
         self.image_skips = config.in_channels == config.out_channels
 
     def features(self, x: Tensor) -> list[Tensor]:
@@ -151,10 +151,8 @@ class ResidualAE(Autoencoder):
         """
         x = code.sequential([self.from_code, *self.spread])
         for i, up in enumerate(self.up):
-            x = up(x)
-            x = (x + skips[i] if skips else x).relu()
-        x = self.to_image(self.merge(x))
-        return (x + skips[-1] if skips and self.image_skips else x).sigmoid()
+            x = up(x, add=skips[i] if skips else None)
+        return self.to_image(self.merge(x), add=skips[-1] if skips and self.image_skips else None)
 
     def losses(self, x: Tensor, y: Tensor, kind: str, beta: Tensor, noise: Tensor | None = None) -> dict[str, Tensor]:
         """`noise`: 1 for an image that keeps its skip connections, 0 for one that does not; None keeps all."""
@@ -185,9 +183,9 @@ class VAE(Autoencoder):
         self.down = [Conv2d(a, b, 4, init) for a, b in pairwise(widths)]
         self.to_mu = Linear(flat, config.code, init)
         self.to_logvar = Linear(flat, config.code, init, gain=0.01)
-        self.from_code = Linear(config.code, flat, init, activation=Tensor.relu)
+        self.from_code = Linear(config.code, flat, init, activation="relu")
         self.up = [UpConv2d(b, a, init) for a, b in pairwise(config.widths)][::-1]
-        self.to_image = UpConv2d(widths[1], config.out_channels, init, activation=Tensor.sigmoid)
+        self.to_image = UpConv2d(widths[1], config.out_channels, init, activation="sigmoid")
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(B, size, size, C) → μ, log σ², each (B, code)."""

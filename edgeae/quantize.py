@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,7 @@ Array = npt.NDArray[Any]
 class Int8Weight:
     """An int8 weight on a device, with a scale for each output channel."""
 
+    bits: ClassVar[int] = 8
     values: Tensor
     scale: Tensor
 
@@ -54,6 +55,7 @@ class Int8Weight:
 class Int4Weight:
     """A packed int4 weight on a device, with a scale for each group of 32 rows of a column."""
 
+    bits: ClassVar[int] = 4
     values: Tensor
     scale: Tensor
     shape: tuple[int, ...]

@@ -105,9 +105,9 @@ def test_resblock(device: str) -> None:
 
 def test_activations(device: str) -> None:
     init = Init(device, np.random.default_rng(1))
-    layer = UpConv2d(2, 3, init, Tensor.sigmoid)
+    layer = UpConv2d(2, 3, init, "sigmoid")
     check([layer], layer, nchw(lambda *a: up(*a).sigmoid()), (1, 3, 2, 2), device)
-    linear = Linear(6, 3, init, Tensor.relu)
+    linear = Linear(6, 3, init, "relu")
     check([linear], linear, lambda x, w, b: (x @ w + b).relu(), (2, 6), device)
 
 
@@ -138,7 +138,7 @@ def test_first_weights(device: str) -> None:
         (Conv2d(32, 64, 4, init, activation=None), 1 / (16 * 32)),
         (Conv2d(32, 64, 3, init, activation=None, gain=0.1), 0.1 / (9 * 32)),
         (UpConv2d(32, 64, init), 2 / (4 * 32)),
-        (UpConv2d(32, 64, init, activation=Tensor.sigmoid), 1 / (4 * 32)),
+        (UpConv2d(32, 64, init, activation="sigmoid"), 1 / (4 * 32)),
         (Linear(256, 64, init), 1 / 256),
     ):
         assert isinstance(layer.weight, Tensor)

@@ -1,0 +1,96 @@
+// Convolution, or transposed convolution of stride 2, with bias, addition and activation: lanes are output channels.
+//
+// A cell is the STEP x STEP square of outputs that share an input position: one output of a convolution (STEP 1), the
+// 2 x 2 outputs, or phases, of a transposed one (STEP 2). Phase (py, px) is itself a KERNEL x KERNEL convolution.
+//
+// A tile of TILE_H x TILE_W cells by VECTORS * LANES channels stays in registers while the sum runs over the window.
+// Where tiles, or the chunks and blocks they are cut from, do not divide the output, the last one starts early: what
+// overlaps is computed twice, to the same bits.
+
+enum {
+    CELLS_H = OUT_H / STEP,
+    CELLS_W = OUT_W / STEP,
+    TILE = TILE_H * TILE_W,
+    BLOCK = VECTORS * LANES,                                     // output channels of a tile
+    ROWS_IN = (CHUNK_H - 1) * STRIDE + KERNEL + STEP - 1,        // what a chunk of CHUNK_H x CHUNK_W cells reads
+    COLUMNS_IN = (CHUNK_W - 1) * STRIDE + KERNEL + STEP - 1,
+    ROW = COLUMNS_IN * C_IN,
+    RUN = STEP == 1 ? KERNEL * C_IN : C_IN,                      // inputs that follow one another, as their weights do
+};
+
+// sum[cell][vector] += input * weights over n inputs that follow one another, from `x` and weight row k on.
+INLINE void accumulate(vec sum[TILE][VECTORS], const float *x, const weight *w, const float *scale, long k, int n, int c)
+{
+    int i = 0;
+#if LANES == 4 && defined(__aarch64__)
+    for (; i + 4 <= n; i += 4) { // four inputs a load, multiplied by lane
+        vec a[TILE];
+        UNROLL for (int p = 0; p < TILE; p++) a[p] = load(x + STRIDE * (p / TILE_W * ROW + p % TILE_W * C_IN) + i);
+        UNROLL for (int j = 0; j < 4; j++) {
+            vec b[VECTORS];
+            UNROLL for (int v = 0; v < VECTORS; v++) b[v] = weights(w, scale, k + i + j, c + v * LANES);
+            UNROLL for (int p = 0; p < TILE; p++) UNROLL for (int v = 0; v < VECTORS; v++) sum[p][v] += b[v] * a[p][j];
+        }
+    }
+#endif
+    for (; i < n; i++) {
+        vec b[VECTORS];
+        UNROLL for (int v = 0; v < VECTORS; v++) b[v] = weights(w, scale, k + i, c + v * LANES);
+        UNROLL for (int p = 0; p < TILE; p++) {
+            const float a = x[STRIDE * (p / TILE_W * ROW + p % TILE_W * C_IN) + i];
+            UNROLL for (int v = 0; v < VECTORS; v++) sum[p][v] += a * b[v];
+        }
+    }
+}
+
+// The tile whose window begins at `x`; `at` is where its first output stands.
+INLINE void tile(float *out, const float *x, const weight *w, const float *scale, const float *bias, const float *add,
+                 long at, int c, int py, int px)
+{
+    vec sum[TILE][VECTORS];
+    UNROLL for (int p = 0; p < TILE; p++) UNROLL for (int v = 0; v < VECTORS; v++) sum[p][v] = fill(0.0f);
+    for (int ky = 0; ky < KERNEL; ky++) {
+        if (STEP == 1) accumulate(sum, x + ky * ROW, w, scale, (long)ky * RUN, RUN, c);
+        else for (int kx = 0; kx < KERNEL; kx++) // a phase reads every second of the 4 x 4 weights, last ones first
+            accumulate(sum, x + ky * ROW + kx * C_IN, w, scale, ((3 - py - 2 * ky) * 4 + 3 - px - 2 * kx) * (long)C_IN,
+                       C_IN, c);
+    }
+    UNROLL for (int p = 0; p < TILE; p++) UNROLL for (int v = 0; v < VECTORS; v++) {
+        const long here = at + STEP * (p / TILE_W * OUT_W + p % TILE_W) * (long)C_OUT + v * LANES;
+        vec z = sum[p][v];
+        if (WEIGHT_BITS == 8) z *= load(scale + c + v * LANES);
+        if (HAS_BIAS) z += load(bias + c + v * LANES);
+        if (HAS_ADD) z += load(add + here);
+        store(out + here, activate(z));
+    }
+}
+
+// out (BATCH, OUT_H, OUT_W, C_OUT) from x (BATCH, IN_H, IN_W, C_IN); the work is the chunks, by the blocks of channels.
+INLINE void convolution(float *restrict out, const float *restrict x, const weight *restrict w, const float *restrict scale,
+                         const float *restrict bias, const float *restrict add, const float *restrict y, int core)
+{
+    enum { DOWN = (CELLS_H + CHUNK_H - 1) / CHUNK_H, ACROSS = (CELLS_W + CHUNK_W - 1) / CHUNK_W,
+           BLOCKS = (C_OUT + BLOCK - 1) / BLOCK, JOBS = BATCH * DOWN * ACROSS * BLOCK_GROUPS };
+    const long IMAGE = (long)IN_H * IN_W * C_IN;
+    float scratch[ROWS_IN * ROW];
+    const int first = (long)JOBS * core / THREADS, end = (long)JOBS * (core + 1) / THREADS;
+    for (int job = first; job < end; job++) {
+        const int chunk = job / BLOCK_GROUPS, group = job % BLOCK_GROUPS;
+        const int image = chunk / (DOWN * ACROSS);
+        const int y0 = smaller(chunk / ACROSS % DOWN * CHUNK_H, CELLS_H - CHUNK_H);
+        const int x0 = smaller(chunk % ACROSS * CHUNK_W, CELLS_W - CHUNK_W);
+        if (job == first || group == 0)
+            copy_window(scratch, x + image * IMAGE, GRADIENT_OF ? y + image * IMAGE : 0, IN_H, IN_W, C_IN,
+                        y0 * STRIDE - PADDING, x0 * STRIDE - PADDING, ROWS_IN, COLUMNS_IN);
+        for (int phase = 0; phase < STEP * STEP; phase++)
+            for (int block = BLOCKS * group / BLOCK_GROUPS; block < BLOCKS * (group + 1) / BLOCK_GROUPS; block++)
+                for (int ty = 0; ty < CHUNK_H; ty += TILE_H)
+                    for (int tx = 0; tx < CHUNK_W; tx += TILE_W) {
+                        const int c = smaller(block * BLOCK, C_OUT - BLOCK), py = phase / 2, px = phase % 2;
+                        const int row = smaller(ty, CHUNK_H - TILE_H), column = smaller(tx, CHUNK_W - TILE_W);
+                        const long oy = (y0 + row) * STEP + py, ox = (x0 + column) * STEP + px;
+                        tile(out, scratch + (row * STRIDE + py) * ROW + (column * STRIDE + px) * C_IN, w, scale, bias,
+                             add, ((image * (long)OUT_H + oy) * OUT_W + ox) * C_OUT + c, c, py, px);
+                    }
+    }
+}

@@ -1,0 +1,82 @@
+// Vectors of LANES floats in GNU C, which gcc and clang compile for any instruction set. No libc is needed.
+
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 64")
+
+#if defined(__has_builtin)
+#define CAN_SHUFFLE __has_builtin(__builtin_shufflevector)
+#endif
+
+typedef float vec __attribute__((vector_size(4 * LANES)));
+typedef int ivec __attribute__((vector_size(4 * LANES)));
+typedef float unaligned_vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+INLINE vec load(const float *p) { return *(const unaligned_vec *)p; }
+INLINE void store(float *p, vec v) { *(unaligned_vec *)p = v; }
+INLINE vec fill(float x) { return (vec){0} + x; }
+INLINE vec where(ivec mask, vec a, vec b) { return (vec)(((ivec)a & mask) | ((ivec)b & ~mask)); }
+INLINE int smaller(int a, int b) { return a < b ? a : b; }
+
+// 1 / (1 + exp(-x)). exp(-x) = 2^n 2^f with n whole and f in [-1/2, 1/2]; 2^f is a polynomial, good to 1e-7.
+INLINE vec sigmoid(vec x)
+{
+    const vec round = fill(12582912.0f); // adding 1.5 * 2^23 rounds to a whole number, which ends in the lowest bits
+    x = where(x > 87.0f, fill(87.0f), x);
+    x = where(x < -87.0f, fill(-87.0f), x);
+    const vec t = x * -1.44269504f, shifted = t + round, f = t - (shifted - round);
+    vec p = fill(1.5403530e-4f);
+    p = p * f + 1.3333558e-3f;
+    p = p * f + 9.6181291e-3f;
+    p = p * f + 5.5504109e-2f;
+    p = p * f + 2.4022651e-1f;
+    p = p * f + 6.9314718e-1f;
+    p = p * f + 1.0f;
+    return 1.0f / (1.0f + (vec)((ivec)p + ((ivec)shifted << 23)));
+}
+
+enum { NO_ACTIVATION, RELU, SIGMOID };
+
+INLINE vec activate(vec z)
+{
+    if (ACTIVATION == RELU) return where(z > 0.0f, z, fill(0.0f));
+    return ACTIVATION == SIGMOID ? sigmoid(z) : z;
+}
+
+// The gradient before an activation, from the one behind it and what the activation gave.
+INLINE vec activation_gradient(vec dy, vec y)
+{
+    if (GRADIENT_OF == RELU) return where(y > 0.0f, dy, fill(0.0f));
+    return GRADIENT_OF == SIGMOID ? dy * (y * (1.0f - y)) : dy;
+}
+
+// Copies n floats. With `y`, what an activation gave, they are gradients behind it, and become those before it.
+INLINE void copy(float *to, const float *from, const float *y, int n)
+{
+    int i = 0;
+    for (; i + LANES <= n; i += LANES) store(to + i, y ? activation_gradient(load(from + i), load(y + i)) : load(from + i));
+    for (; i < n; i++) to[i] = y ? activation_gradient(fill(from[i]), fill(y[i]))[0] : from[i];
+}
+
+INLINE void zero(float *to, int n)
+{
+    int i = 0;
+    for (; i + LANES <= n; i += LANES) store(to + i, fill(0.0f));
+    for (; i < n; i++) to[i] = 0.0f;
+}
+
+// Copies rows [y0, y0 + rows) and columns [x0, x0 + columns) of an (H, W, C) image; what lies outside it is zero.
+INLINE void copy_window(float *to, const float *image, const float *y, int H, int W, int C, int y0, int x0, int rows,
+                        int columns)
+{
+    const int left = x0 < 0 ? -x0 : 0, right = smaller(columns, W - x0);
+    for (int r = y0; r < y0 + rows; r++, to += columns * C) {
+        const long from = ((long)r * W + x0 + left) * C;
+        if (r < 0 || r >= H) {
+            zero(to, columns * C);
+        } else {
+            zero(to, left * C);
+            copy(to + left * C, image + from, y ? y + from : y, (right - left) * C);
+            zero(to + right * C, (columns - right) * C);
+        }
+    }
+}

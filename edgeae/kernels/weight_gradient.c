@@ -1,0 +1,94 @@
+// The gradient of a convolution's weights and bias: lanes are the channels of the `small` tensor.
+//
+// With `big` (BATCH, IN_H, IN_W, C_IN) and `small` (BATCH, OUT_H, OUT_W, C_OUT), and sums over images and pixels,
+//
+//     dw[ky][kx, ci][co] = sum of big[STRIDE * y + ky - PADDING][STRIDE * x + kx - PADDING][ci] * small[y][x][co]
+//
+// For a convolution big is its input and small the error of its output; for a transposed one, the other way round.
+// A tile of TILE neighbouring (kx, ci) by VECTORS * LANES channels stays in registers while a chunk's pixels are summed.
+// dw has its last two axes padded to whole tiles, RUN and BLOCKS * BLOCK.
+
+enum {
+    BLOCK = VECTORS * LANES,
+    BLOCKS = (C_OUT + BLOCK - 1) / BLOCK,
+    TILES = (KERNEL * C_IN + TILE - 1) / TILE,
+    RUN = TILES * TILE,
+    WIDTH = BLOCKS * BLOCK,
+    ROWS_IN = (CHUNK_H - 1) * STRIDE + KERNEL,                   // what a chunk of CHUNK_H rows of `small` reads
+    COLUMNS_IN = (OUT_W - 1) * STRIDE + KERNEL,
+    ROW = COLUMNS_IN * C_IN,
+    JOBS = BLOCKS * KERNEL * TILES,
+    ERROR_C = ERROR_IS_BIG ? C_IN : C_OUT,
+    ERROR_ROW = ERROR_IS_BIG ? IN_W * C_IN : OUT_W * C_OUT,
+};
+
+INLINE void tile(float *dw, const float *big, const float *small, int images, int rows, int is_first)
+{
+    vec sum[TILE][VECTORS];
+    UNROLL for (int r = 0; r < TILE; r++) UNROLL for (int v = 0; v < VECTORS; v++)
+        sum[r][v] = is_first ? fill(0.0f) : load(dw + r * WIDTH + v * LANES);
+    for (int i = 0; i < images; i++)
+        for (int y = 0; y < rows; y++) {
+            const float *a = big + (i * ROWS_IN + y * STRIDE) * ROW, *b = small + (i * CHUNK_H + y) * OUT_W * WIDTH;
+            for (int x = 0; x < OUT_W; x++, a += STRIDE * C_IN, b += WIDTH) {
+                vec e[VECTORS];
+                UNROLL for (int v = 0; v < VECTORS; v++) e[v] = load(b + v * LANES);
+                UNROLL for (int r = 0; r < TILE; r++) UNROLL for (int v = 0; v < VECTORS; v++) sum[r][v] += a[r] * e[v];
+            }
+        }
+    UNROLL for (int r = 0; r < TILE; r++) UNROLL for (int v = 0; v < VECTORS; v++)
+        store(dw + r * WIDTH + v * LANES, sum[r][v]);
+}
+
+// Adds the rows of a chunk of the error to `sum`, a row of it; those of `big` have a border, pixels of `small` padding.
+INLINE void sum_rows(float *sum, const float *error, int rows)
+{
+    const int is_packed = ERROR_IS_BIG || WIDTH == C_OUT, n = is_packed ? ERROR_ROW : C_OUT;
+    if (ERROR_IS_BIG) error += PADDING * (ROW + C_IN);
+    for (int r = 0; r < (ERROR_IS_BIG ? STRIDE * rows : rows); r++)
+        for (int x = 0; x < (is_packed ? 1 : OUT_W); x++) {
+            const float *from = error + (ERROR_IS_BIG ? r * ROW : (r * OUT_W + x) * WIDTH);
+            float *to = sum + x * C_OUT;
+            int i = 0;
+            for (; i + LANES <= n; i += LANES) store(to + i, load(to + i) + load(from + i));
+            for (; i < n; i++) to[i] += from[i];
+        }
+}
+
+// ERROR_IS_BIG says which of the two is the error, whose sum db is; `y`, of its shape, is what the layer gave.
+INLINE void weight_gradient(float *restrict dw, float *restrict db, const float *restrict big, const float *restrict small,
+                            const float *restrict y, int core)
+{
+    const long BIG = (long)IN_H * IN_W * C_IN, SMALL = (long)OUT_H * OUT_W * C_OUT;
+    float big_chunk[IMAGES * ROWS_IN * ROW + TILE], small_chunk[IMAGES * CHUNK_H * OUT_W * WIDTH], error_sum[ERROR_ROW];
+    const float *big_y = GRADIENT_OF && ERROR_IS_BIG ? y : 0, *small_y = GRADIENT_OF && !ERROR_IS_BIG ? y : 0;
+    const int first = (long)JOBS * core / THREADS, end = (long)JOBS * (core + 1) / THREADS;
+    zero(big_chunk + IMAGES * ROWS_IN * ROW, TILE);
+    zero(error_sum, ERROR_ROW);
+    for (int image = 0; image < BATCH; image += IMAGES)
+        for (int y0 = 0; y0 < OUT_H; y0 += CHUNK_H) {
+            const int images = smaller(IMAGES, BATCH - image), rows = smaller(CHUNK_H, OUT_H - y0);
+            for (int i = 0; i < images; i++) {
+                float *b = big_chunk + i * ROWS_IN * ROW, *s = small_chunk + i * CHUNK_H * OUT_W * WIDTH;
+                const long at = (image + i) * SMALL + y0 * OUT_W * C_OUT;
+                copy_window(b, big + (image + i) * BIG, big_y ? big_y + (image + i) * BIG : 0, IN_H, IN_W, C_IN,
+                            y0 * STRIDE - PADDING, -PADDING, (rows - 1) * STRIDE + KERNEL, COLUMNS_IN);
+                for (int p = 0; p < (WIDTH == C_OUT ? 1 : rows * OUT_W); p++) {
+                    const int n = WIDTH == C_OUT ? rows * OUT_W * C_OUT : C_OUT;
+                    copy(s + p * WIDTH, small + at + p * C_OUT, small_y ? small_y + at + p * C_OUT : 0, n);
+                    zero(s + p * WIDTH + n, WIDTH - C_OUT);
+                }
+                if (core == THREADS - 1) sum_rows(error_sum, ERROR_IS_BIG ? b : s, rows);
+            }
+            for (int job = first; job < end; job++) {
+                const int block = job / (KERNEL * TILES), ky = job / TILES % KERNEL, t = job % TILES;
+                tile(dw + ((long)ky * RUN + t * TILE) * WIDTH + block * BLOCK, big_chunk + ky * ROW + t * TILE,
+                     small_chunk + block * BLOCK, images, rows, image == 0 && y0 == 0);
+            }
+        }
+    if (core == THREADS - 1)
+        for (int c = 0; c < ERROR_C; c++) {
+            db[c] = 0.0f;
+            for (int x = c; x < ERROR_ROW; x += ERROR_C) db[c] += error_sum[x];
+        }
+}
