@@ -10,38 +10,11 @@
 enum {
     CELLS_H = OUT_H / STEP,
     CELLS_W = OUT_W / STEP,
-    TILE = TILE_H * TILE_W,
-    BLOCK = VECTORS * LANES,                                     // output channels of a tile
     ROWS_IN = (CHUNK_H - 1) * STRIDE + KERNEL + STEP - 1,        // what a chunk of CHUNK_H x CHUNK_W cells reads
     COLUMNS_IN = (CHUNK_W - 1) * STRIDE + KERNEL + STEP - 1,
     ROW = COLUMNS_IN * C_IN,
     RUN = STEP == 1 ? KERNEL * C_IN : C_IN,                      // inputs that follow one another, as their weights do
 };
-
-// sum[cell][vector] += input * weights over n inputs that follow one another, from `x` and weight row k on.
-INLINE void accumulate(vec sum[TILE][VECTORS], const float *x, const weight *w, const float *scale, long k, int n, int c)
-{
-    int i = 0;
-#if LANES == 4 && defined(__aarch64__)
-    for (; i + 4 <= n; i += 4) { // four inputs a load, multiplied by lane
-        vec a[TILE];
-        UNROLL for (int p = 0; p < TILE; p++) a[p] = load(x + STRIDE * (p / TILE_W * ROW + p % TILE_W * C_IN) + i);
-        UNROLL for (int j = 0; j < 4; j++) {
-            vec b[VECTORS];
-            UNROLL for (int v = 0; v < VECTORS; v++) b[v] = weights(w, scale, k + i + j, c + v * LANES);
-            UNROLL for (int p = 0; p < TILE; p++) UNROLL for (int v = 0; v < VECTORS; v++) sum[p][v] += b[v] * a[p][j];
-        }
-    }
-#endif
-    for (; i < n; i++) {
-        vec b[VECTORS];
-        UNROLL for (int v = 0; v < VECTORS; v++) b[v] = weights(w, scale, k + i, c + v * LANES);
-        UNROLL for (int p = 0; p < TILE; p++) {
-            const float a = x[STRIDE * (p / TILE_W * ROW + p % TILE_W * C_IN) + i];
-            UNROLL for (int v = 0; v < VECTORS; v++) sum[p][v] += a * b[v];
-        }
-    }
-}
 
 // The tile whose window begins at `x`; `at` is where its first output stands.
 INLINE void tile(float *out, const float *x, const weight *w, const float *scale, const float *bias, const float *add,
@@ -49,11 +22,12 @@ INLINE void tile(float *out, const float *x, const weight *w, const float *scale
 {
     vec sum[TILE][VECTORS];
     UNROLL for (int p = 0; p < TILE; p++) UNROLL for (int v = 0; v < VECTORS; v++) sum[p][v] = fill(0.0f);
+    const int row = STRIDE * ROW, column = STRIDE * C_IN;
     for (int ky = 0; ky < KERNEL; ky++) {
-        if (STEP == 1) accumulate(sum, x + ky * ROW, w, scale, (long)ky * RUN, RUN, c);
+        if (STEP == 1) accumulate(sum, x + ky * ROW, row, column, w, scale, (long)ky * RUN, RUN, c);
         else for (int kx = 0; kx < KERNEL; kx++) // a phase reads every second of the 4 x 4 weights, last ones first
-            accumulate(sum, x + ky * ROW + kx * C_IN, w, scale, ((3 - py - 2 * ky) * 4 + 3 - px - 2 * kx) * (long)C_IN,
-                       C_IN, c);
+            accumulate(sum, x + ky * ROW + kx * C_IN, row, column, w, scale,
+                       ((3 - py - 2 * ky) * 4 + 3 - px - 2 * kx) * (long)C_IN, C_IN, c);
     }
     UNROLL for (int p = 0; p < TILE; p++) UNROLL for (int v = 0; v < VECTORS; v++) {
         const long here = at + STEP * (p / TILE_W * OUT_W + p % TILE_W) * (long)C_OUT + v * LANES;

@@ -7,6 +7,8 @@ call the kernel once on each core.
 from __future__ import annotations
 
 import functools
+import math
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from tinygrad import Tensor, dtypes
@@ -54,24 +56,44 @@ def _covers(shape: Shape, machine: InstructionSet, threads: int) -> bool:
 
 
 def _convolution(machine: InstructionSet, x: Tensor, weight: Weight, bias: Tensor | None, add: Tensor | None,
-                 activation: str | None, shape: Shape, y: Tensor | None = None,
-                 activation_of_x: str | None = None) -> Tensor:
-    """`convolution`; with `y`, the input is a gradient behind an activation whose result was `y`."""
+                 activation: str | None, shape: Shape, *, y: Tensor | None = None, activation_of_x: str | None = None,
+                 is_gradient: bool = False) -> Tensor:
+    """`convolution`, or with `is_gradient` that of an input: `weight` is of the layer whose input it is, `x` the gradient
+    behind the layer's activation, and `y` what that gave."""
     threads = CPU_COUNT.value
-    file, plan = "narrow", plans.narrow(shape, machine, threads) if y is None else None
-    if plan is None:
-        file, plan = "convolution", plans.convolution(shape, machine, threads)
-    assert plan is not None, f"{shape} is not covered"
-    values, scale = (weight, None) if isinstance(weight, Tensor) else (weight.values, weight.scale)
-    given = {"x": x, "w": values, "scale": scale, "bias": bias, "add": add, "y": y}
-    inputs = {name: tensor for name, tensor in given.items() if tensor is not None}
-    bits = 8 * values.dtype.itemsize if isinstance(weight, Tensor) else weight.bits
+    turned = is_gradient and shape.stride == shape.step == 1
+    inputs = {"x": x, **_stored(weight)}
+    bits = _bits(weight)
+    if plan := plans.winograd(shape, machine, threads):
+        function = "winograd"
+        factors = plans.winograd_weights(plan, swapped=is_gradient, turned=turned) | {"WEIGHT_BITS": bits}
+        u, = _call(machine, "winograd_weights", {"u": plans.factors(plan)}, _stored(weight), factors)
+        # The kernel does not read the weights themselves, but they are what has a gradient.
+        inputs = {"x": x, "w": u} | ({"weights": weight} if isinstance(weight, Tensor) else {})
+        bits = 32
+    else:
+        if is_gradient:
+            values = inputs["w"].flip((0, 1)) if turned else inputs["w"]
+            inputs["w"] = values.permute(0, 1, 3, 2).contiguous()
+        function, plan = "narrow", plans.narrow(shape, machine, threads) if y is None else None
+        if plan is None:
+            function, plan = "convolution", plans.convolution(shape, machine, threads)
+        assert plan is not None, f"{shape} is not covered"
+    inputs |= {name: tensor for name, tensor in {"bias": bias, "add": add, "y": y}.items() if tensor is not None}
     constants = plan | {
         "WEIGHT_BITS": bits, "HAS_BIAS": int(bias is not None), "HAS_ADD": int(add is not None),
         "ACTIVATION": ACTIVATIONS[activation], "GRADIENT_OF": ACTIVATIONS[activation_of_x],
     }
     gradient = functools.partial(_gradients, machine, tuple(inputs), activation, shape)
-    return _call(machine, file, {"out": shape.output}, inputs, constants, shape.flop, gradient)[0]
+    return _call(machine, function, {"out": shape.output}, inputs, constants, shape.flop, gradient)[0]
+
+
+def _stored(weight: Weight) -> dict[str, Tensor]:
+    return {"w": weight} if isinstance(weight, Tensor) else {"w": weight.values, "scale": weight.scale}
+
+
+def _bits(weight: Weight) -> int:
+    return 8 * int(weight.dtype.itemsize) if isinstance(weight, Tensor) else weight.bits
 
 
 def _gradients(machine: InstructionSet, names: tuple[str, ...], activation: str | None, shape: Shape, dy: UOp,
@@ -79,13 +101,13 @@ def _gradients(machine: InstructionSet, names: tuple[str, ...], activation: str 
     """The gradient of each source of a convolution's call: its output, then its inputs by name."""
     y = Tensor(call.src[1].after(call))
     source = dict(zip(names, (Tensor(uop) for uop in call.src[2:]), strict=True))
-    error = Tensor(dy).contiguous()
-    found: dict[str, Tensor | None] = {}
-    found["x"] = _input_gradient(machine, error, source["w"], y, activation, shape)
-    found["w"], found["bias"] = _weight_gradient(machine, source["x"], error, y, activation, shape)
+    error, weights = Tensor(dy).contiguous(), "weights" if "weights" in source else "w"
+    found = {"x": _convolution(machine, error, source[weights], None, None, None, shape.of_input_gradient(),
+                               y=y if activation else None, activation_of_x=activation, is_gradient=True)}
+    found[weights], found["bias"] = _weight_gradient(machine, source["x"], error, y, activation, shape)
     if "add" in source:
         found["add"] = _before_activation(error, y, activation)
-    return None, *(None if (tensor := found.get(name)) is None else tensor.uop for name in names)
+    return None, *(found[name].uop if name in found else None for name in names)
 
 
 def _before_activation(dy: Tensor, y: Tensor, activation: str | None) -> Tensor:
@@ -94,45 +116,38 @@ def _before_activation(dy: Tensor, y: Tensor, activation: str | None) -> Tensor:
     return dy * (y * (1 - y)) if activation == "sigmoid" else dy
 
 
-def _input_gradient(machine: InstructionSet, dy: Tensor, w: Tensor, y: Tensor, activation: str | None,
-                    shape: Shape) -> Tensor:
-    swapped = w.permute(0, 1, 3, 2)
-    if shape.stride == shape.step == 1:
-        swapped = swapped.flip((0, 1))
-    return _convolution(machine, dy, swapped.contiguous(), None, None, None, shape.of_input_gradient(),
-                        y if activation else None, activation)
-
-
 def _weight_gradient(machine: InstructionSet, x: Tensor, dy: Tensor, y: Tensor, activation: str | None,
                      shape: Shape) -> tuple[Tensor, Tensor]:
-    candidates = [(form, plan) for form in shapes.weight_gradient_shapes(shape)
-                  if (plan := plans.weight_gradient(form, machine, CPU_COUNT.value))]
-    form, plan = min(candidates, key=lambda pair: _area(pair[1]))
+    threads = CPU_COUNT.value
+    forms = shapes.weight_gradient_shapes(shape)
+    function, form, plan = "winograd_gradient", forms[0], plans.winograd_gradient(forms[0], machine, threads)
+    if plan is None:
+        covered = [(form, found) for form in forms if (found := plans.weight_gradient(form, machine, threads))]
+        form, plan = min(covered, key=lambda pair: math.prod(plans.padded(pair[1])))
+        function = "weight_gradient"
     big, small = (dy, x) if form.error_is_big else (x, dy)
     inputs = {"big": big, "small": small} | ({"y": y} if activation else {})
-    constants = plan | {"ACTIVATION": "NO_ACTIVATION", "GRADIENT_OF": ACTIVATIONS[activation]}
-    outputs = {"dw": plans.padded(plan), "db": (shape.c_out,)}
-    dw, db = _call(machine, "weight_gradient", outputs, inputs, constants, form.flop, None)
+    constants = plan | {"GRADIENT_OF": ACTIVATIONS[activation]}
+    first = {"du": plans.factors(plan)} if function == "winograd_gradient" else {"dw": plans.padded(plan)}
+    dw, db = _call(machine, function, first | {"db": (plan["PARTS"], shape.c_out)}, inputs, constants, form.flop)
     k = shape.kernel
-    dw = dw[:, : k * form.c_big, : form.c_small].reshape(k, k, form.c_big, form.c_small)
+    if function == "winograd_gradient":
+        back = plans.winograd_weights(plan, swapped=form.error_is_big, turned=False) | {"WEIGHT_BITS": 32}
+        dw, = _call(machine, "winograd_weights_gradient", {"dw": (k, k, shape.c_in, shape.c_out)}, {"du": dw}, back)
+        return dw, db.sum(0)
+    dw = dw.sum(0)[:, : k * form.c_big, : form.c_small].reshape(k, k, form.c_big, form.c_small)
     if form.error_is_big:
         dw = dw.permute(0, 1, 3, 2)
-    return dw.flip((0, 1)) if form.turned else dw, db
+    return dw.flip((0, 1)) if form.turned else dw, db.sum(0)
 
 
-def _area(plan: Constants) -> int:
-    _, run, width = plans.padded(plan)
-    return run * width
-
-
-def _call(machine: InstructionSet, file: str, outputs: dict[str, tuple[int, ...]], inputs: dict[str, Tensor],
-          constants: Constants, flop: int, gradient: Any) -> list[Tensor]:
+def _call(machine: InstructionSet, function: str, outputs: Mapping[str, tuple[Any, ...]], inputs: dict[str, Tensor],
+          constants: Constants, flop: int = 0, gradient: Callable[..., Any] | None = None) -> list[Tensor]:
     """A kernel's outputs, given the shapes of these and its inputs."""
     device = next(iter(inputs.values())).device
     empty = [Tensor.empty(*size, dtype=dtypes.float32, device=device) for size in outputs.values()]
-    names = (*outputs, *inputs)
-    text = str(Text(file, names, constants))
-    label = "_".join([file, *(str(constants[name]) for name in ("IN_H", "IN_W", "C_IN", "C_OUT", "KERNEL"))])
+    text = str(Text(function, (*outputs, *inputs), constants))
+    label = "_".join([function, *(str(constants[name]) for name in ("IN_H", "C_IN", "C_OUT", "LANES") if name in constants)])
     threads = int(constants["THREADS"])
     program = functools.partial(_program, text, compile_text(text, machine), label, len(outputs), threads, flop)
     tensors = [*empty, *inputs.values()]

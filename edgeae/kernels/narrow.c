@@ -1,6 +1,6 @@
 // Convolution of stride 1, or transposed convolution of stride 2, to so few channels that the lanes are pixels instead.
 //
-// Cells, phases (STEP) and chunks are as in convolution.c. A chunk's input is turned to (row, channel, column), so that
+// Cells and phases (STEP) are as in convolution.c. The rows that a cell reads are turned to (channel, column), so that
 // neighbouring pixels of a channel are a vector; a tile of VECTORS * LANES cells of a row, by all phases of that row and
 // all channels, stays in registers, while the weights are single numbers.
 
@@ -10,7 +10,6 @@ enum {
     TILE_W = VECTORS * LANES,
     ACROSS = (CELLS_W + TILE_W - 1) / TILE_W,
     WINDOW = KERNEL + STEP - 1,                                  // rows, and columns, that a cell reads
-    ROWS_IN = CHUNK_H + WINDOW - 1,
     PLANE = ACROSS * TILE_W + LANES,                             // one row of one channel
     SIDE = STEP == 1 ? KERNEL : 4,                               // of the weights as they are stored
 };
@@ -19,32 +18,25 @@ enum {
 INLINE void turn(float *to, const float *from, int n)
 {
     int c = 0;
-#if CAN_SHUFFLE // gcc from version 12 on, and clang
     for (; n == LANES && c + LANES <= C_IN; c += LANES) {
-        vec v[LANES], u[LANES];
+        vec v[LANES];
         UNROLL for (int i = 0; i < LANES; i++) v[i] = load(from + i * C_IN + c);
-        UNROLL for (int step = 1; step < LANES; step *= 2) { // every step is one perfect shuffle of all the numbers
-            UNROLL for (int i = 0; i < LANES; i++) u[i] = v[i];
-            UNROLL for (int i = 0; i < LANES / 2; i++) {
-                v[2 * i] = __builtin_shufflevector(u[i], u[i + LANES / 2], LOW_HALVES);
-                v[2 * i + 1] = __builtin_shufflevector(u[i], u[i + LANES / 2], HIGH_HALVES);
-            }
-        }
+        transpose(v);
         UNROLL for (int i = 0; i < LANES; i++) store(to + (c + i) * PLANE, v[i]);
     }
-#endif
     for (; c < C_IN; c++)
         for (int i = 0; i < n; i++) to[c * PLANE + i] = from[i * C_IN + c];
 }
 
-// The outputs of phase row py of TILE_W cells, `n` floats of them, whose window begins at `x`.
-INLINE void tile(float *out, const float *x, const float *w, const float *bias, const float *add, int py, int n)
+// The outputs of phase row py of TILE_W cells, `n` floats of them. Input row r, from the tile's first column on, is row
+// r % WINDOW of `x`; the first that the phase reads is `top`.
+INLINE void tile(float *out, const float *x, int top, const float *w, const float *bias, const float *add, int py, int n)
 {
     vec sum[C_OUT][VECTORS][STEP];
     UNROLL for (int c = 0; c < C_OUT; c++) UNROLL for (int v = 0; v < VECTORS; v++) UNROLL for (int px = 0; px < STEP; px++)
         sum[c][v][px] = fill(HAS_BIAS ? bias[c] : 0.0f);
     for (int ky = 0; ky < KERNEL; ky++) {
-        const float *row = x + (py + ky) * C_IN * PLANE, *wk = w + (STEP == 1 ? ky : 3 - py - 2 * ky) * SIDE * C_IN * C_OUT;
+        const float *row = x + (top + ky) % WINDOW * C_IN * PLANE, *wk = w + (STEP == 1 ? ky : 3 - py - 2 * ky) * SIDE * C_IN * C_OUT;
         for (int ci = 0; ci < C_IN; ci++, row += PLANE, wk += C_OUT)
             UNROLL for (int j = 0; j < WINDOW; j++) UNROLL for (int v = 0; v < VECTORS; v++) {
                 const vec a = load(row + j + v * LANES);
@@ -56,14 +48,30 @@ INLINE void tile(float *out, const float *x, const float *w, const float *bias, 
                 }
             }
     }
-    float pixels[TILE_W * STEP * C_OUT];
-    for (int c = 0; c < C_OUT; c++)
-        for (int v = 0; v < VECTORS; v++)
-            for (int l = 0; l < LANES; l++)
-                for (int px = 0; px < STEP; px++) pixels[((v * LANES + l) * STEP + px) * C_OUT + c] = sum[c][v][px][l];
+    float pixels[TILE_W * STEP * C_OUT]; // as they stand in the output
+    UNROLL for (int v = 0; v < VECTORS; v++) {
+        vec z[STEP][C_OUT];
+        UNROLL for (int c = 0; c < C_OUT; c++) {
+            if (STEP == 2) interleave_2(sum[c][v]);
+            UNROLL for (int px = 0; px < STEP; px++) z[px][c] = sum[c][v][px];
+        }
+        UNROLL for (int px = 0; px < STEP; px++) {
+            INTERLEAVE(z[px]);
+            UNROLL for (int c = 0; c < C_OUT; c++) store(pixels + ((v * STEP + px) * C_OUT + c) * LANES, z[px][c]);
+        }
+    }
     int i = 0;
     for (; i + LANES <= n; i += LANES) store(out + i, activate(HAS_ADD ? load(pixels + i) + load(add + i) : load(pixels + i)));
     for (; i < n; i++) out[i] = activate(fill(HAS_ADD ? pixels[i] + add[i] : pixels[i]))[0];
+}
+
+// Turns row y of an image, with zeros around it.
+INLINE void turn_row(float *to, const float *image, int y)
+{
+    zero(to, C_IN * PLANE);
+    if (y < 0 || y >= IN_H) return;
+    for (int x = 0; x < IN_W; x += LANES)
+        turn(to + PADDING + x, image + ((long)y * IN_W + x) * C_IN, smaller(LANES, IN_W - x));
 }
 
 // out (BATCH, OUT_H, OUT_W, C_OUT) from x (BATCH, IN_H, IN_W, C_IN); the work is the chunks of CHUNK_H rows of cells.
@@ -71,25 +79,22 @@ INLINE void narrow(float *restrict out, const float *restrict x, const weight *r
                    const float *restrict bias, const float *restrict add, int core)
 {
     enum { DOWN = (CELLS_H + CHUNK_H - 1) / CHUNK_H, JOBS = BATCH * DOWN, WEIGHTS = SIDE * SIDE * C_IN };
-    float scratch[ROWS_IN * C_IN * PLANE], table[WEIGHTS * C_OUT];
+    float rows[WINDOW * C_IN * PLANE], table[WEIGHTS * C_OUT];
     for (int k = 0; k < WEIGHTS; k++)
         for (int c = 0; c < C_OUT; c++) table[k * C_OUT + c] = weight_at(w, scale, k, c);
     for (int job = (long)JOBS * core / THREADS; job < (long)JOBS * (core + 1) / THREADS; job++) {
         const int image = job / DOWN, y0 = smaller(job % DOWN * CHUNK_H, CELLS_H - CHUNK_H);
-        for (int r = 0; r < ROWS_IN; r++) {
-            float *to = scratch + r * C_IN * PLANE;
-            const int y = y0 - PADDING + r;
-            zero(to, C_IN * PLANE);
-            if (y >= 0 && y < IN_H)
-                for (int i = 0; i < IN_W; i += LANES)
-                    turn(to + PADDING + i, x + ((long)(image * IN_H + y) * IN_W + i) * C_IN, smaller(LANES, IN_W - i));
-        }
-        for (int row = 0; row < CHUNK_H; row++)
+        for (int y = 0; y < CHUNK_H; y++) {
+            for (int r = y ? y + WINDOW - 1 : 0; r < y + WINDOW; r++)
+                turn_row(rows + r % WINDOW * C_IN * PLANE, x + (long)image * IN_H * IN_W * C_IN, y0 + r - PADDING);
+            if (y0 + y + WINDOW - PADDING < IN_H) // the row that is turned next
+                prefetch(x + ((long)image * IN_H + y0 + y + WINDOW - PADDING) * IN_W * C_IN, IN_W * C_IN);
             for (int py = 0; py < STEP; py++)
                 for (int column = 0; column < CELLS_W; column += TILE_W) {
-                    const long at = (((long)image * OUT_H + (y0 + row) * STEP + py) * OUT_W + column * STEP) * C_OUT;
-                    tile(out + at, scratch + row * C_IN * PLANE + column, table, bias, add + at, py,
+                    const long at = (((long)image * OUT_H + (y0 + y) * STEP + py) * OUT_W + column * STEP) * C_OUT;
+                    tile(out + at, rows + column, y + py, table, bias, add + at, py,
                          smaller(TILE_W, CELLS_W - column) * STEP * C_OUT);
                 }
+        }
     }
 }

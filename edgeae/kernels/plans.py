@@ -17,6 +17,12 @@ NARROW = 4  # to this many channels, lanes are pixels
 _CHUNK = 16_384  # floats in a chunk that the second-level cache keeps beside the weights: 64 KB
 _SCRATCH = 65_536  # floats that a thread's stack can hold: 256 KB
 _VISIT = 256  # pixels that a tile of weight gradients sums before it is stored again
+_FACTORS = 36_864  # floats in the factors of a chunk of Winograd's windows: 144 KB
+_PAIRS = 147_456  # floats in the factors of a chunk that Winograd's gradient multiplies in pairs: 576 KB
+_WINOGRAD_SCRATCH = 196_608  # floats in all, of the stack: 768 KB
+_DU = 81_920  # floats in what a thread sums of the gradient of Winograd's factors: 320 KB
+_WINOGRAD_TILES = 64  # in a batch, that are worth the making of the weights' factors
+_PARTS = 4  # of a batch, whose weight gradients are summed apart
 
 Constants = dict[str, int | str]
 
@@ -82,7 +88,8 @@ def convolution(shape: Shape, machine: InstructionSet, threads: int) -> Constant
     chunk_h = cells_h
     while chunk_h > tile_h and _floats(shape, chunk_h, chunk_w, halo) > _CHUNK:
         chunk_h -= 1
-    chunk_h = evenly(cells_h, chunk_h)
+    # Chunks that do not divide the height overlap; small ones copy more of their border.
+    chunk_h = min(range(1, chunk_h + 1), key=lambda rows: math.ceil(cells_h / rows) * (rows + 0.2))
     chunks = shape.batch * math.ceil(cells_h / chunk_h) * math.ceil(cells_w / chunk_w)
     blocks = math.ceil(shape.c_out / (vectors * lanes))
     groups = 1
@@ -114,17 +121,11 @@ def narrow(shape: Shape, machine: InstructionSet, threads: int) -> Constants | N
     lanes = min(machine.lanes, 1 << (shape.width - 1).bit_length())
     vectors = min(max(1, 12 * machine.sums // 16 // (shape.c_out * shape.step)), math.ceil(shape.width / lanes))
     plane = math.ceil(shape.width / (vectors * lanes)) * vectors * lanes + lanes
-    halo = shape.window + shape.step - 2
-    rows = max(1, min(shape.height, _CHUNK // (shape.c_in * plane) - halo))
-    rows = evenly(shape.height, min(rows, math.ceil(shape.height * shape.batch / threads)))
-    floats = (rows + halo) * shape.c_in * plane + 16 * shape.c_in * shape.c_out
-    if floats > _SCRATCH or lanes < shape.window + shape.step:
+    window = shape.window + shape.step - 1
+    rows = shape.height if shape.batch % threads == 0 else math.ceil(shape.height / threads)
+    if window * shape.c_in * plane + 16 * shape.c_in * shape.c_out > _SCRATCH or lanes < window:
         return None
-    low = [i // 2 + i % 2 * lanes for i in range(lanes)]
-    return _common(shape, threads, lanes, vectors) | {
-        "CHUNK_H": rows,
-        "LOW_HALVES": ",".join(map(str, low)), "HIGH_HALVES": ",".join(str(i + lanes // 2) for i in low),
-    }
+    return _common(shape, threads, lanes, vectors) | {"CHUNK_H": rows, "INTERLEAVE": f"interleave_{shape.c_out}"}
 
 
 def _common(shape: Shape, threads: int, lanes: int, vectors: int) -> Constants:
@@ -161,11 +162,88 @@ def weight_gradient(shape: GradientShape, machine: InstructionSet, threads: int)
         "BATCH": shape.batch, "KERNEL": shape.kernel, "STRIDE": shape.stride, "PADDING": shape.padding,
         "IN_H": shape.height, "IN_W": shape.width, "OUT_H": height, "OUT_W": width, "C_IN": shape.c_big,
         "C_OUT": shape.c_small, "ERROR_IS_BIG": int(shape.error_is_big),
+        "PARTS": min(_PARTS, shape.batch),
     }
 
 
-def padded(constants: Constants) -> tuple[int, int, int]:
-    """Shape of the weight gradient as weight_gradient.c writes it, whole tiles and blocks: (kernel, run, width)."""
+@functools.cache
+def winograd(shape: Shape, machine: InstructionSet, threads: int) -> Constants | None:
+    """Constants of winograd.c; None for a shape that it does not cover, or where it does not pay."""
+    lanes, (out_h, out_w) = machine.lanes, shape.out_size
+    cells_h, cells_w = out_h // shape.step, out_w // shape.step
+    if shape.kernel == 1 or shape.c_in % lanes or shape.c_out % lanes or cells_h % 2 or cells_w % 2:
+        return None
+    side, sub = (3, 1) if shape.kernel == 3 else (2, shape.stride)
+    products, summed = (side + 1) ** 2, sub * sub * shape.c_in
+    tiles = cells_h * cells_w // 4
+    if shape.batch * tiles < _WINOGRAD_TILES:  # the weights' factors cost more than they save
+        return None
+    rows = max(rows for rows in range(1, cells_h // 2 + 1) if cells_h // 2 % rows == 0
+               and (rows == 1 or products * rows * cells_w // 2 * summed <= _FACTORS))
+    images = min(shape.batch, max(1, _FACTORS // (products * tiles * summed))) if rows == cells_h // 2 else 1
+    in_chunk = images * rows * (cells_w // 2)
+    vectors = 2 if shape.c_out >= 2 * lanes else 1
+    window = images * (2 * rows + side) * sub * (cells_w + side) * sub * shape.c_in
+    if window + products * in_chunk * (summed + vectors * lanes) > _WINOGRAD_SCRATCH:
+        return None
+    return _common(shape, threads, lanes, vectors) | {
+        "R": side, "SUB": sub, "TILE_H": 1, "TILE_W": min(machine.sums // vectors, in_chunk), "CHUNK_H": 2 * rows,
+        "IMAGES": images,
+    }
+
+
+def winograd_weights(constants: Constants, *, swapped: bool, turned: bool) -> Constants:
+    """Constants of winograd_weights.c, of the weights of a plan of winograd.c or winograd_gradient.c.
+
+    Args:
+        constants: that plan.
+        swapped, turned: how the stored weights differ from those that the plan means.
+    """
+    taken = {name: constants.get(name, 1) for name in ("LANES", "THREADS", "R", "SUB", "STEP", "C_IN", "C_OUT", "PARTS")}
+    return taken | {"SWAPPED": int(swapped), "TURNED": int(turned)}
+
+
+@functools.cache
+def winograd_gradient(shape: GradientShape, machine: InstructionSet, threads: int) -> Constants | None:
+    """Constants of winograd_gradient.c; None for a shape that it does not cover, or where it does not pay."""
+    lanes, (height, width) = machine.lanes, shape.small_size
+    if shape.kernel == 1 or shape.turned or shape.c_big % lanes or shape.c_small % lanes or height % 2 or width % 2:
+        return None
+    side, sub = (3, 1) if shape.kernel == 3 else (2, 2)
+    products, summed = (side + 1) ** 2, sub * sub * shape.c_big
+    parts = min(_PARTS, shape.batch)
+    tiles = height * width // 4
+    if shape.batch * tiles < _WINOGRAD_TILES:
+        return None
+    slices = next(n for n in range(1, summed // lanes + 1)
+                  if summed % (n * lanes) == 0 and (products * summed // n * shape.c_small <= _DU or n * lanes == summed))
+    floats = products * (summed // slices + shape.c_small)  # the factors of a tile
+    rows = max(rows for rows in range(1, height // 2 + 1) if height // 2 % rows == 0
+               and (rows == 1 or rows * width // 2 * floats <= _PAIRS))
+    images = min(shape.batch // parts, max(1, _PAIRS // (tiles * floats))) if rows == height // 2 else 1
+    window = (2 * rows + side) * sub * (width + side) * sub * shape.c_big
+    if window + images * rows * (width // 2) * floats > _WINOGRAD_SCRATCH:
+        return None
+    vectors = 2 if shape.c_small % (2 * lanes) == 0 else 1
+    tile = next(rows for rows in range(min(machine.sums // vectors, lanes), 0, -1) if lanes % rows == 0)
+    return {
+        "LANES": lanes, "VECTORS": vectors, "TILE": tile, "CHUNK_H": 2 * rows, "IMAGES": images, "THREADS": threads,
+        "BATCH": shape.batch, "R": side, "SUB": sub, "SLICE": summed // slices, "PADDING": 1, "IN_H": shape.height,
+        "IN_W": shape.width, "OUT_H": height, "OUT_W": width, "C_IN": shape.c_big, "C_OUT": shape.c_small,
+        "ERROR_IS_BIG": int(shape.error_is_big), "PARTS": parts,
+    }
+
+
+def padded(constants: Constants) -> tuple[int, int, int, int]:
+    """Shape of the weight gradient as weight_gradient.c writes it, whole tiles and blocks: (parts, kernel, run, width)."""
     kernel, c_big, c_small = (int(constants[name]) for name in ("KERNEL", "C_IN", "C_OUT"))
     tile, block = int(constants["TILE"]), int(constants["VECTORS"]) * int(constants["LANES"])
-    return kernel, math.ceil(kernel * c_big / tile) * tile, math.ceil(c_small / block) * block
+    return int(constants["PARTS"]), kernel, math.ceil(kernel * c_big / tile) * tile, math.ceil(c_small / block) * block
+
+
+def factors(constants: Constants) -> tuple[int, int, int, int]:
+    """Shape of the weights' factors of a plan of winograd.c, (phases, products, K, c_out), or of their gradient as
+    winograd_gradient.c writes it, (parts, …)."""
+    side, sub = int(constants["R"]), int(constants["SUB"])
+    first = int(constants["PARTS"]) if "PARTS" in constants else int(constants["STEP"]) ** 2
+    return first, (side + 1) ** 2, sub * sub * int(constants["C_IN"]), int(constants["C_OUT"])

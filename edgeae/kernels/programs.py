@@ -26,33 +26,61 @@ class Text:
     """A kernel in C.
 
     Attributes:
-        file: which of the C files.
-        arrays: the ones of its function's arguments that it is given, in order.
+        function: one of `ARGUMENTS`.
+        arrays: the ones of its arguments that it is given, in order.
         constants: a `#define` each.
     """
 
-    file: str
+    function: str
     arrays: tuple[str, ...]
     constants: Constants
 
     def __str__(self) -> str:
-        defines = "".join(f"#define {name} {value}\n" for name, value in self.constants.items())
+        file, headers = _FILES[self.function]
+        defaults = {"ACTIVATION": "NO_ACTIVATION", "GRADIENT_OF": "NO_ACTIVATION"}
+        parts = ["".join(f"#define {name} {value}\n" for name, value in (defaults | self.constants).items())]
+        for name in (*headers, file):
+            if name == "transpose.h":
+                parts += [_interleave(n, int(self.constants["LANES"])) for n in {2, int(self.constants["C_OUT"])} if n <= 4]
+            parts.append(_read(name))
         parameters = ", ".join(f"void *{name}" for name in self.arrays)
-        arguments = ", ".join(name if name in self.arrays else "0" for name in ARGUMENTS[self.file])
-        entry = f"void kernel({parameters}, int core)\n{{\n    {self.file}({arguments}, core);\n}}\n"
-        return defines + "".join(_read(name) for name in (*_HEADERS[self.file], f"{self.file}.c")) + "\n" + entry
+        arguments = ", ".join(name if name in self.arrays else "0" for name in ARGUMENTS[self.function])
+        return "\n".join([*parts, f"void kernel({parameters}, int core)\n{{\n    {self.function}({arguments}, core);\n}}\n"])
 
 
 ARGUMENTS = {
     "convolution": ("out", "x", "w", "scale", "bias", "add", "y"),
     "narrow": ("out", "x", "w", "scale", "bias", "add"),
+    "winograd": ("out", "x", "w", "bias", "add", "y"),
+    "winograd_weights": ("u", "w", "scale"),
     "weight_gradient": ("dw", "db", "big", "small", "y"),
+    "winograd_gradient": ("du", "db", "big", "small", "y"),
+    "winograd_weights_gradient": ("dw", "du"),
 }
-_HEADERS = {
-    "convolution": ("vectors.h", "weights.h"),
-    "narrow": ("vectors.h", "weights.h"),
-    "weight_gradient": ("vectors.h",),
+_FILES = {
+    "convolution": ("convolution.c", ("vectors.h", "weights.h", "tile.h")),
+    "narrow": ("narrow.c", ("vectors.h", "weights.h", "transpose.h")),
+    "winograd": ("winograd.c", ("vectors.h", "weights.h", "tile.h", "winograd.h")),
+    "winograd_weights": ("winograd_weights.c", ("vectors.h", "weights.h", "transpose.h", "winograd.h")),
+    "weight_gradient": ("weight_gradient.c", ("vectors.h", "outer.h")),
+    "winograd_gradient": ("winograd_gradient.c", ("vectors.h", "winograd.h", "outer.h")),
+    "winograd_weights_gradient": ("winograd_weights.c", ("vectors.h", "weights.h", "transpose.h", "winograd.h")),
 }
+
+
+def _interleave(count: int, lanes: int) -> str:
+    """A function that turns `count` vectors a0 a1 …, b0 b1 … into a0 b0 … a1 b1 …, by shuffles of two at a time."""
+    lines = []
+    for j in range(count):
+        places = [divmod(j * lanes + lane, count) for lane in range(lanes)]  # (index in the vector, which vector)
+        vector = "u[0]"
+        for other in range(1, count):
+            kept = [index if other == 1 else lane for lane, (index, _) in enumerate(places)]
+            chosen = [lanes + index if which == other else kept[lane] for lane, (index, which) in enumerate(places)]
+            vector = f"SHUFFLE({vector}, u[{other}], {', '.join(map(str, chosen))})"
+        lines.append(f"    v[{j}] = {vector};\n")
+    copies = f"    vec u[{count}];\n    UNROLL for (int i = 0; i < {count}; i++) u[i] = v[i];\n"
+    return f"INLINE void interleave_{count}(vec *v)\n{{\n{copies}{''.join(lines)}}}\n"
 
 
 @functools.cache

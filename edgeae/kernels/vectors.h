@@ -3,8 +3,10 @@
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 64")
 
-#if defined(__has_builtin)
-#define CAN_SHUFFLE __has_builtin(__builtin_shufflevector)
+#ifdef __clang__
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (ivec){__VA_ARGS__})
 #endif
 
 typedef float vec __attribute__((vector_size(4 * LANES)));
@@ -62,6 +64,19 @@ INLINE void zero(float *to, int n)
     int i = 0;
     for (; i + LANES <= n; i += LANES) store(to + i, fill(0.0f));
     for (; i < n; i++) to[i] = 0.0f;
+}
+
+INLINE void add_to(float *to, const float *from, int n)
+{
+    int i = 0;
+    for (; i + LANES <= n; i += LANES) store(to + i, load(to + i) + load(from + i));
+    for (; i < n; i++) to[i] += from[i];
+}
+
+// Has n floats brought to the second-level cache while something else is computed.
+INLINE void prefetch(const float *from, int n)
+{
+    for (int i = 0; i < n; i += 16) __builtin_prefetch(from + i, 0, 2);
 }
 
 // Copies rows [y0, y0 + rows) and columns [x0, x0 + columns) of an (H, W, C) image; what lies outside it is zero.

@@ -6,18 +6,19 @@
 //
 // For a convolution big is its input and small the error of its output; for a transposed one, the other way round.
 // A tile of TILE neighbouring (kx, ci) by VECTORS * LANES channels stays in registers while a chunk's pixels are summed.
-// dw has its last two axes padded to whole tiles, RUN and BLOCKS * BLOCK.
+// dw (PARTS, KERNEL, RUN, WIDTH) has its last two axes padded to whole tiles; db is (PARTS, C of the error). The images
+// are summed in PARTS, each by itself, whatever the number of threads: what is left to do is to add the parts.
 
 enum {
     BLOCK = VECTORS * LANES,
     BLOCKS = (C_OUT + BLOCK - 1) / BLOCK,
-    TILES = (KERNEL * C_IN + TILE - 1) / TILE,
-    RUN = TILES * TILE,
+    ACROSS = (KERNEL * C_IN + TILE - 1) / TILE,
+    RUN = ACROSS * TILE,
     WIDTH = BLOCKS * BLOCK,
     ROWS_IN = (CHUNK_H - 1) * STRIDE + KERNEL,                   // what a chunk of CHUNK_H rows of `small` reads
     COLUMNS_IN = (OUT_W - 1) * STRIDE + KERNEL,
     ROW = COLUMNS_IN * C_IN,
-    JOBS = BLOCKS * KERNEL * TILES,
+    TILES = BLOCKS * KERNEL * ACROSS,
     ERROR_C = ERROR_IS_BIG ? C_IN : C_OUT,
     ERROR_ROW = ERROR_IS_BIG ? IN_W * C_IN : OUT_W * C_OUT,
 };
@@ -28,14 +29,9 @@ INLINE void tile(float *dw, const float *big, const float *small, int images, in
     UNROLL for (int r = 0; r < TILE; r++) UNROLL for (int v = 0; v < VECTORS; v++)
         sum[r][v] = is_first ? fill(0.0f) : load(dw + r * WIDTH + v * LANES);
     for (int i = 0; i < images; i++)
-        for (int y = 0; y < rows; y++) {
-            const float *a = big + (i * ROWS_IN + y * STRIDE) * ROW, *b = small + (i * CHUNK_H + y) * OUT_W * WIDTH;
-            for (int x = 0; x < OUT_W; x++, a += STRIDE * C_IN, b += WIDTH) {
-                vec e[VECTORS];
-                UNROLL for (int v = 0; v < VECTORS; v++) e[v] = load(b + v * LANES);
-                UNROLL for (int r = 0; r < TILE; r++) UNROLL for (int v = 0; v < VECTORS; v++) sum[r][v] += a[r] * e[v];
-            }
-        }
+        for (int y = 0; y < rows; y++)
+            accumulate(sum, big + (i * ROWS_IN + y * STRIDE) * ROW, STRIDE * C_IN, small + (i * CHUNK_H + y) * OUT_W * WIDTH,
+                       WIDTH, OUT_W);
     UNROLL for (int r = 0; r < TILE; r++) UNROLL for (int v = 0; v < VECTORS; v++)
         store(dw + r * WIDTH + v * LANES, sum[r][v]);
 }
@@ -49,25 +45,23 @@ INLINE void sum_rows(float *sum, const float *error, int rows)
         for (int x = 0; x < (is_packed ? 1 : OUT_W); x++) {
             const float *from = error + (ERROR_IS_BIG ? r * ROW : (r * OUT_W + x) * WIDTH);
             float *to = sum + x * C_OUT;
-            int i = 0;
-            for (; i + LANES <= n; i += LANES) store(to + i, load(to + i) + load(from + i));
-            for (; i < n; i++) to[i] += from[i];
+            add_to(to, from, n);
         }
 }
 
-// ERROR_IS_BIG says which of the two is the error, whose sum db is; `y`, of its shape, is what the layer gave.
-INLINE void weight_gradient(float *restrict dw, float *restrict db, const float *restrict big, const float *restrict small,
-                            const float *restrict y, int core)
+// Images [from, to): tiles [first, end) of dw and, with the last of them, db. ERROR_IS_BIG says which of the two is the
+// error, whose sum db is; `y`, of its shape, is what the layer gave.
+INLINE void part(float *dw, float *db, const float *big, const float *small, const float *y, int from, int to, int first,
+                 int end)
 {
     const long BIG = (long)IN_H * IN_W * C_IN, SMALL = (long)OUT_H * OUT_W * C_OUT;
     float big_chunk[IMAGES * ROWS_IN * ROW + TILE], small_chunk[IMAGES * CHUNK_H * OUT_W * WIDTH], error_sum[ERROR_ROW];
     const float *big_y = GRADIENT_OF && ERROR_IS_BIG ? y : 0, *small_y = GRADIENT_OF && !ERROR_IS_BIG ? y : 0;
-    const int first = (long)JOBS * core / THREADS, end = (long)JOBS * (core + 1) / THREADS;
     zero(big_chunk + IMAGES * ROWS_IN * ROW, TILE);
     zero(error_sum, ERROR_ROW);
-    for (int image = 0; image < BATCH; image += IMAGES)
+    for (int image = from; image < to; image += IMAGES)
         for (int y0 = 0; y0 < OUT_H; y0 += CHUNK_H) {
-            const int images = smaller(IMAGES, BATCH - image), rows = smaller(CHUNK_H, OUT_H - y0);
+            const int images = smaller(IMAGES, to - image), rows = smaller(CHUNK_H, OUT_H - y0);
             for (int i = 0; i < images; i++) {
                 float *b = big_chunk + i * ROWS_IN * ROW, *s = small_chunk + i * CHUNK_H * OUT_W * WIDTH;
                 const long at = (image + i) * SMALL + y0 * OUT_W * C_OUT;
@@ -78,17 +72,27 @@ INLINE void weight_gradient(float *restrict dw, float *restrict db, const float 
                     copy(s + p * WIDTH, small + at + p * C_OUT, small_y ? small_y + at + p * C_OUT : 0, n);
                     zero(s + p * WIDTH + n, WIDTH - C_OUT);
                 }
-                if (core == THREADS - 1) sum_rows(error_sum, ERROR_IS_BIG ? b : s, rows);
+                if (end == TILES) sum_rows(error_sum, ERROR_IS_BIG ? b : s, rows);
             }
-            for (int job = first; job < end; job++) {
-                const int block = job / (KERNEL * TILES), ky = job / TILES % KERNEL, t = job % TILES;
-                tile(dw + ((long)ky * RUN + t * TILE) * WIDTH + block * BLOCK, big_chunk + ky * ROW + t * TILE,
-                     small_chunk + block * BLOCK, images, rows, image == 0 && y0 == 0);
+            for (int t = first; t < end; t++) {
+                const int block = t / (KERNEL * ACROSS), ky = t / ACROSS % KERNEL, r = t % ACROSS * TILE;
+                tile(dw + ((long)ky * RUN + r) * WIDTH + block * BLOCK, big_chunk + ky * ROW + r, small_chunk + block * BLOCK,
+                     images, rows, image == from && y0 == 0);
             }
         }
-    if (core == THREADS - 1)
+    if (end == TILES)
         for (int c = 0; c < ERROR_C; c++) {
             db[c] = 0.0f;
             for (int x = c; x < ERROR_ROW; x += ERROR_C) db[c] += error_sum[x];
         }
+}
+
+// The work is the tiles of every part.
+INLINE void weight_gradient(float *restrict dw, float *restrict db, const float *restrict big, const float *restrict small,
+                            const float *restrict y, int core)
+{
+    const int first = (long)PARTS * TILES * core / THREADS, end = (long)PARTS * TILES * (core + 1) / THREADS;
+    for (int p = first / TILES; p * TILES < end; p++)
+        part(dw + (long)p * KERNEL * RUN * WIDTH, db + p * ERROR_C, big, small, y, BATCH * p / PARTS,
+             BATCH * (p + 1) / PARTS, p * TILES < first ? first - p * TILES : 0, smaller(end - p * TILES, TILES));
 }

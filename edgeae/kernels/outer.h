@@ -1,0 +1,11 @@
+// The tile of weight_gradient.c and winograd_gradient.c: TILE inputs by VECTORS * LANES channels, in registers.
+
+// sum[input][vector] += a * b over n steps, `a_step` and `b_step` floats apart.
+INLINE void accumulate(vec sum[TILE][VECTORS], const float *a, int a_step, const float *b, int b_step, int n)
+{
+    for (int i = 0; i < n; i++, a += a_step, b += b_step) {
+        vec e[VECTORS];
+        UNROLL for (int v = 0; v < VECTORS; v++) e[v] = load(b + v * LANES);
+        UNROLL for (int r = 0; r < TILE; r++) UNROLL for (int v = 0; v < VECTORS; v++) sum[r][v] += a[r] * e[v];
+    }
+}

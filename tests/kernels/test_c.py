@@ -1,0 +1,292 @@
+"""The C alone, outside tinygrad: under AddressSanitizer, without warnings, and as NEON code in an emulator."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from kernel_cases import BITS, Array, Kernel, Layer, instruction_sets, needs_compiler, read
+from tinygrad.runtime.support.elf import jit_loader
+
+from edgeae.compilers import find_compiler
+from edgeae.kernels import programs
+from edgeae.kernels.plans import INSTRUCTION_SETS
+from edgeae.kernels.shapes import Shape
+
+RUN_KERNELS = Path(__file__).with_name("run_kernels.c")
+SANITIZE = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter", "-Wno-unused-function")
+TOLERANCE = 1e-5
+STACK_BYTES = 400 * 1024  # a thread that is not the first has 512 KB on macOS
+
+pytestmark = needs_compiler
+
+# Batch, height, width, channels in and out, kernel: images smaller than a tile, odd widths, channels that fill no
+# vector or leave a part of one over, several chunks, fewer jobs than threads.
+EDGES = [
+    Layer(Shape(1, 1, 1, 1, 1, 3), "relu", add=True),
+    Layer(Shape(2, 3, 1, 2, 17, 1), "sigmoid"),
+    Layer(Shape(3, 5, 7, 3, 33, 3), "relu"),
+    Layer(Shape(1, 9, 21, 16, 5, 3), None, add=True),
+    Layer(Shape(2, 2, 2, 7, 9, 4), "sigmoid"),
+    Layer(Shape(1, 10, 6, 3, 40, 4), "relu"),
+    Layer(Shape(5, 1, 1, 5, 2, 4, up=True), "relu"),
+    Layer(Shape(1, 3, 5, 20, 7, 4, up=True), "sigmoid", add=True),
+    Layer(Shape(1, 34, 9, 70, 3, 3), "sigmoid"),  # narrow
+    Layer(Shape(2, 5, 19, 17, 3, 4, up=True), "sigmoid", add=True),
+    Layer(Shape(1, 4, 40, 33, 4, 1), None),
+    Layer(Shape(1, 2, 33, 1, 1, 3), "relu", add=True),
+    Layer(Shape(3, 40, 40, 13, 12, 3), "relu"),  # several chunks
+    Layer(Shape(1, 3, 5, 3, 21, 3), "relu", scheme="fp16"),
+    Layer(Shape(1, 4, 6, 5, 3, 4), None, scheme="fp16"),
+    Layer(Shape(2, 6, 4, 3, 19, 4), "sigmoid", True, scheme="int8"),
+    Layer(Shape(1, 3, 3, 37, 35, 1), None, scheme="int4"),  # an odd number of rows
+    Layer(Shape(1, 3, 7, 5, 18, 3), "relu", scheme="int4"),
+    Layer(Shape(2, 2, 3, 5, 6, 4, up=True), None, scheme="int4"),
+    *(Layer(Shape(1, 3, 21, 5, 3, 3), "sigmoid", scheme=scheme) for scheme in ("fp16", "int8", "int4")),  # narrow
+    *(Layer(Shape(1, 3, 18, 5, 2, 4, up=True), None, True, scheme=scheme) for scheme in ("fp16", "int8", "int4")),
+]
+
+# Shapes that fill the scratch memory.
+LARGE = [
+    Layer(Shape(2, 64, 64, 128, 130, 3), "relu"),
+    Layer(Shape(1, 4, 300, 400, 20, 3), "sigmoid"),
+    Layer(Shape(8, 256, 256, 130, 3, 3), "sigmoid"),
+    Layer(Shape(1, 128, 512, 3, 24, 4), "relu"),
+    Layer(Shape(4, 32, 32, 512, 4, 4, up=True), "sigmoid"),
+]
+
+
+def random_layers(count: int, seed: int) -> list[Layer]:
+    """Small ones of every kind."""
+    rng = np.random.default_rng(seed)
+    layers = []
+    for _ in range(count):
+        kernel, up = ((1, False), (3, False), (4, False), (4, True))[rng.integers(4)]
+        even = 2 if kernel == 4 and not up else 1
+        height, width, c_in, c_out = (int(high ** rng.random()) for high in (12, 40, 60, 60))
+        shape = Shape(int(rng.integers(1, 4)), even * height, even * width, c_in, c_out, kernel, up)
+        activation = (None, "relu", "sigmoid")[rng.integers(3)]
+        layers.append(Layer(shape, activation, bool(rng.integers(2)), ("none", "fp16", "int8", "int4")[rng.integers(4)]))
+    return layers
+
+
+def kernels_of(layers: Iterable[Layer], machine: str) -> list[Kernel]:
+    """All kernels of all layers, for one thread, two, three and seven in turn."""
+    return [kernel for i, layer in enumerate(layers) for kernel in read(layer, machine, (1, 2, 3, 7)[i % 4])]
+
+
+# ---- programs of many kernels ------------------------------------------------------------------------------------
+
+
+def build(folder: Path, kernels: list[Kernel], command: list[str]) -> Path:
+    """A program that runs `kernels`: run_kernels.c, and one file for each."""
+    header, rows = [], []
+    for i, kernel in enumerate(kernels):
+        (folder / f"kernel_{i}.c").write_text(f"#define kernel kernel_{i}\n{kernel.text}")
+        count = len(kernel.names)
+        given = "".join(f"a[{j}], " for j in range(count))
+        header.append(f"void kernel_{i}({'void *, ' * count}int);")
+        header.append(f"static void run_{i}(void **a, int core) {{ kernel_{i}({given}core); }}")
+        sizes = ", ".join(map(str, kernel.bytes))
+        rows.append(f"    {{run_{i}, {kernel.threads}, {kernel.outputs}, {count}, {{{sizes}}}}},")
+    table = ["static const struct kernel KERNELS[] = {", *rows, "};"]
+    (folder / "kernels.h").write_text("\n".join([*header, *table, ""]))
+    sources = [str(RUN_KERNELS), *(f"kernel_{i}.c" for i in range(len(kernels)))]
+    done = subprocess.run([*command, "-I.", *sources, "-o", "program"], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder / "program"
+
+
+def run(command: list[str], inputs: list[dict[str, Array]]) -> subprocess.CompletedProcess[bytes]:
+    data = b"".join(array.tobytes() for arrays in inputs for array in arrays.values())
+    return subprocess.run(command, input=data, capture_output=True, timeout=120,
+                          env={**os.environ, "ASAN_OPTIONS": "detect_leaks=0"})
+
+
+def check(command: list[str], kernels: list[Kernel]) -> None:
+    """A program's outputs on random numbers against NumPy's."""
+    rng = np.random.default_rng(0)
+    inputs = [kernel.draw(rng) for kernel in kernels]
+    done = run(command, inputs)
+    assert done.returncode == 0, f"{done.returncode}: {done.stderr.decode()[-3000:]}"
+    rest = done.stdout
+    for kernel, arrays in zip(kernels, inputs, strict=True):
+        outputs = []
+        for size in kernel.bytes[: kernel.outputs]:
+            outputs.append(np.frombuffer(rest[:size], np.float32))
+            rest = rest[size:]
+        kernel.check(arrays, outputs, TOLERANCE)
+    assert not rest
+
+
+def optimization(machine: str) -> list[str]:
+    """What the kernels are compiled with, but for the target, which is a program here."""
+    compiler = find_compiler()
+    assert compiler is not None
+    native = [flag for flag in compiler.machine if not flag.startswith("--target")]
+    return [*native, *programs.flags(INSTRUCTION_SETS[machine])]
+
+
+def test_the_cases_use_every_file_and_every_width_of_vector() -> None:
+    kernels = kernels_of(EDGES, "avx512")
+    folder = Path(programs.__file__).parent
+    assert {kernel.file for kernel in kernels} == {file.stem for file in folder.glob("*.c")}
+    for file in ("convolution", "narrow"):
+        assert {kernel.constants["WEIGHT_BITS"] for kernel in kernels if kernel.file == file} == set(BITS.values())
+    assert {kernel.constants["LANES"] for kernel in kernels} == {1, 2, 4, 8, 16}
+
+
+# ---- bounds ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def sanitizers(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The compilers that have AddressSanitizer and UndefinedBehaviorSanitizer. gcc's are twice as fast to build with."""
+    folder = tmp_path_factory.mktemp("sanitizer")
+    (folder / "empty.c").write_text("int main(void) { return 0; }\n")
+    found = []
+    for compiler in filter(shutil.which, ("gcc", "clang")):
+        done = subprocess.run([compiler, *SANITIZE, "empty.c", "-o", "empty"], cwd=folder, capture_output=True)
+        if done.returncode == 0 and subprocess.run([folder / "empty"]).returncode == 0:
+            found.append(compiler)
+    if not found:
+        pytest.skip("neither gcc nor clang has its sanitizers' libraries")
+    return found
+
+
+@pytest.mark.parametrize("machine", instruction_sets())
+def test_every_access_is_within_bounds(machine: str, sanitizers: list[str], tmp_path: Path) -> None:
+    """Arrays of exactly their size, every core of several numbers of threads; and the results are right."""
+    kernels = kernels_of([*EDGES, *random_layers(12, seed=instruction_sets().index(machine))], machine)
+    program = build(tmp_path, kernels, [sanitizers[0], *SANITIZE, *optimization(machine)])
+    check([str(program)], kernels)
+
+
+def test_a_second_compiler_finds_nothing_undefined(sanitizers: list[str], tmp_path: Path) -> None:
+    """clang's sanitizer knows more than gcc's, such as arithmetic on null pointers."""
+    if len(sanitizers) < 2:
+        pytest.skip("one compiler has sanitizers")
+    machine = instruction_sets()[0]
+    kernels = kernels_of(EDGES[::2], machine)
+    program = build(tmp_path, kernels, [sanitizers[1], SANITIZE[0].replace("address,", ""), SANITIZE[1],
+                                        *optimization(machine)])
+    check([str(program)], kernels)
+
+
+def test_an_access_out_of_bounds_is_found(sanitizers: list[str], tmp_path: Path) -> None:
+    """What the tests above rest on: whichever array is a byte too short, the program fails."""
+    machine = instruction_sets()[0]
+    layers = [EDGES[2], EDGES[3], EDGES[9], *(layer for layer in EDGES if layer.scheme != "none")][:7]
+    kernels = kernels_of(layers, machine)
+    program = build(tmp_path, kernels, [sanitizers[0], *SANITIZE, *optimization(machine)])
+    inputs = [kernel.draw(np.random.default_rng(0)) for kernel in kernels]
+    names = [f"{name} of {kernel.label}" for kernel in kernels for name in kernel.names]
+    assert {name.split()[0] for name in names} >= {"out", "x", "w", "scale", "bias", "add", "y", "dw", "db", "big", "small"}
+    for i, name in enumerate(names):
+        done = run([str(program), str(i)], inputs)
+        assert done.returncode and b"heap-buffer-overflow" in done.stderr, name
+
+
+# ---- what compilers say ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["gcc", "clang"])
+@pytest.mark.parametrize("machine", instruction_sets())
+def test_no_warnings_and_no_library(command: str, machine: str, tmp_path: Path) -> None:
+    """As objects for tinygrad to load: nothing undefined in them, and a stack that fits into the smallest of threads."""
+    if shutil.which(command) is None:
+        pytest.skip(f"no {command} on PATH")
+    kernels = kernels_of([*EDGES[::3], *LARGE], machine)
+    for i, kernel in enumerate(kernels):
+        (tmp_path / f"kernel_{i}.c").write_text(kernel.text)
+    sources = [f"kernel_{i}.c" for i in range(len(kernels))]
+    freestanding = ("-c", "-fPIC", "-ffreestanding", "-fno-math-errno", "-fno-stack-protector", "-fstack-usage")
+    done = subprocess.run([command, *freestanding, *WARNINGS, *optimization(machine), *sources], cwd=tmp_path,
+                          capture_output=True, text=True)
+    assert done.returncode == 0, "\n".join(dict.fromkeys(
+        line.split(":", 3)[-1] for line in done.stderr.splitlines() if "error:" in line))
+    for i, kernel in enumerate(kernels):
+        elf = (tmp_path / f"kernel_{i}.o").read_bytes()
+        assert jit_loader(elf), kernel.label  # it fails where a symbol is missing
+        stack = sum(int(line.split("\t")[1]) for line in (tmp_path / f"kernel_{i}.su").read_text().splitlines())
+        assert stack < STACK_BYTES, kernel.label
+
+
+# ---- NEON --------------------------------------------------------------------------------------------------------
+
+
+def find_zig() -> str | None:
+    """The compiler of the `ziglang` wheel, or on PATH."""
+    wheel = importlib.util.find_spec("ziglang")
+    inside = Path(wheel.origin).with_name("zig") if wheel is not None and wheel.origin is not None else None
+    return str(inside) if inside is not None and inside.exists() else shutil.which("zig")
+
+
+def cross_compilers() -> list[list[str]]:
+    """Those that may be able to write code for AArch64."""
+    commands = [["clang"]] if shutil.which("clang") else []
+    return [*commands, *([[zig, "clang"]] if (zig := find_zig()) else [])]
+
+
+def test_neon_in_an_emulator(tmp_path: Path) -> None:
+    qemu = shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")
+    zig = find_zig()
+    if qemu is None or zig is None:
+        pytest.skip("no qemu-aarch64" if qemu is None else "no zig, which can link a program for AArch64")
+    kernels = kernels_of([*EDGES, *random_layers(12, seed=9)], "neon")
+    program = build(tmp_path, kernels, [
+        zig, "cc", "-target", "aarch64-linux-none", "-nostdlib", "-static", "-ffreestanding", "-DFREESTANDING",
+        "-fno-sanitize=undefined", "-fno-stack-protector", *programs.FLAGS])
+    check([qemu, str(program)], kernels)
+
+
+def innermost_loops(assembly: str) -> list[list[str]]:
+    """The instructions of each loop that has no other inside."""
+    lines = [line.split("//")[0].strip() for line in assembly.splitlines()]
+    labels = {line[:-1]: i for i, line in enumerate(lines) if re.fullmatch(r"\.L\w+:", line)}
+    jumps = [(i, re.fullmatch(r"(?:b|b\.\w+|cbn?z|tbn?z)\s(?:.*\s)?(\.L\w+)", line)) for i, line in enumerate(lines)]
+    loops = [(labels[jump[1]], i) for i, jump in jumps if jump and labels.get(jump[1], i) < i]
+    innermost = [loop for loop in loops
+                 if not any(other != loop and loop[0] <= other[0] and other[1] <= loop[1] for other in loops)]
+    return [[line for line in lines[first : last + 1] if line and not line.startswith(".")] for first, last in innermost]
+
+
+SIZES = {
+    "3x3": Shape(1, 32, 32, 64, 64, 3),
+    "1x1": Shape(1, 32, 32, 64, 64, 1),
+    "stride 2": Shape(1, 64, 64, 32, 64, 4),
+    "up": Shape(1, 16, 16, 64, 32, 4, up=True),
+    "from 3 channels": Shape(1, 64, 64, 3, 32, 4),
+    "to 3 channels": Shape(1, 32, 32, 32, 3, 4, up=True),
+    "3x3 to 3 channels": Shape(1, 64, 64, 32, 3, 3),
+}
+
+
+@pytest.mark.parametrize("command", cross_compilers(), ids=lambda command: command[-1] if len(command) == 1 else "zig")
+@pytest.mark.parametrize(("size", "scheme"), [*((size, "none") for size in SIZES), ("3x3", "int8"), ("3x3", "fp16"),
+                                              ("3x3", "int4")])
+def test_neon_inner_loops_stay_in_registers(size: str, scheme: str, command: list[str], tmp_path: Path,
+                                            record_property: Callable[[str, object], None]) -> None:
+    """The loop with the most multiplications neither loads from the stack nor stores there."""
+    for kernel in read(Layer(SIZES[size], "relu", scheme=scheme), "neon", 2):
+        (tmp_path / "kernel.c").write_text(kernel.text)
+        done = subprocess.run(
+            [*command, "--target=aarch64-none-unknown-elf", "-mcpu=cortex-a72", "-ffixed-x18", "-S", "-ffreestanding",
+             *programs.FLAGS, "kernel.c", "-o", "kernel.s"], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        loops = innermost_loops((tmp_path / "kernel.s").read_text())
+        loop = max(loops, key=lambda body: sum(line.startswith("fmla") for line in body))
+        multiplications = sum(line.startswith("fmla") for line in loop)
+        record_property(kernel.file, f"{multiplications} fmla of {len(loop)} instructions")
+        assert multiplications >= 12, kernel.label
+        on_stack = [line for line in loop if "[sp" in line]
+        assert not on_stack, f"{len(on_stack)} of {len(loop)}, {on_stack[0]}: {kernel.label}"
