@@ -211,12 +211,12 @@ def winograd_gradient(shape: GradientShape, machine: InstructionSet, threads: in
         return None
     side, sub = (3, 1) if shape.kernel == 3 else (2, 2)
     products, summed = (side + 1) ** 2, sub * sub * shape.c_big
-    parts = min(_PARTS, shape.batch)
     tiles = height * width // 4
     if shape.batch * tiles < _WINOGRAD_TILES:
         return None
     slices = next(n for n in range(1, summed // lanes + 1)
                   if summed % (n * lanes) == 0 and (products * summed // n * shape.c_small <= _DU or n * lanes == summed))
+    parts = min(max(1, 2 * _PARTS // slices), shape.batch)
     floats = products * (summed // slices + shape.c_small)  # the factors of a tile
     rows = max(rows for rows in range(1, height // 2 + 1) if height // 2 % rows == 0
                and (rows == 1 or rows * width // 2 * floats <= _PAIRS))

@@ -15,12 +15,12 @@ enum {
     TILES = IMAGES * DOWN * ACROSS,
 };
 
-// The 2 x 2 cells of a tile in one phase: `at` is where the first stands, `m` its products (PRODUCTS, TILES, BLOCK).
+// The 2 x 2 cells of a tile in one phase: `at` is where the first stands, `m` its products, of a block.
 INLINE void finish(float *out, const float *m, const float *bias, const float *add, long at, int c)
 {
     UNROLL for (int v = 0; v < VECTORS; v++) {
         vec y[PRODUCTS];
-        UNROLL for (int p = 0; p < PRODUCTS; p++) y[p] = load(m + p * TILES * BLOCK + v * LANES);
+        UNROLL for (int p = 0; p < PRODUCTS; p++) y[p] = load(m + p * PLANE(TILES, BLOCK) + v * LANES);
         BOTH_WAYS(to_outputs, y, T, 2);
         UNROLL for (int i = 0; i < 4; i++) {
             const long here = at + STEP * (i / 2 * OUT_W + i % 2) * (long)C_OUT + v * LANES;
@@ -36,7 +36,7 @@ INLINE void finish(float *out, const float *m, const float *bias, const float *a
 INLINE void phase(float *out, const float *x, const float *u, const float *bias, const float *add, int image, int y0, int py,
                   int px)
 {
-    float factors[PRODUCTS * TILES * K], products[PRODUCTS * TILES * BLOCK];
+    float factors[PRODUCTS * PLANE(TILES, K)], products[PRODUCTS * PLANE(TILES, BLOCK)];
     for (int t = 0; t < TILES; t++)
         window_factors(factors + t * K, x + ((long)t / (DOWN * ACROSS) * ROWS_IN + t / ACROSS % DOWN * 2 * SUB) * ROW +
                                             t % ACROSS * 2 * SUB * C_IN, ROW, TILES, 0, K);
@@ -47,9 +47,9 @@ INLINE void phase(float *out, const float *x, const float *u, const float *bias,
                 const int t = smaller(i, TILES - TILE);
                 vec sum[TILE][VECTORS];
                 UNROLL for (int j = 0; j < TILE; j++) UNROLL for (int v = 0; v < VECTORS; v++) sum[j][v] = fill(0.0f);
-                accumulate(sum, factors + ((long)p * TILES + t) * K, 0, K, u, 0, ((long)(py * 2 + px) * PRODUCTS + p) * K, K, c);
+                accumulate(sum, factors + p * PLANE(TILES, K) + t * K, 0, K, u, 0, ((long)(py * 2 + px) * PRODUCTS + p) * K, K, c);
                 UNROLL for (int j = 0; j < TILE; j++) UNROLL for (int v = 0; v < VECTORS; v++)
-                    store(products + (p * TILES + t + j) * BLOCK + v * LANES, sum[j][v]);
+                    store(products + p * PLANE(TILES, BLOCK) + (t + j) * BLOCK + v * LANES, sum[j][v]);
             }
         for (int t = 0; t < TILES; t++) {
             const long oy = (y0 + t / ACROSS % DOWN * 2) * STEP + py, ox = t % ACROSS * 2 * STEP + px;

@@ -87,8 +87,11 @@ INLINE void to_weights(vec *u, int step)
     }
 }
 
-// Input factors [k0, k0 + n) of one window of an image with `row` floats a row, into `factors` (PRODUCTS, tiles, n). A
-// position of the window is the SUB x SUB pixels that a stride of SUB steps over, whose channels are summed together.
+// The factors of a chunk are (PRODUCTS, tiles, n), but for a cache line between the products: those of one place are written
+// together, and a power of two apart they would fall into the same few lines of the first-level cache.
+#define PLANE(tiles, n) ((tiles) * (n) + 16)
+
+// Input factors [k0, k0 + n) of one window of an image with `row` floats a row, into `factors` for `tiles` tiles. A position of the window is the SUB x SUB pixels that a stride of SUB steps over, whose channels are summed together.
 enum { RUN = SUB * C_IN, K = SUB * RUN };
 
 INLINE void window_factors(float *factors, const float *x, int row, int tiles, int k0, int n)
@@ -97,6 +100,6 @@ INLINE void window_factors(float *factors, const float *x, int row, int tiles, i
         vec d[PRODUCTS];
         UNROLL for (int p = 0; p < PRODUCTS; p++) d[p] = load(x + (p / T * SUB + k / RUN) * row + p % T * RUN + k % RUN);
         BOTH_WAYS(from_inputs, d, T, T);
-        UNROLL for (int p = 0; p < PRODUCTS; p++) store(factors + (long)p * tiles * n + k - k0, d[p]);
+        UNROLL for (int p = 0; p < PRODUCTS; p++) store(factors + p * PLANE(tiles, n) + k - k0, d[p]);
     }
 }

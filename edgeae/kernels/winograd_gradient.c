@@ -16,7 +16,7 @@ enum {
     ERROR_ROW = ERROR_IS_BIG ? IN_W * C_IN : C_OUT,
 };
 
-// The factors of the square of `small` that begins at `from`, into `factors` (PRODUCTS, TILES, C_OUT).
+// The factors of the square of `small` that begins at `from`, into `factors`.
 INLINE void square_factors(float *factors, const float *from, const float *y)
 {
     for (int c = 0; c < C_OUT; c += LANES) {
@@ -26,7 +26,7 @@ INLINE void square_factors(float *factors, const float *from, const float *y)
             square[i / 2 * T + i % 2] = y ? activation_gradient(load(from + at), load(y + at)) : load(from + at);
         }
         BOTH_WAYS(from_outputs, square, 2, T);
-        UNROLL for (int p = 0; p < PRODUCTS; p++) store(factors + p * TILES * C_OUT + c, square[p]);
+        UNROLL for (int p = 0; p < PRODUCTS; p++) store(factors + p * PLANE(TILES, C_OUT) + c, square[p]);
     }
 }
 
@@ -35,7 +35,7 @@ INLINE void slice(float *du, float *db, const float *big, const float *small, co
                   int from, int to, int k0)
 {
     const long BIG = (long)IN_H * IN_W * C_IN, SMALL = (long)OUT_H * OUT_W * C_OUT;
-    float window[ROWS_IN * ROW], big_factors[PRODUCTS * TILES * SLICE], small_factors[PRODUCTS * TILES * C_OUT];
+    float window[ROWS_IN * ROW], big_factors[PRODUCTS * PLANE(TILES, SLICE)], small_factors[PRODUCTS * PLANE(TILES, C_OUT)];
     float error_sum[ERROR_ROW];
     zero(error_sum, ERROR_ROW);
     for (int first = from; first < to; first += IMAGES)
@@ -51,7 +51,7 @@ INLINE void slice(float *du, float *db, const float *big, const float *small, co
                     window_factors(big_factors + tile * SLICE, window + y * SUB * ROW + x * SUB * C_IN, ROW, TILES, k0, SLICE);
                     square_factors(small_factors + tile * C_OUT, small + square, small_y ? small_y + square : 0);
                     // NOTE: the second factor along each side is the sum of both outputs, so this one is that of all four.
-                    if (k0 == 0 && !ERROR_IS_BIG) add_to(error_sum, small_factors + ((T + 1) * TILES + tile) * C_OUT, C_OUT);
+                    if (k0 == 0 && !ERROR_IS_BIG) add_to(error_sum, small_factors + (T + 1) * PLANE(TILES, C_OUT) + tile * C_OUT, C_OUT);
                 }
                 if (k0 == 0 && ERROR_IS_BIG)
                     for (int r = 0; r < SUB * CHUNK_H; r++) add_to(error_sum, window + (r + PADDING) * ROW + PADDING * C_IN, ERROR_ROW);
@@ -63,8 +63,8 @@ INLINE void slice(float *du, float *db, const float *big, const float *small, co
                         float *to_du = du + ((long)p * K + k0 + k) * C_OUT + c;
                         UNROLL for (int r = 0; r < TILE; r++) UNROLL for (int v = 0; v < VECTORS; v++)
                             sum[r][v] = first == from && y0 == 0 ? fill(0.0f) : load(to_du + r * C_OUT + v * LANES);
-                        accumulate(sum, big_factors + p * TILES * SLICE + k, SLICE, small_factors + p * TILES * C_OUT + c, C_OUT,
-                                   tiles);
+                        accumulate(sum, big_factors + p * PLANE(TILES, SLICE) + k, SLICE,
+                                   small_factors + p * PLANE(TILES, C_OUT) + c, C_OUT, tiles);
                         UNROLL for (int r = 0; r < TILE; r++) UNROLL for (int v = 0; v < VECTORS; v++)
                             store(to_du + r * C_OUT + v * LANES, sum[r][v]);
                     }
