@@ -25,6 +25,7 @@ from tinygrad import Tensor, TinyJit
 from edgeae import devices, imaging, weights
 from edgeae.config import ModelConfig
 from edgeae.errors import ImageError, UsageError
+from edgeae.inputs import Inputs
 from edgeae.models import Autoencoder
 from edgeae.zoo import find_model
 
@@ -61,7 +62,7 @@ class Session:
             raise UsageError(f"batch must be 1 or more, not {batch}.")
         self.config, self.device, self.metadata, self.batch = config, device, dict(metadata or {}), batch
         self._model = model
-        self._graphs: OrderedDict[tuple[Any, ...], TinyJit] = OrderedDict()
+        self._graphs: OrderedDict[tuple[Any, ...], tuple[TinyJit, Inputs]] = OrderedDict()
 
     def __repr__(self) -> str:
         return f"<edgeae.Session {self.config.arch} {self.config.size}×{self.config.size} on {self.device}>"
@@ -223,10 +224,10 @@ class Session:
     def _graph(self, name: str, *arrays: Floats) -> list[Floats]:
         key = (name, *(array.shape for array in arrays))
         with tinygrad_on(self.device), Tensor.train(False):
-            graph = self._graphs.pop(key, None) or TinyJit(_realized(getattr(self._model, name)))
-            inputs = [Tensor(np.ascontiguousarray(array), device=self.device).realize() for array in arrays]
-            results: list[Floats] = [tensor.numpy() for tensor in graph(*inputs)]
-            self._graphs[key] = graph  # a graph that failed is not kept
+            fresh = TinyJit(_realized(getattr(self._model, name))), Inputs([self.device])
+            graph, inputs = self._graphs.pop(key, fresh)
+            results: list[Floats] = [tensor.numpy() for tensor in graph(*inputs(*arrays))]
+            self._graphs[key] = graph, inputs  # a graph that failed is not kept
             if len(self._graphs) > MAX_GRAPHS:
                 self._graphs.popitem(last=False)
             return results

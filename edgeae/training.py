@@ -29,6 +29,7 @@ from edgeae.corruptions import parse
 from edgeae.data import Augment, Batch, Dataset, Report, batches, open_dataset, prefetch
 from edgeae.errors import TrainingError
 from edgeae.evaluation import MAX_VALIDATION_IMAGES, Evaluation, Trial
+from edgeae.inputs import Inputs
 from edgeae.models import Autoencoder, build
 from edgeae.plots import curves
 from edgeae.runs import Row, best, locked, panels, read_metrics, write_config, write_metrics
@@ -141,7 +142,7 @@ class Trainer:
         # go through the same kernels in the first step as in one that is resumed.
         for value in self._state().values():
             self._put(value, value.numpy())
-        self._step = TinyJit(self._one_step)
+        self._step, self._inputs = TinyJit(self._one_step), Inputs(names)
         self.trial = Trial.prepare(dataset.val, settings.corrupt, settings.seed, MAX_VALIDATION_IMAGES)
         self.damage = parse(settings.corrupt)
         # Validation runs on the first device: with the weights themselves, or where these lie on several with a copy.
@@ -203,14 +204,9 @@ class Trainer:
     def _losses(self, batch: Batch, schedule: Array, epoch: int, step: int) -> dict[str, float]:
         counter = np.random.Philox(key=self.settings.seed, counter=(0, step, epoch, 0))
         noise = self.model.draw_noise(np.random.Generator(counter), len(batch.inputs), self.settings.skip_drop)
-        arrays = [batch.inputs, batch.targets] if noise is None else [batch.inputs, batch.targets, noise]
-        x, y, *rest = (self._input(array, axis=0) for array in arrays)
-        values = self._step(x, y, self._input(schedule, axis=None), *rest).numpy()
+        arrays = [batch.inputs, batch.targets, schedule, *([] if noise is None else [noise])]
+        values = self._step(*self._inputs(*arrays)).numpy()
         return dict(zip(("loss", "recon", "kl"), (float(value) for value in values), strict=False))
-
-    def _input(self, array: Array, axis: int | None) -> Tensor:
-        tensor = Tensor(np.ascontiguousarray(array, np.float32), device=self._names[0])
-        return (tensor.shard(self._names, axis) if len(self._names) > 1 else tensor).realize()
 
     def validate(self) -> Evaluation:
         """Scores on the validation images, damaged the same way every time."""

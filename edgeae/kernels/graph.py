@@ -24,6 +24,8 @@ from edgeae.kernels.shapes import Shape
 if TYPE_CHECKING:
     from edgeae.layers import Weight
 
+_FLOP_A_THREAD = 8_000_000  # that a thread must have to do, to be worth the 60 µs of handing it its share
+
 ACTIVATIONS = {None: "NO_ACTIVATION", "relu": "RELU", "sigmoid": "SIGMOID"}
 
 
@@ -43,24 +45,28 @@ def convolution(x: Tensor, weight: Weight, bias: Tensor, add: Tensor | None, act
         (batch, height, width, c_out) of `shape.output`; None where the kernels are off or do not cover the shape.
     """
     machine = instruction_set()
-    if machine is None or not _covers(shape, machine, CPU_COUNT.value):
+    if machine is None or not _covers(shape, machine):
         return None
     return _convolution(machine, x, weight, bias, add, activation, shape)
 
 
 @functools.cache
-def _covers(shape: Shape, machine: InstructionSet, threads: int) -> bool:
-    gradients = (plans.weight_gradient(form, machine, threads) for form in shapes.weight_gradient_shapes(shape))
-    return (plans.convolution(shape, machine, threads) is not None and any(gradients)
-            and plans.convolution(shape.of_input_gradient(), machine, threads) is not None)
+def _covers(shape: Shape, machine: InstructionSet) -> bool:
+    gradients = (plans.weight_gradient(form, machine, 1) for form in shapes.weight_gradient_shapes(shape))
+    return (plans.convolution(shape, machine, 1) is not None and any(gradients)
+            and plans.convolution(shape.of_input_gradient(), machine, 1) is not None)
+
+
+def _threads(flop: int) -> int:
+    return max(1, min(int(CPU_COUNT.value), flop // _FLOP_A_THREAD))
 
 
 def _convolution(machine: InstructionSet, x: Tensor, weight: Weight, bias: Tensor | None, add: Tensor | None,
                  activation: str | None, shape: Shape, *, y: Tensor | None = None, activation_of_x: str | None = None,
                  is_gradient: bool = False) -> Tensor:
-    """`convolution`, or with `is_gradient` that of an input: `weight` is of the layer whose input it is, `x` the gradient
-    behind the layer's activation, and `y` what that gave."""
-    threads = CPU_COUNT.value
+    """`convolution`, or with `is_gradient` that of its input: `shape` is the gradient's, `weight` the layer's, `x` the
+    gradient behind the layer's activation, and `y` what that activation gave."""
+    threads = _threads(shape.flop)
     turned = is_gradient and shape.stride == shape.step == 1
     inputs = {"x": x, **_stored(weight)}
     bits = _bits(weight)
@@ -118,7 +124,7 @@ def _before_activation(dy: Tensor, y: Tensor, activation: str | None) -> Tensor:
 
 def _weight_gradient(machine: InstructionSet, x: Tensor, dy: Tensor, y: Tensor, activation: str | None,
                      shape: Shape) -> tuple[Tensor, Tensor]:
-    threads = CPU_COUNT.value
+    threads = _threads(shape.flop)
     forms = shapes.weight_gradient_shapes(shape)
     function, form, plan = "winograd_gradient", forms[0], plans.winograd_gradient(forms[0], machine, threads)
     if plan is None:
@@ -147,7 +153,8 @@ def _call(machine: InstructionSet, function: str, outputs: Mapping[str, tuple[An
     device = next(iter(inputs.values())).device
     empty = [Tensor.empty(*size, dtype=dtypes.float32, device=device) for size in outputs.values()]
     text = str(Text(function, (*outputs, *inputs), constants))
-    label = "_".join([function, *(str(constants[name]) for name in ("IN_H", "C_IN", "C_OUT", "LANES") if name in constants)])
+    sizes = [str(constants[name]) for name in ("IN_H", "C_IN", "C_OUT") if name in constants]
+    label = "_".join([function, *sizes])
     threads = int(constants["THREADS"])
     program = functools.partial(_program, text, compile_text(text, machine), label, len(outputs), threads, flop)
     tensors = [*empty, *inputs.values()]

@@ -199,8 +199,8 @@ def winograd_weights(constants: Constants, *, swapped: bool, turned: bool) -> Co
         constants: that plan.
         swapped, turned: how the stored weights differ from those that the plan means.
     """
-    taken = {name: constants.get(name, 1) for name in ("LANES", "THREADS", "R", "SUB", "STEP", "C_IN", "C_OUT", "PARTS")}
-    return taken | {"SWAPPED": int(swapped), "TURNED": int(turned)}
+    names = ("LANES", "THREADS", "R", "SUB", "STEP", "C_IN", "C_OUT", "PARTS")
+    return {name: constants.get(name, 1) for name in names} | {"SWAPPED": int(swapped), "TURNED": int(turned)}
 
 
 @functools.cache
@@ -214,8 +214,8 @@ def winograd_gradient(shape: GradientShape, machine: InstructionSet, threads: in
     tiles = height * width // 4
     if shape.batch * tiles < _WINOGRAD_TILES:
         return None
-    slices = next(n for n in range(1, summed // lanes + 1)
-                  if summed % (n * lanes) == 0 and (products * summed // n * shape.c_small <= _DU or n * lanes == summed))
+    most = max(lanes, _DU // (products * shape.c_small))
+    slices = next(n for n in range(1, summed // lanes + 1) if summed % (n * lanes) == 0 and summed // n <= most)
     parts = min(max(1, 2 * _PARTS // slices), shape.batch)
     floats = products * (summed // slices + shape.c_small)  # the factors of a tile
     rows = max(rows for rows in range(1, height // 2 + 1) if height // 2 % rows == 0
@@ -235,7 +235,7 @@ def winograd_gradient(shape: GradientShape, machine: InstructionSet, threads: in
 
 
 def padded(constants: Constants) -> tuple[int, int, int, int]:
-    """Shape of the weight gradient as weight_gradient.c writes it, whole tiles and blocks: (parts, kernel, run, width)."""
+    """Shape of what weight_gradient.c writes, in whole tiles and blocks: (parts, kernel, run, width)."""
     kernel, c_big, c_small = (int(constants[name]) for name in ("KERNEL", "C_IN", "C_OUT"))
     tile, block = int(constants["TILE"]), int(constants["VECTORS"]) * int(constants["LANES"])
     return int(constants["PARTS"]), kernel, math.ceil(kernel * c_big / tile) * tile, math.ceil(c_small / block) * block

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from edgeae.compilers import find_compiler
 from edgeae.errors import UsageError
-from edgeae.kernels.plans import INSTRUCTION_SETS, Constants, InstructionSet
+from edgeae.kernels.plans import INSTRUCTION_SETS, NARROW, Constants, InstructionSet
 
 # -O1 is as fast as -O2 and compiles in a third of the time: the C files say themselves what is unrolled and inlined.
 FLAGS = ("-O1", "-ffp-contract=fast", "-fno-trapping-math")
@@ -41,11 +41,13 @@ class Text:
         parts = ["".join(f"#define {name} {value}\n" for name, value in (defaults | self.constants).items())]
         for name in (*headers, file):
             if name == "transpose.h":
-                parts += [_interleave(n, int(self.constants["LANES"])) for n in {2, int(self.constants["C_OUT"])} if n <= 4]
+                counts = {2, int(self.constants["C_OUT"])}
+                parts += [_interleave(n, int(self.constants["LANES"])) for n in counts if n <= NARROW]
             parts.append(_read(name))
         parameters = ", ".join(f"void *{name}" for name in self.arrays)
         arguments = ", ".join(name if name in self.arrays else "0" for name in ARGUMENTS[self.function])
-        return "\n".join([*parts, f"void kernel({parameters}, int core)\n{{\n    {self.function}({arguments}, core);\n}}\n"])
+        entry = f"void kernel({parameters}, int core)\n{{\n    {self.function}({arguments}, core);\n}}\n"
+        return "\n".join([*parts, entry])
 
 
 ARGUMENTS = {
