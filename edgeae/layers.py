@@ -154,8 +154,9 @@ def _cpu_kernel(x: Tensor, weight: Weight, bias: Tensor, add: Tensor | None, act
     if not isinstance(x.device, str) or not x.device.startswith("CPU"):
         return None
     batch, height, width, _ = x.shape
-    kernel, _, c_in, c_out = weight.shape
-    return graph.convolution(x, weight, bias, add, activation, Shape(batch, height, width, c_in, c_out, kernel, up))
+    *sides, c_in, c_out = weight.shape
+    shape = Shape(batch, height, width, c_in, c_out, kernel=sides[0] if sides else 1, up=up)
+    return graph.convolution(x, weight, bias, add, activation, shape)
 
 
 # ---- the layers --------------------------------------------------------------------------------------------------
@@ -227,6 +228,10 @@ class Linear:
         self._activation = activation
 
     def __call__(self, x: Tensor) -> Tensor:
+        batch, cin = x.shape
+        columns = x.reshape(1, batch, 1, cin)  # a 1×1 convolution of one image, as high as the batch
+        if (y := _cpu_kernel(columns, self.weight, self.bias, None, self._activation)) is not None:
+            return y.reshape(batch, -1)
         return _finish(x @ as_float(self.weight), self.bias, None, self._activation)
 
 

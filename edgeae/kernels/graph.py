@@ -35,7 +35,7 @@ def convolution(x: Tensor, weight: Weight, bias: Tensor, add: Tensor | None, act
 
     Args:
         x: (batch, height, width, c_in) of `shape`, float32, on the CPU.
-        weight: (kernel, kernel, c_in, c_out), in one of the forms of quantize.py.
+        weight: (kernel, kernel, c_in, c_out), or (c_in, c_out) for a kernel of 1, in one of the forms of quantize.py.
         bias: (c_out,).
         add: of the output's shape, or None.
         activation: relu, sigmoid or None.
@@ -79,8 +79,8 @@ def _convolution(machine: InstructionSet, x: Tensor, weight: Weight, bias: Tenso
         bits = 32
     else:
         if is_gradient:
-            values = inputs["w"].flip((0, 1)) if turned else inputs["w"]
-            inputs["w"] = values.permute(0, 1, 3, 2).contiguous()
+            values = inputs["w"].flip((0, 1)) if turned and shape.kernel > 1 else inputs["w"]
+            inputs["w"] = values.transpose(-2, -1).contiguous()
         function, plan = "narrow", plans.narrow(shape, machine, threads) if y is None else None
         if plan is None:
             function, plan = "convolution", plans.convolution(shape, machine, threads)
@@ -110,7 +110,8 @@ def _gradients(machine: InstructionSet, names: tuple[str, ...], activation: str 
     error, weights = Tensor(dy).contiguous(), "weights" if "weights" in source else "w"
     found = {"x": _convolution(machine, error, source[weights], None, None, None, shape.of_input_gradient(),
                                y=y if activation else None, activation_of_x=activation, is_gradient=True)}
-    found[weights], found["bias"] = _weight_gradient(machine, source["x"], error, y, activation, shape)
+    found[weights], found["bias"] = _weight_gradient(machine, source["x"], error, y, activation, shape,
+                                                      source[weights].shape)
     if "add" in source:
         found["add"] = _before_activation(error, y, activation)
     return None, *(found[name].uop if name in found else None for name in names)
@@ -122,8 +123,8 @@ def _before_activation(dy: Tensor, y: Tensor, activation: str | None) -> Tensor:
     return dy * (y * (1 - y)) if activation == "sigmoid" else dy
 
 
-def _weight_gradient(machine: InstructionSet, x: Tensor, dy: Tensor, y: Tensor, activation: str | None,
-                     shape: Shape) -> tuple[Tensor, Tensor]:
+def _weight_gradient(machine: InstructionSet, x: Tensor, dy: Tensor, y: Tensor, activation: str | None, shape: Shape,
+                     size: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     threads = _threads(shape.flop)
     forms = shapes.weight_gradient_shapes(shape)
     function, form, plan = "winograd_gradient", forms[0], plans.winograd_gradient(forms[0], machine, threads)
@@ -139,12 +140,13 @@ def _weight_gradient(machine: InstructionSet, x: Tensor, dy: Tensor, y: Tensor, 
     k = shape.kernel
     if function == "winograd_gradient":
         back = plans.winograd_weights(plan, swapped=form.error_is_big, turned=False) | {"WEIGHT_BITS": 32}
-        dw, = _call(machine, "winograd_weights_gradient", {"dw": (k, k, shape.c_in, shape.c_out)}, {"du": dw}, back)
+        dw, = _call(machine, "winograd_weights_gradient", {"dw": size}, {"du": dw}, back)
         return dw, db.sum(0)
     dw = dw.sum(0)[:, : k * form.c_big, : form.c_small].reshape(k, k, form.c_big, form.c_small)
     if form.error_is_big:
         dw = dw.permute(0, 1, 3, 2)
-    return dw.flip((0, 1)) if form.turned else dw, db.sum(0)
+    dw = dw.flip((0, 1)) if form.turned else dw
+    return dw.reshape(size), db.sum(0)
 
 
 def _call(machine: InstructionSet, function: str, outputs: Mapping[str, tuple[Any, ...]], inputs: dict[str, Tensor],

@@ -81,10 +81,9 @@ def convolution(shape: Shape, machine: InstructionSet, threads: int) -> Constant
     cells_h, cells_w = shape.height // shape.stride, shape.width // shape.stride
     halo = shape.window + shape.step - 1 - shape.stride  # what a chunk's rows need beyond their own
     tile_h, tile_w, vectors = _tile(machine, cells_h, cells_w, shape.c_out // lanes)
-    most = min(cells_w, max(tile_w, 32 * shape.stride))
     chunk_w = cells_w
-    while _floats(shape, tile_h, chunk_w, halo) > _CHUNK and chunk_w > most:
-        chunk_w = max(most, -(-chunk_w // 2))
+    while chunk_w > max(tile_w, 32) and _floats(shape, tile_h, chunk_w, halo) > _CHUNK:
+        chunk_w = max(tile_w, 32, -(-chunk_w // 2))
     chunk_h = cells_h
     while chunk_h > tile_h and _floats(shape, chunk_h, chunk_w, halo) > _CHUNK:
         chunk_h -= 1
