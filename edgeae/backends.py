@@ -10,6 +10,7 @@ from typing import Any
 
 from edgeae.cpu import processor_name
 from edgeae.failures import MENDS, import_tinygrad
+from edgeae.kernels.programs import instruction_set
 
 _LIBRARY = {"CUDA": ("cuda", "cuda"), "CL": ("opencl", "OpenCL"), "WEBGPU": ("webgpu", "webgpu_dawn")}
 _NODE = {"NV": "/dev/nvidiactl", "AMD": "/dev/kfd", "QCOM": "/dev/kgsl-3d0"}
@@ -65,7 +66,9 @@ def describe(name: str, device: Any, compiler: str) -> tuple[str, str]:
     if backend == "CPU":
         from tinygrad.helpers import CPU_COUNT
 
-        return "cpu", f"{processor_name()}, {compiler}, {CPU_COUNT.value} threads"
+        machine = instruction_set()
+        kernels = f"{machine.name} kernels" if machine else "no kernels of our own"
+        return "cpu", f"{processor_name()}, {compiler}, {kernels}, {CPU_COUNT.value} threads"
     if backend == "CL":
         return _describe_cl(device)
     if backend == "CUDA":

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any, TypeAlias
@@ -26,6 +26,7 @@ from edgeae import devices, imaging, weights
 from edgeae.config import ModelConfig
 from edgeae.errors import ImageError, UsageError
 from edgeae.inputs import Inputs
+from edgeae.kernels.programs import compiled_together
 from edgeae.models import Autoencoder
 from edgeae.zoo import find_model
 
@@ -224,13 +225,19 @@ class Session:
     def _graph(self, name: str, *arrays: Floats) -> list[Floats]:
         key = (name, *(array.shape for array in arrays))
         with tinygrad_on(self.device), Tensor.train(False):
-            fresh = TinyJit(_realized(getattr(self._model, name))), Inputs([self.device])
-            graph, inputs = self._graphs.pop(key, fresh)
+            if key not in self._graphs:
+                self._graphs[key] = self._new_graph(getattr(self._model, name), arrays)
+            graph, inputs = self._graphs.pop(key)
             results: list[Floats] = [tensor.numpy() for tensor in graph(*inputs(*arrays))]
             self._graphs[key] = graph, inputs  # a graph that failed is not kept
             if len(self._graphs) > MAX_GRAPHS:
                 self._graphs.popitem(last=False)
             return results
+
+    def _new_graph(self, function: Callable[..., Any], arrays: Sequence[Floats]) -> tuple[TinyJit, Inputs]:
+        with compiled_together():
+            function(*(Tensor.empty(*array.shape, device=self.device) for array in arrays))
+        return TinyJit(_realized(function)), Inputs([self.device])
 
 
 def _realized(function: Callable[..., Tensor | list[Tensor]]) -> Callable[..., list[Tensor]]:

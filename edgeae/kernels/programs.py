@@ -6,12 +6,16 @@ that takes the arrays which this kernel has. It needs no library, so that the ob
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeae.compilers import find_compiler
+from edgeae.compilers import Compiler, find_compiler
 from edgeae.errors import UsageError
 from edgeae.kernels.plans import INSTRUCTION_SETS, NARROW, Constants, InstructionSet
 
@@ -106,23 +110,66 @@ def instruction_set() -> InstructionSet | None:
 
 def flags(machine: InstructionSet) -> tuple[str, ...]:
     """What the compiler is told beside the processor, to stay within an instruction set."""
-    compiler = find_compiler()
-    is_x86 = compiler is not None and compiler.isa in ("avx512", "avx2")
+    is_x86 = _compiler().isa in ("avx512", "avx2")
     return FLAGS + _WITHOUT.get(machine.name, ()) if is_x86 else FLAGS
+
+
+_gathered: ContextVar[dict[str, InstructionSet] | None] = ContextVar("_gathered", default=None)
+
+
+@contextlib.contextmanager
+def compiled_together() -> Iterator[None]:
+    """Kernels that the block asks for and that no cache has are compiled behind it, on every core.
+
+    For a dry run of what builds a graph, whose second run then finds its kernels compiled.
+    """
+    token = _gathered.set({})
+    try:
+        yield
+        texts = _gathered.get() or {}
+    finally:
+        _gathered.reset(token)
+    if texts:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            codes = pool.map(lambda item: _compile(*item), texts.items())
+            for (text, machine), code in zip(texts.items(), codes, strict=True):
+                _put(_key(text, machine), code)
 
 
 def compile_text(text: str, machine: InstructionSet) -> bytes:
     """Machine code that begins with the kernel's function. Raises DeviceError when the compiler fails."""
-    from tinygrad.helpers import CCACHE, diskcache_get, diskcache_put
+    from tinygrad.helpers import CCACHE, diskcache_get
+
+    key = _key(text, machine)
+    code: bytes | None = diskcache_get(_CACHE, key) if CCACHE else None
+    if code is None and (gathered := _gathered.get()) is not None:
+        gathered[text] = machine
+        return b""
+    if code is None:
+        code = _compile(text, machine)
+        _put(key, code)
+    return code
+
+
+def _key(text: str, machine: InstructionSet) -> str:
+    compiler = _compiler()
+    return "\n".join([compiler.name, *compiler.machine, *flags(machine), text])
+
+
+def _put(key: str, code: bytes) -> None:
+    from tinygrad.helpers import CCACHE, diskcache_put
+
+    if CCACHE:
+        diskcache_put(_CACHE, key, code)
+
+
+def _compile(text: str, machine: InstructionSet) -> bytes:
     from tinygrad.runtime.support.elf import jit_loader
 
+    return bytes(jit_loader(_compiler().compile(text, *flags(machine))))
+
+
+def _compiler() -> Compiler:
     compiler = find_compiler()
     assert compiler is not None, "there is an instruction set only with a compiler"
-    options = flags(machine)
-    key = "\n".join([compiler.name, *compiler.machine, *options, text])
-    code: bytes | None = diskcache_get(_CACHE, key) if CCACHE else None
-    if code is None:
-        code = bytes(jit_loader(compiler.compile(text, *options)))
-        if CCACHE:
-            diskcache_put(_CACHE, key, code)
-    return code
+    return compiler
