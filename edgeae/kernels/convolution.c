@@ -21,7 +21,7 @@ INLINE void tile(float *out, const float *x, const weight *w, const float *scale
                  long at, int c, int py, int px)
 {
     vec sum[TILE][VECTORS];
-    UNROLL for (int p = 0; p < TILE; p++) UNROLL for (int v = 0; v < VECTORS; v++) sum[p][v] = fill(0.0f);
+    EACH (p, TILE) EACH (v, VECTORS) sum[p][v] = fill(0.0f);
     const int row = STRIDE * ROW, column = STRIDE * C_IN;
     for (int ky = 0; ky < KERNEL; ky++) {
         if (STEP == 1) accumulate(sum, x + ky * ROW, row, column, w, scale, (long)ky * RUN, RUN, c);
@@ -29,7 +29,7 @@ INLINE void tile(float *out, const float *x, const weight *w, const float *scale
             accumulate(sum, x + ky * ROW + kx * C_IN, row, column, w, scale,
                        ((3 - py - 2 * ky) * 4 + 3 - px - 2 * kx) * (long)C_IN, C_IN, c);
     }
-    UNROLL for (int p = 0; p < TILE; p++) UNROLL for (int v = 0; v < VECTORS; v++) {
+    EACH (p, TILE) EACH (v, VECTORS) {
         const long here = at + STEP * (p / TILE_W * OUT_W + p % TILE_W) * (long)C_OUT + v * LANES;
         vec z = sum[p][v];
         if (WEIGHT_BITS == 8) z *= load(scale + c + v * LANES);
@@ -40,8 +40,9 @@ INLINE void tile(float *out, const float *x, const weight *w, const float *scale
 }
 
 // out (BATCH, OUT_H, OUT_W, C_OUT) from x (BATCH, IN_H, IN_W, C_IN); the work is the chunks, by the blocks of channels.
-INLINE void convolution(float *restrict out, const float *restrict x, const weight *restrict w, const float *restrict scale,
-                         const float *restrict bias, const float *restrict add, const float *restrict y, int core)
+INLINE void convolution(float *restrict out, const float *restrict x, const weight *restrict w,
+                        const float *restrict scale, const float *restrict bias, const float *restrict add,
+                        const float *restrict y, int core)
 {
     enum { DOWN = (CELLS_H + CHUNK_H - 1) / CHUNK_H, ACROSS = (CELLS_W + CHUNK_W - 1) / CHUNK_W,
            BLOCKS = (C_OUT + BLOCK - 1) / BLOCK, JOBS = BATCH * DOWN * ACROSS * BLOCK_GROUPS };

@@ -1,7 +1,7 @@
 // Convolution of stride 1, or transposed convolution of stride 2, to so few channels that the lanes are pixels instead.
 //
 // Cells and phases (STEP) are as in convolution.c. The rows that a cell reads are turned to (channel, column), so that
-// neighbouring pixels of a channel are a vector; a tile of VECTORS * LANES cells of a row, by all phases of that row and
+// neighbouring pixels of a channel are a vector. A tile of VECTORS * LANES cells of a row, by all phases of that row by
 // all channels, stays in registers, while the weights are single numbers.
 
 enum {
@@ -20,9 +20,9 @@ INLINE void turn(float *to, const float *from, int n)
     int c = 0;
     for (; n == LANES && c + LANES <= C_IN; c += LANES) {
         vec v[LANES];
-        UNROLL for (int i = 0; i < LANES; i++) v[i] = load(from + i * C_IN + c);
+        EACH (i, LANES) v[i] = load(from + i * C_IN + c);
         transpose(v);
-        UNROLL for (int i = 0; i < LANES; i++) store(to + (c + i) * PLANE, v[i]);
+        EACH (i, LANES) store(to + (c + i) * PLANE, v[i]);
     }
     for (; c < C_IN; c++)
         for (int i = 0; i < n; i++) to[c * PLANE + i] = from[i * C_IN + c];
@@ -30,38 +30,41 @@ INLINE void turn(float *to, const float *from, int n)
 
 // The outputs of phase row py of TILE_W cells, `n` floats of them. Input row r, from the tile's first column on, is row
 // r % WINDOW of `x`; the first that the phase reads is `top`.
-INLINE void tile(float *out, const float *x, int top, const float *w, const float *bias, const float *add, int py, int n)
+INLINE void tile(float *out, const float *x, int top, const float *w, const float *bias, const float *add, int py,
+                 int n)
 {
     vec sum[C_OUT][VECTORS][STEP];
-    UNROLL for (int c = 0; c < C_OUT; c++) UNROLL for (int v = 0; v < VECTORS; v++) UNROLL for (int px = 0; px < STEP; px++)
+    EACH (c, C_OUT) EACH (v, VECTORS) EACH (px, STEP)
         sum[c][v][px] = fill(HAS_BIAS ? bias[c] : 0.0f);
     for (int ky = 0; ky < KERNEL; ky++) {
-        const float *row = x + (top + ky) % WINDOW * C_IN * PLANE, *wk = w + (STEP == 1 ? ky : 3 - py - 2 * ky) * SIDE * C_IN * C_OUT;
+        const float *row = x + (top + ky) % WINDOW * C_IN * PLANE;
+        const float *wk = w + (STEP == 1 ? ky : 3 - py - 2 * ky) * SIDE * C_IN * C_OUT;
         for (int ci = 0; ci < C_IN; ci++, row += PLANE, wk += C_OUT)
-            UNROLL for (int j = 0; j < WINDOW; j++) UNROLL for (int v = 0; v < VECTORS; v++) {
+            EACH (j, WINDOW) EACH (v, VECTORS) {
                 const vec a = load(row + j + v * LANES);
-                UNROLL for (int px = 0; px < STEP; px++) {
+                EACH (px, STEP) {
                     const int kx = j - px;
                     if (kx < 0 || kx >= KERNEL) continue;
-                    UNROLL for (int c = 0; c < C_OUT; c++)
+                    EACH (c, C_OUT)
                         sum[c][v][px] += a * wk[(STEP == 1 ? kx : 3 - px - 2 * kx) * C_IN * C_OUT + c];
                 }
             }
     }
     float pixels[TILE_W * STEP * C_OUT]; // as they stand in the output
-    UNROLL for (int v = 0; v < VECTORS; v++) {
+    EACH (v, VECTORS) {
         vec z[STEP][C_OUT];
-        UNROLL for (int c = 0; c < C_OUT; c++) {
+        EACH (c, C_OUT) {
             if (STEP == 2) interleave_2(sum[c][v]);
-            UNROLL for (int px = 0; px < STEP; px++) z[px][c] = sum[c][v][px];
+            EACH (px, STEP) z[px][c] = sum[c][v][px];
         }
-        UNROLL for (int px = 0; px < STEP; px++) {
+        EACH (px, STEP) {
             INTERLEAVE(z[px]);
-            UNROLL for (int c = 0; c < C_OUT; c++) store(pixels + ((v * STEP + px) * C_OUT + c) * LANES, z[px][c]);
+            EACH (c, C_OUT) store(pixels + ((v * STEP + px) * C_OUT + c) * LANES, z[px][c]);
         }
     }
     int i = 0;
-    for (; i + LANES <= n; i += LANES) store(out + i, activate(HAS_ADD ? load(pixels + i) + load(add + i) : load(pixels + i)));
+    for (; i + LANES <= n; i += LANES)
+        store(out + i, activate(HAS_ADD ? load(pixels + i) + load(add + i) : load(pixels + i)));
     for (; i < n; i++) out[i] = activate(fill(HAS_ADD ? pixels[i] + add[i] : pixels[i]))[0];
 }
 

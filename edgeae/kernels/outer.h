@@ -5,7 +5,7 @@ INLINE void accumulate(vec sum[TILE][VECTORS], const float *a, int a_step, const
 {
     for (int i = 0; i < n; i++, a += a_step, b += b_step) {
         vec e[VECTORS];
-        UNROLL for (int v = 0; v < VECTORS; v++) e[v] = load(b + v * LANES);
-        UNROLL for (int r = 0; r < TILE; r++) UNROLL for (int v = 0; v < VECTORS; v++) sum[r][v] += a[r] * e[v];
+        EACH (v, VECTORS) e[v] = load(b + v * LANES);
+        EACH (r, TILE) EACH (v, VECTORS) sum[r][v] += a[r] * e[v];
     }
 }

@@ -2,8 +2,8 @@
 
 enum { TILE = TILE_H * TILE_W, BLOCK = VECTORS * LANES };
 
-// sum[position][vector] += input * weights over n inputs that follow one another, from `x` and weight row k on. Inputs of
-// neighbouring positions are `row` and `column` floats apart.
+// sum[position][vector] += input * weights over n inputs that follow one another, from `x` and weight row k on. The
+// inputs of neighbouring positions are `row` and `column` floats apart.
 INLINE void accumulate(vec sum[TILE][VECTORS], const float *x, int row, int column, const weight *w, const float *scale,
                        long k, int n, int c)
 {
@@ -11,20 +11,20 @@ INLINE void accumulate(vec sum[TILE][VECTORS], const float *x, int row, int colu
 #if LANES == 4 && defined(__aarch64__)
     for (; i + 4 <= n; i += 4) { // four inputs a load, multiplied by lane
         vec a[TILE];
-        UNROLL for (int p = 0; p < TILE; p++) a[p] = load(x + p / TILE_W * row + p % TILE_W * column + i);
-        UNROLL for (int j = 0; j < 4; j++) {
+        EACH (p, TILE) a[p] = load(x + p / TILE_W * row + p % TILE_W * column + i);
+        EACH (j, 4) {
             vec b[VECTORS];
-            UNROLL for (int v = 0; v < VECTORS; v++) b[v] = weights(w, scale, k + i + j, c + v * LANES);
-            UNROLL for (int p = 0; p < TILE; p++) UNROLL for (int v = 0; v < VECTORS; v++) sum[p][v] += b[v] * a[p][j];
+            EACH (v, VECTORS) b[v] = weights(w, scale, k + i + j, c + v * LANES);
+            EACH (p, TILE) EACH (v, VECTORS) sum[p][v] += b[v] * a[p][j];
         }
     }
 #endif
     for (; i < n; i++) {
         vec b[VECTORS];
-        UNROLL for (int v = 0; v < VECTORS; v++) b[v] = weights(w, scale, k + i, c + v * LANES);
-        UNROLL for (int p = 0; p < TILE; p++) {
+        EACH (v, VECTORS) b[v] = weights(w, scale, k + i, c + v * LANES);
+        EACH (p, TILE) {
             const float a = x[p / TILE_W * row + p % TILE_W * column + i];
-            UNROLL for (int v = 0; v < VECTORS; v++) sum[p][v] += a * b[v];
+            EACH (v, VECTORS) sum[p][v] += a * b[v];
         }
     }
 }

@@ -2,6 +2,7 @@
 
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 64")
+#define EACH(i, n) UNROLL for (int i = 0; i < (n); i++) // unrolled: what it indexes can stay in registers
 
 #ifdef __clang__
 #define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
@@ -55,7 +56,8 @@ INLINE vec activation_gradient(vec dy, vec y)
 INLINE void copy(float *to, const float *from, const float *y, int n)
 {
     int i = 0;
-    for (; i + LANES <= n; i += LANES) store(to + i, y ? activation_gradient(load(from + i), load(y + i)) : load(from + i));
+    for (; i + LANES <= n; i += LANES)
+        store(to + i, y ? activation_gradient(load(from + i), load(y + i)) : load(from + i));
     for (; i < n; i++) to[i] = y ? activation_gradient(fill(from[i]), fill(y[i]))[0] : from[i];
 }
 

@@ -5,7 +5,7 @@
 //     dw[ky][kx, ci][co] = sum of big[STRIDE * y + ky - PADDING][STRIDE * x + kx - PADDING][ci] * small[y][x][co]
 //
 // For a convolution big is its input and small the error of its output; for a transposed one, the other way round.
-// A tile of TILE neighbouring (kx, ci) by VECTORS * LANES channels stays in registers while a chunk's pixels are summed.
+// A tile of TILE neighbouring (kx, ci) by VECTORS * LANES channels stays in registers during a chunk's sum.
 // dw (PARTS, KERNEL, RUN, WIDTH) has its last two axes padded to whole tiles; db is (PARTS, C of the error). The images
 // are summed in PARTS, each by itself, whatever the number of threads: what is left to do is to add the parts.
 
@@ -26,13 +26,13 @@ enum {
 INLINE void tile(float *dw, const float *big, const float *small, int images, int rows, int is_first)
 {
     vec sum[TILE][VECTORS];
-    UNROLL for (int r = 0; r < TILE; r++) UNROLL for (int v = 0; v < VECTORS; v++)
+    EACH (r, TILE) EACH (v, VECTORS)
         sum[r][v] = is_first ? fill(0.0f) : load(dw + r * WIDTH + v * LANES);
     for (int i = 0; i < images; i++)
         for (int y = 0; y < rows; y++)
-            accumulate(sum, big + (i * ROWS_IN + y * STRIDE) * ROW, STRIDE * C_IN, small + (i * CHUNK_H + y) * OUT_W * WIDTH,
-                       WIDTH, OUT_W);
-    UNROLL for (int r = 0; r < TILE; r++) UNROLL for (int v = 0; v < VECTORS; v++)
+            accumulate(sum, big + (i * ROWS_IN + y * STRIDE) * ROW, STRIDE * C_IN,
+                       small + (i * CHUNK_H + y) * OUT_W * WIDTH, WIDTH, OUT_W);
+    EACH (r, TILE) EACH (v, VECTORS)
         store(dw + r * WIDTH + v * LANES, sum[r][v]);
 }
 
@@ -51,8 +51,8 @@ INLINE void sum_rows(float *sum, const float *error, int rows)
 
 // Images [from, to): tiles [first, end) of dw and, with the last of them, db. ERROR_IS_BIG says which of the two is the
 // error, whose sum db is; `y`, of its shape, is what the layer gave.
-INLINE void part(float *dw, float *db, const float *big, const float *small, const float *y, int from, int to, int first,
-                 int end)
+INLINE void part(float *dw, float *db, const float *big, const float *small, const float *y, int from, int to,
+                 int first, int end)
 {
     const long BIG = (long)IN_H * IN_W * C_IN, SMALL = (long)OUT_H * OUT_W * C_OUT;
     float big_chunk[IMAGES * ROWS_IN * ROW + TILE], small_chunk[IMAGES * CHUNK_H * OUT_W * WIDTH], error_sum[ERROR_ROW];
@@ -76,8 +76,8 @@ INLINE void part(float *dw, float *db, const float *big, const float *small, con
             }
             for (int t = first; t < end; t++) {
                 const int block = t / (KERNEL * ACROSS), ky = t / ACROSS % KERNEL, r = t % ACROSS * TILE;
-                tile(dw + ((long)ky * RUN + r) * WIDTH + block * BLOCK, big_chunk + ky * ROW + r, small_chunk + block * BLOCK,
-                     images, rows, image == from && y0 == 0);
+                tile(dw + ((long)ky * RUN + r) * WIDTH + block * BLOCK, big_chunk + ky * ROW + r,
+                     small_chunk + block * BLOCK, images, rows, image == from && y0 == 0);
             }
         }
     if (end == TILES)
@@ -88,8 +88,8 @@ INLINE void part(float *dw, float *db, const float *big, const float *small, con
 }
 
 // The work is the tiles of every part.
-INLINE void weight_gradient(float *restrict dw, float *restrict db, const float *restrict big, const float *restrict small,
-                            const float *restrict y, int core)
+INLINE void weight_gradient(float *restrict dw, float *restrict db, const float *restrict big,
+                            const float *restrict small, const float *restrict y, int core)
 {
     const int first = (long)PARTS * TILES * core / THREADS, end = (long)PARTS * TILES * (core + 1) / THREADS;
     for (int p = first / TILES; p * TILES < end; p++)

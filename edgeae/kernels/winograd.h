@@ -7,15 +7,15 @@
 //     R = 3:  y0 = (d0 - d2) g0 + (d1 + d2) (g0 + g1 + g2)/2 + (d2 - d1) (g0 - g1 + g2)/2
 //             y1 =                (d1 + d2) (g0 + g1 + g2)/2 - (d2 - d1) (g0 - g1 + g2)/2 - (d1 - d3) g2
 //
-// Each function below changes vectors `step` apart in place: its factors, or back from the products. `BOTH_WAYS` does it
+// Each function below changes vectors `step` apart in place: to factors, or back from products. `BOTH_WAYS` does it
 // along the rows and then along the columns of a T x T square.
 
 enum { T = R + 1, PRODUCTS = T * T };
 
-#define BOTH_WAYS(change, square, rows, columns)                                                                        \
-    do {                                                                                                                \
-        UNROLL for (int i_ = 0; i_ < (rows); i_++) change((square) + i_ * T, 1);                                        \
-        UNROLL for (int j_ = 0; j_ < (columns); j_++) change((square) + j_, T);                                         \
+#define BOTH_WAYS(change, square, rows, columns)            \
+    do {                                                    \
+        EACH (i_, rows) change((square) + i_ * T, 1);       \
+        EACH (j_, columns) change((square) + j_, T);        \
     } while (0)
 
 // T inputs.
@@ -87,19 +87,20 @@ INLINE void to_weights(vec *u, int step)
     }
 }
 
-// The factors of a chunk are (PRODUCTS, tiles, n), but for a cache line between the products: those of one place are written
-// together, and a power of two apart they would fall into the same few lines of the first-level cache.
+// The factors of a chunk are (PRODUCTS, tiles, n), with a cache line between the products: those of one place are
+// written together, and a power of two apart they would fall into the same few lines of the first-level cache.
 #define PLANE(tiles, n) ((tiles) * (n) + 16)
 
-// Input factors [k0, k0 + n) of one window of an image with `row` floats a row, into `factors` for `tiles` tiles. A position of the window is the SUB x SUB pixels that a stride of SUB steps over, whose channels are summed together.
+// Input factors [k0, k0 + n) of one window of an image with `row` floats a row, into `factors` for `tiles` tiles. A
+// position of the window is the SUB x SUB pixels that a stride of SUB steps over, whose channels are summed together.
 enum { RUN = SUB * C_IN, K = SUB * RUN };
 
 INLINE void window_factors(float *factors, const float *x, int row, int tiles, int k0, int n)
 {
     for (int k = k0; k < k0 + n; k += LANES) {
         vec d[PRODUCTS];
-        UNROLL for (int p = 0; p < PRODUCTS; p++) d[p] = load(x + (p / T * SUB + k / RUN) * row + p % T * RUN + k % RUN);
+        EACH (p, PRODUCTS) d[p] = load(x + (p / T * SUB + k / RUN) * row + p % T * RUN + k % RUN);
         BOTH_WAYS(from_inputs, d, T, T);
-        UNROLL for (int p = 0; p < PRODUCTS; p++) store(factors + p * PLANE(tiles, n) + k - k0, d[p]);
+        EACH (p, PRODUCTS) store(factors + p * PLANE(tiles, n) + k - k0, d[p]);
     }
 }

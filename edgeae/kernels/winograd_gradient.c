@@ -1,8 +1,8 @@
 // weight_gradient.c's sums with fewer multiplications: the gradient of the weights' factors (winograd.h), which
 // winograd_weights.c turns into that of the weights. `big`, `small`, db and PARTS are as there.
 //
-// A chunk is IMAGES images by CHUNK_H rows of `small`, cut into TILES squares of 2 x 2. The factors of these squares, and
-// of the windows of `big` around them, are multiplied in pairs and summed over the tiles, SLICE of the K inputs at a time.
+// A chunk is IMAGES images by CHUNK_H rows of `small`, cut into TILES squares of 2 x 2. The factors of the squares and
+// of the windows of `big` around them are multiplied in pairs and summed over the tiles, for SLICE of the K inputs.
 
 enum {
     BLOCK = VECTORS * LANES,
@@ -21,13 +21,22 @@ INLINE void square_factors(float *factors, const float *from, const float *y)
 {
     for (int c = 0; c < C_OUT; c += LANES) {
         vec square[PRODUCTS];
-        UNROLL for (int i = 0; i < 4; i++) {
+        EACH (i, 4) {
             const int at = (i / 2 * OUT_W + i % 2) * C_OUT + c;
             square[i / 2 * T + i % 2] = y ? activation_gradient(load(from + at), load(y + at)) : load(from + at);
         }
         BOTH_WAYS(from_outputs, square, 2, T);
-        UNROLL for (int p = 0; p < PRODUCTS; p++) store(factors + p * PLANE(TILES, C_OUT) + c, square[p]);
+        EACH (p, PRODUCTS) store(factors + p * PLANE(TILES, C_OUT) + c, square[p]);
     }
+}
+
+// TILE inputs by BLOCK channels of one product's gradient.
+INLINE void tile(float *du, const float *big, const float *small, int tiles, int is_first)
+{
+    vec sum[TILE][VECTORS];
+    EACH (r, TILE) EACH (v, VECTORS) sum[r][v] = is_first ? fill(0.0f) : load(du + r * C_OUT + v * LANES);
+    accumulate(sum, big, SLICE, small, C_OUT, tiles);
+    EACH (r, TILE) EACH (v, VECTORS) store(du + r * C_OUT + v * LANES, sum[r][v]);
 }
 
 // One slice, from input k0 on, of the part of the images [from, to); db too with the first slice.
@@ -35,39 +44,34 @@ INLINE void slice(float *du, float *db, const float *big, const float *small, co
                   int from, int to, int k0)
 {
     const long BIG = (long)IN_H * IN_W * C_IN, SMALL = (long)OUT_H * OUT_W * C_OUT;
-    float window[ROWS_IN * ROW], big_factors[PRODUCTS * PLANE(TILES, SLICE)], small_factors[PRODUCTS * PLANE(TILES, C_OUT)];
-    float error_sum[ERROR_ROW];
+    float big_factors[PRODUCTS * PLANE(TILES, SLICE)], small_factors[PRODUCTS * PLANE(TILES, C_OUT)];
+    float window[ROWS_IN * ROW], error_sum[ERROR_ROW];
     zero(error_sum, ERROR_ROW);
     for (int first = from; first < to; first += IMAGES)
         for (int y0 = 0; y0 < OUT_H; y0 += CHUNK_H) {
             const int images = smaller(IMAGES, to - first), tiles = images * DOWN * ACROSS;
             for (int i = 0; i < images; i++) {
                 const long at = (first + i) * BIG, small_at = (first + i) * SMALL;
-                copy_window(window, big + at, big_y ? big_y + at : 0, IN_H, IN_W, C_IN, y0 * SUB - PADDING, -PADDING, ROWS_IN,
-                            COLUMNS_IN);
+                copy_window(window, big + at, big_y ? big_y + at : 0, IN_H, IN_W, C_IN, y0 * SUB - PADDING, -PADDING,
+                            ROWS_IN, COLUMNS_IN);
                 for (int t = 0; t < DOWN * ACROSS; t++) {
-                    const int y = t / ACROSS * 2, x = t % ACROSS * 2, tile = i * DOWN * ACROSS + t;
+                    const int y = t / ACROSS * 2, x = t % ACROSS * 2, place = i * DOWN * ACROSS + t;
                     const long square = small_at + ((y0 + y) * OUT_W + x) * C_OUT;
-                    window_factors(big_factors + tile * SLICE, window + y * SUB * ROW + x * SUB * C_IN, ROW, TILES, k0, SLICE);
-                    square_factors(small_factors + tile * C_OUT, small + square, small_y ? small_y + square : 0);
-                    // NOTE: the second factor along each side is the sum of both outputs, so this one is that of all four.
-                    if (k0 == 0 && !ERROR_IS_BIG) add_to(error_sum, small_factors + (T + 1) * PLANE(TILES, C_OUT) + tile * C_OUT, C_OUT);
+                    float *factors = small_factors + place * C_OUT;
+                    window_factors(big_factors + place * SLICE, window + (y * ROW + x * C_IN) * SUB, ROW, TILES, k0,
+                                   SLICE);
+                    square_factors(factors, small + square, small_y ? small_y + square : 0);
+                    // NOTE: the second factor along each side is the sum of both, so this one is that of all four.
+                    if (k0 == 0 && !ERROR_IS_BIG) add_to(error_sum, factors + (T + 1) * PLANE(TILES, C_OUT), C_OUT);
                 }
-                if (k0 == 0 && ERROR_IS_BIG)
-                    for (int r = 0; r < SUB * CHUNK_H; r++) add_to(error_sum, window + (r + PADDING) * ROW + PADDING * C_IN, ERROR_ROW);
+                for (int r = 0; k0 == 0 && ERROR_IS_BIG && r < SUB * CHUNK_H; r++)
+                    add_to(error_sum, window + (r + PADDING) * ROW + PADDING * C_IN, ERROR_ROW);
             }
             for (int p = 0; p < PRODUCTS; p++)
                 for (int c = 0; c < C_OUT; c += BLOCK)
-                    for (int k = 0; k < SLICE; k += TILE) {
-                        vec sum[TILE][VECTORS];
-                        float *to_du = du + ((long)p * K + k0 + k) * C_OUT + c;
-                        UNROLL for (int r = 0; r < TILE; r++) UNROLL for (int v = 0; v < VECTORS; v++)
-                            sum[r][v] = first == from && y0 == 0 ? fill(0.0f) : load(to_du + r * C_OUT + v * LANES);
-                        accumulate(sum, big_factors + p * PLANE(TILES, SLICE) + k, SLICE,
-                                   small_factors + p * PLANE(TILES, C_OUT) + c, C_OUT, tiles);
-                        UNROLL for (int r = 0; r < TILE; r++) UNROLL for (int v = 0; v < VECTORS; v++)
-                            store(to_du + r * C_OUT + v * LANES, sum[r][v]);
-                    }
+                    for (int k = 0; k < SLICE; k += TILE)
+                        tile(du + ((long)p * K + k0 + k) * C_OUT + c, big_factors + p * PLANE(TILES, SLICE) + k,
+                             small_factors + p * PLANE(TILES, C_OUT) + c, tiles, first == from && y0 == 0);
         }
     if (k0 == 0)
         for (int c = 0; c < ERROR_C; c++) {
@@ -77,8 +81,8 @@ INLINE void slice(float *du, float *db, const float *big, const float *small, co
 }
 
 // du (PARTS, PRODUCTS, K, C_OUT), db (PARTS, C of the error); the work is the slices of every part.
-INLINE void winograd_gradient(float *restrict du, float *restrict db, const float *restrict big, const float *restrict small,
-                              const float *restrict y, int core)
+INLINE void winograd_gradient(float *restrict du, float *restrict db, const float *restrict big,
+                              const float *restrict small, const float *restrict y, int core)
 {
     enum { SLICES = K / SLICE, JOBS = PARTS * SLICES };
     for (int job = (long)JOBS * core / THREADS; job < (long)JOBS * (core + 1) / THREADS; job++) {

@@ -17,11 +17,11 @@ enum { DOWN = C_IN / LANES, ACROSS = C_OUT / LANES, SQUARES = PHASES * SUB * SUB
 // LANES rows and columns of weights at one tap, from row k and column c on.
 INLINE void load_square(vec *to, const weight *w, const float *scale, int tap, int k, int c)
 {
-    UNROLL for (int i = 0; i < LANES; i++)
+    EACH (i, LANES)
         to[i] = SWAPPED ? load((const float *)w + ((long)tap * C_OUT + c + i) * C_IN + k)
                         : weights(w, scale, (long)tap * C_IN + k + i, c);
     if (SWAPPED) transpose(to);
-    if (WEIGHT_BITS == 8) UNROLL for (int i = 0; i < LANES; i++) to[i] *= load(scale + c);
+    if (WEIGHT_BITS == 8) EACH (i, LANES) to[i] *= load(scale + c);
 }
 
 // u (PHASES, PRODUCTS, K, C_OUT) from w (SIDE, SIDE, C_IN, C_OUT); the work is the squares of LANES x LANES weights.
@@ -32,12 +32,13 @@ INLINE void winograd_weights(float *restrict u, const weight *restrict w, const 
         const int sub = job / (ACROSS * DOWN) % (SUB * SUB), phase = job / (ACROSS * DOWN * SUB * SUB);
         vec g[R * R][LANES];
         for (int i = 0; i < R * R; i++)
-            load_square(g[i], w, scale, tap(i / R, sub / SUB, phase / 2) * SIDE + tap(i % R, sub % SUB, phase % 2), k, c);
+            load_square(g[i], w, scale,
+                        tap(i / R, sub / SUB, phase / 2) * SIDE + tap(i % R, sub % SUB, phase % 2), k, c);
         for (int i = 0; i < LANES; i++) {
             vec square[PRODUCTS];
-            UNROLL for (int j = 0; j < R * R; j++) square[j / R * T + j % R] = g[j][i];
+            EACH (j, R * R) square[j / R * T + j % R] = g[j][i];
             BOTH_WAYS(from_weights, square, R, T);
-            UNROLL for (int p = 0; p < PRODUCTS; p++)
+            EACH (p, PRODUCTS)
                 store(u + (((long)phase * PRODUCTS + p) * K + sub * C_IN + k + i) * C_OUT + c, square[p]);
         }
     }
@@ -51,18 +52,18 @@ INLINE void winograd_weights_gradient(float *restrict dw, const float *restrict 
         vec g[R * R][LANES];
         for (int i = 0; i < LANES; i++) {
             vec square[PRODUCTS];
-            UNROLL for (int p = 0; p < PRODUCTS; p++) {
+            EACH (p, PRODUCTS) {
                 square[p] = fill(0.0f);
                 for (int part = 0; part < PARTS; part++)
                     square[p] += load(du + (((long)part * PRODUCTS + p) * K + sub * C_IN + k + i) * C_OUT + c);
             }
             BOTH_WAYS(to_weights, square, T, R);
-            UNROLL for (int j = 0; j < R * R; j++) g[j][i] = square[j / R * T + j % R];
+            EACH (j, R * R) g[j][i] = square[j / R * T + j % R];
         }
         for (int j = 0; j < R * R; j++) {
             const long at = tap(j / R, sub / SUB, 0) * SIDE + tap(j % R, sub % SUB, 0);
             if (SWAPPED) transpose(g[j]);
-            UNROLL for (int i = 0; i < LANES; i++)
+            EACH (i, LANES)
                 store(dw + (SWAPPED ? (at * C_OUT + c + i) * C_IN + k : (at * C_IN + k + i) * C_OUT + c), g[j][i]);
         }
     }
