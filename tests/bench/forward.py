@@ -1,0 +1,212 @@
+"""Time of a forward pass, beside PyTorch's, ONNX Runtime's and OpenVINO's on the same weights in float32.
+
+Ours is timed twice: the bare call of a compiled graph on tensors that lie there, with its output copied to NumPy, and
+`Session.run_floats` from array to array. The peers get arrays or tensors in their own layout. Every engine's outputs
+must agree before its times count.
+
+\b
+    python tests/bench/forward.py
+    python tests/bench/forward.py --net residual --batch 1 --weights float32
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+os.environ.setdefault("DEV", "CPU")
+
+import click
+import numpy as np
+from networks import DEVICE, Net, chosen, draw_images, net_option
+from timing import (
+    Array,
+    Engine,
+    Report,
+    Times,
+    calls_option,
+    is_installed,
+    json_option,
+    must_be_close,
+    quick_option,
+    rounds_option,
+    table,
+    take_turns,
+    threads_option,
+)
+from tinygrad import Tensor, TinyJit
+
+from edgeae import devices
+from edgeae.models import Autoencoder
+from edgeae.session import Session, tinygrad_on
+
+OURS = "edgeae, bare JIT"
+_SLOW_ROUNDS = 2  # for generated code
+_TOLERANCE = 1e-4
+
+Run = Callable[[int], Array]  # of an input's number; gives (B, H, W, C)
+
+
+def our_runs(net: Net, model: Autoencoder, inputs: list[Array]) -> dict[str, Run]:
+    """Ours, by name."""
+    session = Session(model, net.config, DEVICE, batch=len(inputs[0]))
+    return {OURS: bare(model, inputs), "edgeae, Session": lambda i: session.run_floats(inputs[i])}
+
+
+def bare(model: Autoencoder, inputs: list[Array], kernels: str | None = None) -> Run:
+    """The call of the graph alone; `kernels` stands for EDGEAE_KERNELS, unless None."""
+    graph = TinyJit(lambda x: model.reconstruct(x).realize())
+    tensors = [Tensor(x, device=DEVICE).realize() for x in inputs]
+
+    def run(i: int) -> Array:
+        with patch.dict(os.environ, {} if kernels is None else {"EDGEAE_KERNELS": kernels}):
+            return graph(tensors[i]).numpy()
+
+    return run if kernels is not None else lambda i: graph(tensors[i]).numpy()
+
+
+def torch_runs(model: Autoencoder, inputs: list[Array], compiled: bool) -> dict[str, Run]:
+    """PyTorch's, by name."""
+    import torch
+    import twins
+
+    def make(layout: twins.Layout, compiled: bool) -> Run:
+        network: Any = twins.twin(model, layout).eval()
+        if compiled:
+            network = torch.compile(network, dynamic=False)
+        tensors = [twins.to_torch(x, layout) for x in inputs]
+
+        def run(i: int) -> Array:
+            with torch.inference_mode():
+                return network(tensors[i]).numpy().transpose(0, 2, 3, 1)
+
+        return run
+
+    kinds = {"PyTorch eager": False} | ({"torch.compile": True} if compiled else {})
+    return {f"{kind}, {layout}": make(layout, flag) for kind, flag in kinds.items() for layout in twins.LAYOUTS}
+
+
+def export_onnx(model: Autoencoder, x: Array, path: Path) -> None:
+    """The network for inputs like `x`, through its twin in PyTorch."""
+    import torch
+    import twins
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # dynamo=False is the older exporter, and tells
+        network = twins.twin(model, "contiguous").eval()
+        torch.onnx.export(network, (twins.to_torch(x, "contiguous"),), path, dynamo=False)
+
+
+def onnx_run(path: Path, inputs: list[Array], threads: int) -> Run:
+    """ONNX Runtime."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    given = [np.ascontiguousarray(x.transpose(0, 3, 1, 2)) for x in inputs]
+    return lambda i: session.run(None, {name: given[i]})[0].transpose(0, 2, 3, 1)
+
+
+def openvino_run(path: Path, inputs: list[Array], threads: int) -> Run:
+    """OpenVINO, in float32 also where the processor has bf16. Inputs and outputs are shared, not copied."""
+    import openvino
+
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
+    request = openvino.Core().compile_model(path, "CPU", settings).create_infer_request()
+    given = [np.ascontiguousarray(x.transpose(0, 3, 1, 2)) for x in inputs]
+
+    def run(i: int) -> Array:
+        return request.infer([given[i]], share_inputs=True, share_outputs=True)[0].transpose(0, 2, 3, 1)
+
+    return run
+
+
+def peers(model: Autoencoder, inputs: list[Array], threads: int, quick: bool) -> tuple[dict[str, Run], list[str]]:
+    """The others that are installed, and a line for each that is not."""
+    if not is_installed("torch"):
+        return {}, ["PyTorch is left out, and with it all others: it is not installed"]
+    import torch
+    from twins import can_compile
+
+    torch.set_num_threads(threads)
+    runs, left_out = torch_runs(model, inputs, compiled=can_compile() and not quick), []
+    if not can_compile():
+        left_out.append("torch.compile is left out: it needs g++")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.onnx"
+        for name, package, make in [("ONNX Runtime", "onnxruntime", onnx_run), ("OpenVINO", "openvino", openvino_run)]:
+            if not is_installed("onnx", package):
+                left_out.append(f"{name} is left out: onnx and {package} are not both installed")
+                continue
+            if not path.exists():
+                export_onnx(model, inputs[0], path)
+            runs[name] = make(path, inputs, threads)
+    return runs, left_out
+
+
+@click.command(help=__doc__)
+@net_option
+@click.option("--batch", type=int, multiple=True, default=(1, 32), show_default=True, help="Images in a call.")
+@click.option("--weights", type=click.Choice(["stored", "float32"]), default="stored", show_default=True,
+              help="Ours on the weights as the shipped file has them (int8), or on the same as float32.")
+@threads_option
+@click.option("--kernels", multiple=True, metavar="NAME",
+              help="Also ours with EDGEAE_KERNELS=NAME, such as off or avx2; may be given more than once.")
+@rounds_option
+@calls_option
+@quick_option
+@json_option
+def main(net: str, batch: tuple[int, ...], weights: str, threads: int, kernels: tuple[str, ...], rounds: int,
+         calls: int, quick: bool, json_path: Path | None) -> None:
+    devices.resolve(DEVICE)
+    devices.set_threads(threads)
+    report = Report(threads, json_path)
+    click.echo("\n".join(report.header()))
+    # The shipped vae takes 64×64 alone, so that quick here means few calls.
+    for one in chosen(net, quick=False):
+        model = one.load(weights == "stored")
+        for count in (1,) if quick else batch:
+            inputs = draw_images(one, count, 4)
+            runs = our_runs(one, model, inputs)
+            runs |= {f"{OURS}, EDGEAE_KERNELS={name}": bare(model, inputs, name) for name in kernels}
+            others, left_out = peers(model, inputs, threads, quick)
+            times = measure(one, runs | others, inputs, rounds, calls, quick)
+            click.echo(f"\n{one.name}: forward pass, batch {count}, {one.config.size}×{one.config.size}")
+            click.echo("\n".join([*table(times, OURS), *verdict(times, list(others)), *left_out]))
+            report.results[f"{one.name}, batch {count}"] = times
+    click.echo("\n".join(report.finish()))
+
+
+def measure(net: Net, runs: dict[str, Run], inputs: list[Array], rounds: int, calls: int, quick: bool) -> Times:
+    """Seconds of every call, whose outputs are those of our first one."""
+    with tinygrad_on(DEVICE):
+        wanted = [runs[OURS](i).copy() for i in range(len(inputs))]
+
+        def engine(name: str, run: Run) -> Engine:
+            def check(i: int, output: Array) -> None:
+                must_be_close(output, wanted[i % len(inputs)], _TOLERANCE, f"{net.name}, {name}")
+
+            return Engine(name, lambda i: run(i % len(inputs)), check, _SLOW_ROUNDS if name.endswith("off") else None)
+
+        engines = [engine(name, run) for name, run in runs.items()]
+        return take_turns(engines, 2, 1, idle_s=0) if quick else take_turns(engines, rounds, calls)
+
+
+def verdict(times: Times, others: list[str]) -> list[str]:
+    """How ours compares with the fastest peer."""
+    if not others:
+        return []
+    best = min(others, key=lambda name: np.median(times[name]))
+    share = np.median(times[OURS]) / np.median(times[best])
+    return [f"{OURS} takes {share:.2f} of the time of the fastest other: {best}"]
+
+
+if __name__ == "__main__":
+    main()
