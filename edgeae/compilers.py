@@ -78,8 +78,11 @@ def compile_c(command: tuple[str, ...], source: str, *flags: str, timeout_s: flo
     """C to an ELF object file. Raises DeviceError with the compiler's first complaint."""
     with tempfile.TemporaryDirectory() as folder:  # gcc's assembler cannot write to a pipe
         path = Path(folder) / "kernel.o"
-        done = subprocess.run([*command, *_FLAGS, *flags, "-", "-o", str(path)],
-                              input=source.encode(), capture_output=True, timeout=timeout_s)
+        try:
+            done = subprocess.run([*command, *_FLAGS, *flags, "-", "-o", str(path)],
+                                  input=source.encode(), capture_output=True, timeout=timeout_s)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise Unusable("CPU", reason_of(error), MENDS["CPU"]) from error
         code = path.read_bytes() if path.exists() else b""
     if done.returncode or not code.startswith(b"\x7fELF"):
         said = done.stderr.decode(errors="replace").strip().splitlines()
@@ -104,7 +107,7 @@ def find_clang() -> tuple[Compiler | None, tuple[str, ...]]:
     for command in _clang_commands():
         try:
             return _probe(command, "clang"), tuple(failures)
-        except (OSError, subprocess.SubprocessError, Unusable) as error:
+        except Unusable as error:
             failures.append(reason_of(error))
     return None, tuple(failures)
 
@@ -116,7 +119,7 @@ def find_compiler() -> Compiler | None:
     if clang is None and (gcc := shutil.which("gcc")) and os.name == "posix":
         try:
             return _probe((gcc,), "gcc")
-        except (OSError, subprocess.SubprocessError, Unusable):
+        except Unusable:
             return None
     return clang
 

@@ -55,7 +55,7 @@ INLINE void convolution(float *restrict out, const float *restrict x, const weig
         const int y0 = smaller(chunk / ACROSS % DOWN * CHUNK_H, CELLS_H - CHUNK_H);
         const int x0 = smaller(chunk % ACROSS * CHUNK_W, CELLS_W - CHUNK_W);
         if (job == first || group == 0)
-            copy_window(scratch, x + image * IMAGE, GRADIENT_OF ? y + image * IMAGE : 0, IN_H, IN_W, C_IN,
+            copy_window(scratch, x + image * IMAGE, HAS_Y ? y + image * IMAGE : 0, IN_H, IN_W, C_IN,
                         y0 * STRIDE - PADDING, x0 * STRIDE - PADDING, ROWS_IN, COLUMNS_IN);
         for (int phase = 0; phase < STEP * STEP; phase++)
             for (int block = BLOCKS * group / BLOCK_GROUPS; block < BLOCKS * (group + 1) / BLOCK_GROUPS; block++)

@@ -31,7 +31,8 @@ ACTIVATIONS = {None: "NO_ACTIVATION", "relu": "RELU", "sigmoid": "SIGMOID"}
 
 def convolution(x: Tensor, weight: Weight, bias: Tensor, add: Tensor | None, activation: str | None,
                 shape: Shape) -> Tensor | None:
-    """activation(convolution + bias + add) as one kernel, with a gradient when the weight is float32.
+    """activation(convolution + bias + add) as one kernel, which has a gradient while `Tensor.training` is on and the
+    weight is float32.
 
     Args:
         x: (batch, height, width, c_in) of `shape`, float32, on the CPU.
@@ -45,13 +46,15 @@ def convolution(x: Tensor, weight: Weight, bias: Tensor, add: Tensor | None, act
         (batch, height, width, c_out) of `shape.output`; None where the kernels are off or do not cover the shape.
     """
     machine = instruction_set()
-    if machine is None or not _covers(shape, machine):
+    if machine is None or not _covers(shape, machine, with_gradients=bool(Tensor.training)):
         return None
     return _convolution(machine, x, weight, bias, add, activation, shape)
 
 
 @functools.cache
-def _covers(shape: Shape, machine: InstructionSet) -> bool:
+def _covers(shape: Shape, machine: InstructionSet, with_gradients: bool) -> bool:
+    if not with_gradients:
+        return plans.convolution(shape, machine, 1) is not None
     gradients = (plans.weight_gradient(form, machine, 1) for form in shapes.weight_gradient_shapes(shape))
     return (plans.convolution(shape, machine, 1) is not None and any(gradients)
             and plans.convolution(shape.of_input_gradient(), machine, 1) is not None)
@@ -90,7 +93,8 @@ def _convolution(machine: InstructionSet, x: Tensor, weight: Weight, bias: Tenso
         "WEIGHT_BITS": bits, "HAS_BIAS": int(bias is not None), "HAS_ADD": int(add is not None),
         "ACTIVATION": ACTIVATIONS[activation], "GRADIENT_OF": ACTIVATIONS[activation_of_x],
     }
-    gradient = functools.partial(_gradients, machine, tuple(inputs), activation, shape)
+    has_gradient = isinstance(weight, Tensor) and bits == 32
+    gradient = functools.partial(_gradients, machine, tuple(inputs), activation, shape) if has_gradient else None
     return _call(machine, function, {"out": shape.output}, inputs, constants, shape.flop, gradient)[0]
 
 

@@ -95,7 +95,7 @@ INLINE void narrow(float *restrict out, const float *restrict x, const weight *r
             for (int py = 0; py < STEP; py++)
                 for (int column = 0; column < CELLS_W; column += TILE_W) {
                     const long at = (((long)image * OUT_H + (y0 + y) * STEP + py) * OUT_W + column * STEP) * C_OUT;
-                    tile(out + at, rows + column, y + py, table, bias, add + at, py,
+                    tile(out + at, rows + column, y + py, table, bias, HAS_ADD ? add + at : 0, py,
                          smaller(TILE_W, CELLS_W - column) * STEP * C_OUT);
                 }
         }

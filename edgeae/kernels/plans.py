@@ -15,11 +15,10 @@ from edgeae.kernels.shapes import GradientShape, Shape
 
 NARROW = 4  # to this many channels, lanes are pixels
 _CHUNK = 16_384  # floats in a chunk that the second-level cache keeps beside the weights: 64 KB
-_SCRATCH = 65_536  # floats that a thread's stack can hold: 256 KB
+_STACK = 196_608  # floats that a thread's stack can hold: 768 KB
 _VISIT = 256  # pixels that a tile of weight gradients sums before it is stored again
 _FACTORS = 36_864  # floats in the factors of a chunk of Winograd's windows: 144 KB
 _PAIRS = 147_456  # floats in the factors of a chunk that Winograd's gradient multiplies in pairs: 576 KB
-_WINOGRAD_SCRATCH = 196_608  # floats in all, of the stack: 768 KB
 _DU = 81_920  # floats in what a thread sums of the gradient of Winograd's factors: 320 KB
 _WINOGRAD_TILES = 64  # in a batch, that are worth the making of the weights' factors
 _PARTS = 4  # of a batch, whose weight gradients are summed apart
@@ -99,7 +98,7 @@ def convolution(shape: Shape, machine: InstructionSet, threads: int) -> Constant
             chunk_h = finer
         else:
             groups = min(blocks, threads)
-    if _floats(shape, chunk_h, chunk_w, halo) > _SCRATCH:
+    if _floats(shape, chunk_h, chunk_w, halo) > _STACK:
         return None
     tile_h, tile_w = min(tile_h, chunk_h), min(tile_w, chunk_w)
     return _common(shape, threads, lanes, vectors) | {
@@ -122,7 +121,7 @@ def narrow(shape: Shape, machine: InstructionSet, threads: int) -> Constants | N
     plane = math.ceil(shape.width / (vectors * lanes)) * vectors * lanes + lanes
     window = shape.window + shape.step - 1
     rows = shape.height if shape.batch % threads == 0 else math.ceil(shape.height / threads)
-    if window * shape.c_in * plane + 16 * shape.c_in * shape.c_out > _SCRATCH or lanes < window:
+    if window * shape.c_in * plane + 16 * shape.c_in * shape.c_out > _STACK or lanes < window:
         return None
     return _common(shape, threads, lanes, vectors) | {"CHUNK_H": rows, "INTERLEAVE": f"interleave_{shape.c_out}"}
 
@@ -152,9 +151,9 @@ def weight_gradient(shape: GradientShape, machine: InstructionSet, threads: int)
         small = rows * width * blocks * vectors * lanes
         return images * (big + small) + tile + columns * max(shape.c_big, shape.c_small)
 
-    while floats() > _SCRATCH and images * rows > 1:
+    while floats() > 4 * _CHUNK and images * rows > 1:
         rows, images = (rows, images - 1) if images > 1 else (-(-rows // 2), 1)
-    if floats() > _SCRATCH:
+    if floats() > _STACK:
         return None
     return {
         "LANES": lanes, "VECTORS": vectors, "TILE": tile, "CHUNK_H": rows, "IMAGES": images, "THREADS": threads,
@@ -183,7 +182,7 @@ def winograd(shape: Shape, machine: InstructionSet, threads: int) -> Constants |
     in_chunk = images * rows * (cells_w // 2)
     vectors = 2 if shape.c_out >= 2 * lanes else 1
     window = images * (2 * rows + side) * sub * (cells_w + side) * sub * shape.c_in
-    if window + products * in_chunk * (summed + vectors * lanes) > _WINOGRAD_SCRATCH:
+    if window + products * in_chunk * (summed + vectors * lanes) > _STACK:
         return None
     return _common(shape, threads, lanes, vectors) | {
         "R": side, "SUB": sub, "TILE_H": 1, "TILE_W": min(machine.sums // vectors, in_chunk), "CHUNK_H": 2 * rows,
@@ -221,10 +220,10 @@ def winograd_gradient(shape: GradientShape, machine: InstructionSet, threads: in
                and (rows == 1 or rows * width // 2 * floats <= _PAIRS))
     images = min(shape.batch // parts, max(1, _PAIRS // (tiles * floats))) if rows == height // 2 else 1
     window = (2 * rows + side) * sub * (width + side) * sub * shape.c_big
-    if window + images * rows * (width // 2) * floats > _WINOGRAD_SCRATCH:
+    if window + images * rows * (width // 2) * floats > _STACK:
         return None
     vectors = 2 if shape.c_small % (2 * lanes) == 0 else 1
-    tile = next(rows for rows in range(min(machine.sums // vectors, lanes), 0, -1) if lanes % rows == 0)
+    tile = next(rows for rows in range(machine.sums // vectors, 0, -1) if summed // slices % rows == 0)
     return {
         "LANES": lanes, "VECTORS": vectors, "TILE": tile, "CHUNK_H": 2 * rows, "IMAGES": images, "THREADS": threads,
         "BATCH": shape.batch, "R": side, "SUB": sub, "SLICE": summed // slices, "PADDING": 1, "IN_H": shape.height,

@@ -12,6 +12,7 @@
 
 typedef float vec __attribute__((vector_size(4 * LANES)));
 typedef int ivec __attribute__((vector_size(4 * LANES)));
+typedef unsigned int uvec __attribute__((vector_size(4 * LANES)));
 typedef float unaligned_vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 INLINE vec load(const float *p) { return *(const unaligned_vec *)p; }
@@ -24,9 +25,9 @@ INLINE int smaller(int a, int b) { return a < b ? a : b; }
 INLINE vec sigmoid(vec x)
 {
     const vec round = fill(12582912.0f); // adding 1.5 * 2^23 rounds to a whole number, which ends in the lowest bits
-    x = where(x > 87.0f, fill(87.0f), x);
-    x = where(x < -87.0f, fill(-87.0f), x);
-    const vec t = x * -1.44269504f, shifted = t + round, f = t - (shifted - round);
+    vec in = where(x > 87.0f, fill(87.0f), x);
+    in = where(in < -87.0f, fill(-87.0f), in);
+    const vec t = in * -1.44269504f, shifted = t + round, f = t - (shifted - round);
     vec p = fill(1.5403530e-4f);
     p = p * f + 1.3333558e-3f;
     p = p * f + 9.6181291e-3f;
@@ -34,10 +35,11 @@ INLINE vec sigmoid(vec x)
     p = p * f + 2.4022651e-1f;
     p = p * f + 6.9314718e-1f;
     p = p * f + 1.0f;
-    return 1.0f / (1.0f + (vec)((ivec)p + ((ivec)shifted << 23)));
+    return where(x == x, 1.0f / (1.0f + (vec)((uvec)p + ((uvec)shifted << 23))), x); // NaN stays NaN
 }
 
 enum { NO_ACTIVATION, RELU, SIGMOID };
+enum { HAS_Y = GRADIENT_OF != NO_ACTIVATION };
 
 INLINE vec activate(vec z)
 {

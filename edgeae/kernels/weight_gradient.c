@@ -56,7 +56,7 @@ INLINE void part(float *dw, float *db, const float *big, const float *small, con
 {
     const long BIG = (long)IN_H * IN_W * C_IN, SMALL = (long)OUT_H * OUT_W * C_OUT;
     float big_chunk[IMAGES * ROWS_IN * ROW + TILE], small_chunk[IMAGES * CHUNK_H * OUT_W * WIDTH], error_sum[ERROR_ROW];
-    const float *big_y = GRADIENT_OF && ERROR_IS_BIG ? y : 0, *small_y = GRADIENT_OF && !ERROR_IS_BIG ? y : 0;
+    const float *big_y = HAS_Y && ERROR_IS_BIG ? y : 0, *small_y = HAS_Y && !ERROR_IS_BIG ? y : 0;
     zero(big_chunk + IMAGES * ROWS_IN * ROW, TILE);
     zero(error_sum, ERROR_ROW);
     for (int image = from; image < to; image += IMAGES)

@@ -4,15 +4,19 @@
 typedef float weight;
 typedef unaligned_vec packed;
 INLINE vec widen(packed p, long k) { return p; }
+#elif WEIGHT_BITS == 16 && defined(__ARM_FP16_FORMAT_IEEE)
+typedef __fp16 weight;
+typedef weight packed __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
+INLINE vec widen(packed p, long k) { return __builtin_convertvector(p, vec); }
 #elif WEIGHT_BITS == 16
 typedef unsigned short weight;
-typedef unsigned int uvec __attribute__((vector_size(4 * LANES)));
 typedef weight packed __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
 INLINE vec widen(packed p, long k)
 {
     // The exponent grows from 5 bits to 8, by a multiplication that is exact for subnormal numbers too.
     const uvec h = __builtin_convertvector(p, uvec);
-    return (vec)((h & 0x8000u) << 16 | (uvec)((vec)((h & 0x7fffu) << 13) * 0x1p112f));
+    const uvec special = (uvec)((h & 0x7c00u) == 0x7c00u) & 0x7f800000u; // infinity and NaN keep the largest exponent
+    return (vec)((h & 0x8000u) << 16 | special | (uvec)((vec)((h & 0x7fffu) << 13) * 0x1p112f));
 }
 #elif WEIGHT_BITS == 8
 typedef signed char weight;

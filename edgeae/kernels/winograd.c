@@ -77,7 +77,7 @@ INLINE void winograd(float *restrict out, const float *restrict x, const float *
         const int image = smaller(job / CHUNKS * IMAGES, BATCH - IMAGES), y0 = job % CHUNKS * CHUNK_H;
         for (int i = 0; i < IMAGES; i++) {
             const long at = (image + i) * IMAGE;
-            copy_window(scratch + i * ROWS_IN * ROW, x + at, GRADIENT_OF ? y + at : 0, IN_H, IN_W, C_IN,
+            copy_window(scratch + i * ROWS_IN * ROW, x + at, HAS_Y ? y + at : 0, IN_H, IN_W, C_IN,
                         y0 * SUB - PADDING, -PADDING, ROWS_IN, COLUMNS_IN);
         }
         for (int py = 0; py < STEP; py++)

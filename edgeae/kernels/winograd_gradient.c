@@ -87,7 +87,7 @@ INLINE void winograd_gradient(float *restrict du, float *restrict db, const floa
     enum { SLICES = K / SLICE, JOBS = PARTS * SLICES };
     for (int job = (long)JOBS * core / THREADS; job < (long)JOBS * (core + 1) / THREADS; job++) {
         const int p = job / SLICES;
-        slice(du + (long)p * PRODUCTS * K * C_OUT, db + p * ERROR_C, big, small, GRADIENT_OF && ERROR_IS_BIG ? y : 0,
-              GRADIENT_OF && !ERROR_IS_BIG ? y : 0, BATCH * p / PARTS, BATCH * (p + 1) / PARTS, job % SLICES * SLICE);
+        slice(du + (long)p * PRODUCTS * K * C_OUT, db + p * ERROR_C, big, small, HAS_Y && ERROR_IS_BIG ? y : 0,
+              HAS_Y && !ERROR_IS_BIG ? y : 0, BATCH * p / PARTS, BATCH * (p + 1) / PARTS, job % SLICES * SLICE);
     }
 }

@@ -51,7 +51,8 @@ static void run(const struct kernel *kernel, int too_short)
     for (int i = 0; i < kernel->arrays; i++) {
         char *bytes = arrays[i] = reserve(kernel->bytes[i] - (i == too_short));
         if (i >= kernel->outputs) transfer_all(0, bytes, kernel->bytes[i] - (i == too_short));
-        else for (long j = 0; j < kernel->bytes[i] - (i == too_short); j++) bytes[j] = (char)0xff;
+        if (i >= kernel->outputs && i == too_short) transfer_all(0, &(char){0}, 1);
+        if (i < kernel->outputs) for (long j = 0; j < kernel->bytes[i] - (i == too_short); j++) bytes[j] = (char)0xff;
     }
     for (int core = kernel->threads - 1; core >= 0; core--) kernel->run(arrays, core);
     for (int i = 0; i < kernel->outputs; i++) transfer_all(1, arrays[i], kernel->bytes[i]);

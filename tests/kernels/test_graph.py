@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from kernel_cases import Array, Layer, activate, assert_close, instruction_sets, needs_compiler, up, windows
+from kernel_cases import (
+    Array,
+    Layer,
+    activate,
+    assert_close,
+    compute,
+    draw_arrays,
+    forward,
+    in_torch,
+    instruction_sets,
+    needs_compiler,
+    up,
+    windows,
+)
 from tinygrad import Tensor, TinyJit
 from tinygrad.helpers import Context
 
@@ -33,92 +46,43 @@ every_kind = pytest.mark.parametrize("kind", KINDS)
 @pytest.fixture(scope="module", autouse=True)
 def cpu(device: str) -> Iterator[None]:
     """tinygrad writes the copies around our kernels with its own code generator, where it has one: that is faster than
-    a clang for each."""
-    is_x86 = platform.machine().lower() in ("x86_64", "amd64")
-    with Context(CPU_COUNT=2, **({"DEV": "CPU:X86"} if is_x86 else {})):
+    a clang for each. Kernels run on two threads, however small."""
+    has_generator = bool({"avx512", "avx2"} & set(instruction_sets()))
+    with Context(CPU_COUNT=2, **({"DEV": "CPU:X86"} if has_generator else {})), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(graph, "_FLOP_A_THREAD", 1)  # small layers too are shared among threads
         yield
-
-
-# ---- a layer's numbers -------------------------------------------------------------------------------------------
-
-
-def draw_arrays(layer: Layer, seed: int = 0) -> dict[str, Array]:
-    """Inputs of a layer, and a gradient of its output: about as large as in a network."""
-    rng = np.random.default_rng(seed)
-    shape = layer.shape
-    sizes = {"x": (shape.batch, shape.height, shape.width, shape.c_in), "w": layer.weight, "bias": (shape.c_out,),
-             "dy": shape.output} | ({"add": shape.output} if layer.add else {})
-    arrays = {name: rng.standard_normal(size).astype(np.float32) for name, size in sizes.items()}
-    arrays["w"] /= np.float32(np.sqrt(shape.window**2 * shape.c_in))
-    return arrays
-
-
-def forward(layer: Layer, given: dict[str, Tensor], weight: quantize.Weight | None = None) -> Tensor:
-    """The layer's kernel, which must be there."""
-    y = graph.convolution(given["x"], given["w"] if weight is None else weight, given["bias"], given.get("add"),
-                          layer.activation, layer.shape)
-    assert y is not None, f"no kernel for {layer}"
-    return y
-
-
-def compute(layer: Layer, arrays: dict[str, Array], run: Callable[..., Tensor] = forward) -> dict[str, Array]:
-    """Output ("y") and the gradient of every input by its name."""
-    given = {name: Tensor(array, device="CPU").realize() for name, array in arrays.items()}
-    dy = given.pop("dy")
-    y = run(layer, given)
-    gradients = y.gradient(*given.values(), gradient=dy)
-    Tensor.realize(y, *gradients)
-    return {"y": y.numpy()} | {name: gradient.numpy() for name, gradient in zip(given, gradients, strict=True)}
-
-
-def in_torch(layer: Layer, arrays: dict[str, Array], found: Array) -> dict[str, Array]:
-    """The same by PyTorch in float64. Where rounding alone decides whether a ReLU lets a number pass, it is as in `found`."""
-    torch = pytest.importorskip("torch")
-    given = {name: torch.tensor(array, dtype=torch.float64, requires_grad=True) for name, array in arrays.items()}
-    dy, shape = given.pop("dy"), layer.shape
-    x, w = given["x"].permute(0, 3, 1, 2), given["w"]
-    if shape.up:
-        z = torch.nn.functional.conv_transpose2d(x, w.permute(2, 3, 0, 1).contiguous(), stride=2, padding=1)
-    else:
-        z = torch.nn.functional.conv2d(x, w.permute(3, 2, 0, 1).contiguous(),
-                                       stride=2 if shape.kernel == 4 else 1, padding=0 if shape.kernel == 1 else 1)
-    z = z.permute(0, 2, 3, 1) + given["bias"]
-    if layer.add:
-        z = z + given["add"]
-    if layer.activation == "relu":
-        y = z * torch.where(z.abs() < 1e-6 * z.abs().max(), torch.tensor(found > 0), z > 0)
-    else:
-        y = z.sigmoid() if layer.activation else z
-    (y * dy.detach()).sum().backward()
-    return {"y": y.detach().numpy()} | {name: tensor.grad.numpy() for name, tensor in given.items()}
-
-
-@st.composite
-def random_layers(draw: st.DrawFn, kernel: int, up: bool) -> Layer:
-    """Layers of one kind, small enough for a test."""
-    channels = st.integers(1, 130) | st.sampled_from([1, 2, 3, 4, 5, 8, 15, 16, 17, 31, 32, 33, 64, 65, 96, 128, 130])
-    c_in, c_out = draw(channels), draw(channels)
-    batch = draw(st.integers(1, 9))
-    pixels = max(1, min(500, MULTIPLICATIONS // (c_in * c_out * kernel**2 * batch)))
-    height = draw(st.integers(1, min(20, pixels)))
-    width = draw(st.integers(1, min(60, max(1, pixels // height))))
-    even = 2 if kernel == 4 and not up else 1
-    shape = Shape(batch, even * height, even * width, c_in, c_out, kernel, up)
-    return Layer(shape, draw(st.sampled_from([None, "relu", "sigmoid"])), draw(st.booleans()))
 
 
 # ---- right -------------------------------------------------------------------------------------------------------
 
 
+@st.composite
+def random_layers(draw: st.DrawFn, kernel: int, up: bool) -> Layer:
+    """Layers of one kind, small enough for a test."""
+    any_channels = st.integers(1, 130) | st.sampled_from([1, 2, 3, 4, 5, 8, 15, 16, 17, 31, 32, 33, 64, 65, 128, 130])
+    batch, family = draw(st.integers(1, 9)), draw(st.sampled_from(["any", "any", "few outputs", "Winograd"]))
+    if family == "Winograd":  # whole vectors of channels, an even size, and 64 squares of 2×2 at least
+        c_in, c_out = (draw(st.sampled_from([16, 32, 48, 64, 96])) for _ in range(2))
+        width = 2 * draw(st.integers(1, 8))
+        height = 2 * (-(-128 // (batch * width)) + draw(st.integers(0, 3)))
+    else:
+        c_in, c_out = draw(any_channels), draw(st.integers(1, 4) if family == "few outputs" else any_channels)
+        pixels = max(1, min(500, MULTIPLICATIONS // (c_in * c_out * kernel**2 * batch)))
+        height = draw(st.integers(1, min(20, pixels)))
+        width = draw(st.integers(1, min(20 if max(c_in, c_out) > 64 else 60, max(1, pixels // height))))
+    scale = 2 if kernel == 4 and not up else 1
+    shape = Shape(batch, scale * height, scale * width, c_in, c_out, kernel, up)
+    return Layer(shape, draw(st.sampled_from([None, "relu", "sigmoid"])), draw(st.booleans()))
+
+
 @every_kind
 def test_output_and_gradients_are_pytorchs(kind: str) -> None:
-    """On 80 random shapes of every kind."""
-    examples = 0
+    """On 76 random layers of every kind."""
+    drawn = set()
 
-    @settings(max_examples=80, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=76, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(layer=random_layers(*KINDS[kind]))
     def property_(layer: Layer) -> None:
-        nonlocal examples
         arrays = draw_arrays(layer)
         found = compute(layer, arrays)
         wanted = in_torch(layer, arrays, found["y"])
@@ -126,10 +90,10 @@ def test_output_and_gradients_are_pytorchs(kind: str) -> None:
         for name, value in found.items():
             tolerance = OUTPUT_TOLERANCE if name == "y" else GRADIENT_TOLERANCE
             assert_close(value, wanted[name], tolerance, f"{name} of {layer}")
-        examples += 1
+        drawn.add(layer)
 
     property_()
-    assert examples >= 80
+    assert len(drawn) >= 75
 
 
 SOME = [
@@ -141,13 +105,18 @@ SOME = [
     Layer(Shape(3, 6, 21, 8, 4, 3), "relu", add=True),  # narrow
     Layer(Shape(1, 6, 6, 19, 65, 1), "sigmoid"),
 ]
-some = pytest.mark.parametrize("layer", SOME, ids=lambda layer: str(layer.shape)[6:-1].replace(" ", ""))
+WINOGRAD = [
+    Layer(Shape(6, 12, 10, 32, 48, 3), "relu"),
+    Layer(Shape(6, 16, 24, 16, 32, 4), "sigmoid"),
+    Layer(Shape(6, 10, 12, 32, 16, 4, up=True), None, add=True),
+]
+some = pytest.mark.parametrize("layer", SOME + WINOGRAD, ids=lambda layer: str(layer.shape)[6:-1].replace(" ", ""))
 
 
 @pytest.mark.parametrize("machine", instruction_sets()[1:])
 def test_every_instruction_set_of_this_machine(machine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGEAE_KERNELS", machine)
-    for layer in SOME[:5]:
+    for layer in (*SOME[:5], *WINOGRAD):
         arrays = draw_arrays(layer)
         found = compute(layer, arrays)
         for name, wanted in in_torch(layer, arrays, found["y"]).items():
@@ -167,19 +136,18 @@ def test_the_number_of_threads_changes_no_bit(layer: Layer) -> None:
 
 @some
 def test_an_image_does_not_depend_on_the_others(layer: Layer) -> None:
-    """Outputs and input gradients of a batch are those of each image alone, bit for bit."""
-    batch = Layer(Shape(4, *SHAPE_REST(layer.shape)), layer.activation, layer.add)
-    arrays = draw_arrays(batch)
-    whole = compute(batch, arrays)
-    alone = Layer(Shape(1, *SHAPE_REST(layer.shape)), layer.activation, layer.add)
-    for i in range(4):
-        one = compute(alone, {name: value if name in ("w", "bias") else value[i : i + 1] for name, value in arrays.items()})
+    """Outputs and input gradients of six images are those of three, bit for bit; and those of one, but that Winograd's
+    kernels are for larger batches."""
+    arrays = draw_arrays(replace(layer, shape=replace(layer.shape, batch=6)))
+    whole = compute(replace(layer, shape=replace(layer.shape, batch=6)), arrays)
+    for images in (3, 1):
+        part = {name: value if name in ("w", "bias") else value[:images] for name, value in arrays.items()}
+        found = compute(replace(layer, shape=replace(layer.shape, batch=images)), part)
         for name in ("y", "x"):
-            assert np.array_equal(one[name][0], whole[name][i]), name
-
-
-def SHAPE_REST(shape: Shape) -> tuple[int, int, int, int, int, bool]:
-    return shape.height, shape.width, shape.c_in, shape.c_out, shape.kernel, shape.up
+            if images == 1 and layer in WINOGRAD:
+                assert_close(found[name], whole[name][:1], OUTPUT_TOLERANCE, name)
+            else:
+                assert np.array_equal(found[name], whole[name][:images]), (images, name)
 
 
 # ---- weights in fewer bits ---------------------------------------------------------------------------------------
@@ -193,6 +161,9 @@ def SHAPE_REST(shape: Shape) -> tuple[int, int, int, int, int, bool]:
     Shape(1, 5, 3, 9, 12, 4, up=True),
     Shape(1, 6, 33, 5, 3, 3),  # narrow
     Shape(2, 4, 20, 7, 2, 4, up=True),  # narrow
+    Shape(4, 8, 12, 16, 32, 3),  # Winograd
+    Shape(4, 16, 12, 16, 16, 4),
+    Shape(4, 8, 12, 32, 16, 4, up=True),
 ], ids=lambda shape: str(shape)[6:-1].replace(" ", ""))
 def test_weights_in_fewer_bits(shape: Shape, scheme: str) -> None:
     """The kernel on packed weights gives what the float32 kernel gives on them unpacked."""
@@ -220,7 +191,6 @@ def test_every_value_of_float16_is_read_exactly() -> None:
     assert np.array_equal(found[finite], wanted[finite])
 
 
-@pytest.mark.xfail(reason="fp16 weights of the largest exponent are read as finite numbers", strict=False)
 def test_infinite_weights_stay_infinite() -> None:
     """As in generated code, so that a damaged file shows."""
     layer = Layer(Shape(1, 1, 1, 1, 16, 1), scheme="fp16")
@@ -234,8 +204,8 @@ def test_infinite_weights_stay_infinite() -> None:
 
 def pointwise(values: Array, activation: str, channels: int = 1) -> Array:
     """An activation alone: a layer from one channel to some that multiplies by one. All channels must be equal."""
-    layer = Layer(Shape(1, 1, values.size, 1, channels, 1), activation)
-    given = {"x": Tensor(values.reshape(1, 1, -1, 1), device="CPU"), "bias": Tensor.zeros(channels, device="CPU"),
+    layer = Layer(Shape(1, values.size, 1, 1, channels, 1), activation)
+    given = {"x": Tensor(values.reshape(1, -1, 1, 1), device="CPU"), "bias": Tensor.zeros(channels, device="CPU"),
              "w": Tensor.ones(1, 1, 1, channels, device="CPU")}
     y = forward(layer, given).numpy().reshape(-1, channels)
     assert np.array_equal(y, y[:, :1].repeat(channels, 1), equal_nan=True)
@@ -257,8 +227,8 @@ def test_sigmoid(channels: int) -> None:
 @pytest.mark.parametrize("channels", [1, 20])
 def test_numbers_that_are_none_and_signs_of_zero(channels: int) -> None:
     """ReLU as tinygrad defines it: what is not above zero, such as NaN, becomes zero. Sigmoid keeps NaN."""
-    bits = np.array([0x7FC00000, 0xFFC00000, 0x7F800000, 0xFF800000, 0, 0x80000000, 1, 0x80000001, 0x3F800000], np.uint32)
-    x = bits.view(np.float32)
+    bits = [0x7FC00000, 0xFFC00000, 0x7F800000, 0xFF800000, 0, 0x80000000, 1, 0x80000001, 0x3F800000]
+    x = np.array(bits, np.uint32).view(np.float32)
     assert np.array_equal(pointwise(x, "relu", channels), np.where(x > 0, x, 0))
     assert np.isnan(pointwise(x, "sigmoid", channels)).tolist() == np.isnan(x).tolist()
 
@@ -311,9 +281,10 @@ def test_an_unknown_switch_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> N
         programs.instruction_set()
 
 
-@pytest.mark.parametrize(("kind", "cin", "cout"), [("1x1", 70_000, 1), ("3x3", 15_000, 1), ("4x4 stride 2", 6_000, 2),
-                                                   ("4x4 up", 10_000, 2)])
-def test_layers_that_no_kernel_covers_are_right_too(kind: str, cin: int, cout: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("kind", "cin", "cout"), [("1x1", 200_000, 1), ("3x3", 15_000, 1),
+                                                   ("4x4 stride 2", 13_000, 2), ("4x4 up", 25_000, 2)])
+def test_layers_that_no_kernel_covers_are_right_too(kind: str, cin: int, cout: int,
+                                                    monkeypatch: pytest.MonkeyPatch) -> None:
     kernel, is_up = KINDS[kind]
     init = Init("CPU", np.random.default_rng(0))
     layer = UpConv2d(cin, cout, init, None) if is_up else Conv2d(cin, cout, kernel, init, None)
@@ -329,15 +300,13 @@ def test_layers_that_no_kernel_covers_are_right_too(kind: str, cin: int, cout: i
     assert_close(found, activate(wanted, None), OUTPUT_TOLERANCE, kind)
 
 
-@pytest.mark.xfail(reason="a layer is left to generated code, in inference too, where its weight gradient has no plan",
-                   strict=False)
 @pytest.mark.parametrize("shape", [Shape(1, 256, 256, 64, 64, 3), Shape(1, 512, 512, 32, 64, 4),
                                    Shape(1, 128, 128, 128, 128, 3), Shape(1, 256, 256, 64, 32, 4, up=True)],
                          ids=lambda shape: str(shape)[6:-1].replace(" ", ""))
 def test_large_images_are_covered(shape: Shape) -> None:
-    x, w, b = Tensor.empty(1, shape.height, shape.width, shape.c_in, device="CPU"), Tensor.empty(
-        shape.kernel, shape.kernel, shape.c_in, shape.c_out, device="CPU"), Tensor.empty(shape.c_out, device="CPU")
-    assert graph.convolution(x, w, b, None, "relu", shape) is not None
+    sizes = (1, shape.height, shape.width, shape.c_in), Layer(shape).weight, (shape.c_out,)
+    x, w, bias = (Tensor.empty(*size, device="CPU") for size in sizes)
+    assert graph.convolution(x, w, bias, None, "relu", shape) is not None
 
 
 # ---- in tinygrad -------------------------------------------------------------------------------------------------
