@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from tinygrad import Tensor, TinyJit
-from tinygrad.nn.optim import AdamW, OptimizerGroup
 
 from edgeae import devices, golden, imaging, pictures, weights
 from edgeae._version import __version__
@@ -31,6 +30,7 @@ from edgeae.errors import TrainingError
 from edgeae.evaluation import MAX_VALIDATION_IMAGES, Evaluation, Trial
 from edgeae.inputs import Inputs
 from edgeae.models import Autoencoder, build
+from edgeae.optimizer import AdamW
 from edgeae.plots import curves
 from edgeae.runs import Row, best, locked, panels, read_metrics, write_config, write_metrics
 from edgeae.session import Session, tinygrad_on
@@ -132,16 +132,7 @@ class Trainer:
             if not isinstance(value, Tensor):
                 raise TrainingError(f"{name} is quantized; train from a fp32 checkpoint.")
             self._parameters[name] = value.shard_(names) if len(names) > 1 else value.realize()
-        decayed = [value for name, value in self._parameters.items() if name.endswith("weight")]
-        others = [value for name, value in self._parameters.items() if not name.endswith("weight")]
-        self._optimizers = [
-            AdamW(decayed, lr=settings.lr, weight_decay=settings.weight_decay, fused=len(names) == 1),
-            AdamW(others, lr=settings.lr, weight_decay=0.0, fused=len(names) == 1),
-        ]
-        # NOTE: tinygrad starts the moments as constants, which the compiler folds into the first step. As buffers they
-        # go through the same kernels in the first step as in one that is resumed.
-        for value in self._state().values():
-            self._put(value, value.numpy())
+        self._optimizer = AdamW(self._parameters, settings.weight_decay)
         self._step, self._inputs = TinyJit(self._one_step), Inputs(names)
         self.trial = Trial.prepare(dataset.val, settings.corrupt, settings.seed, MAX_VALIDATION_IMAGES)
         self.damage = parse(settings.corrupt)
@@ -154,14 +145,11 @@ class Trainer:
 
     def _one_step(self, x: Tensor, y: Tensor, schedule: Tensor, noise: Tensor | None = None) -> Tensor:
         """One optimizer step; returns its losses, realized together with the new weights."""
-        group = OptimizerGroup(*self._optimizers)
-        for optimizer in self._optimizers:
-            optimizer.lr = schedule[0:1]
-        group.zero_grad()
+        self._optimizer.zero_grad()
         losses = self.model.losses(x, y, self.settings.loss, schedule[1], noise)
         losses["loss"].backward()
         # NOTE: realized after the step, the loss would be that of the updated weights.
-        return Tensor.stack(*losses.values()).realize(*group.schedule_step())
+        return Tensor.stack(*losses.values()).realize(*self._optimizer.schedule_step(schedule[0:1]))
 
     def schedule(self, step: int) -> tuple[float, float]:
         """Learning rate and β at a step of the whole run: linear warm-up, then a cosine to 1% of the peak."""
@@ -225,12 +213,8 @@ class Trainer:
         return {name: value.numpy() for name, value in self._parameters.items()}
 
     def _state(self) -> dict[str, Tensor]:
-        """The optimizer's moments and its powers of β₁ and β₂."""
-        state: dict[str, Tensor] = {}
-        for i, optimizer in enumerate(self._optimizers):
-            parts = [optimizer.b1_t, optimizer.b2_t, *optimizer.m, *optimizer.v]
-            state |= {f"{weights.OPTIMIZER}{i}.{j}": value for j, value in enumerate(parts)}
-        return state
+        """What the optimizer remembers."""
+        return {weights.OPTIMIZER + name: value for name, value in self._optimizer.state().items()}
 
     def _put(self, tensor: Tensor, array: Array) -> None:
         value = Tensor(np.ascontiguousarray(array, np.float32), device=self._names[0])
@@ -289,7 +273,7 @@ class Trainer:
         for name, tensor in {**self._parameters, **state}.items():
             stored = file.tensors.get(name)
             if stored is None or stored.shape != tensor.shape or stored.dtype != np.float32:
-                raise TrainingError(f"{path} does not belong to this run, or that ran on another number of devices: "
+                raise TrainingError(f"{path} does not belong to this run: "
                                     f"{name} is missing or has another shape.")
             self._put(tensor, stored)
         done = file.metadata.get("epoch", "")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tinygrad import Tensor, dtypes
@@ -18,13 +18,15 @@ from tinygrad.uop.ops import KernelInfo, Ops, ProgramInfo, UOp
 
 from edgeae.kernels import plans, shapes
 from edgeae.kernels.plans import Constants, InstructionSet
-from edgeae.kernels.programs import Text, compile_text, instruction_set
+from edgeae.kernels.programs import Text, adamw_text, compile_text, instruction_set
 from edgeae.kernels.shapes import Shape
 
 if TYPE_CHECKING:
     from edgeae.layers import Weight
 
 _FLOP_A_THREAD = 8_000_000  # that a thread must have to do, to be worth the 60 µs of handing it its share
+
+_FLOP_OF_ADAMW = 60  # for each number; it waits for memory longer than for these
 
 ACTIVATIONS = {None: "NO_ACTIVATION", "relu": "RELU", "sigmoid": "SIGMOID"}
 
@@ -35,7 +37,7 @@ def convolution(x: Tensor, weight: Weight, bias: Tensor, add: Tensor | None, act
     weight is float32.
 
     Args:
-        x: (batch, height, width, c_in) of `shape`, float32, on the CPU.
+        x: (batch, height, width, c_in) of `shape`, float32.
         weight: (kernel, kernel, c_in, c_out), or (c_in, c_out) for a kernel of 1, in one of the forms of quantize.py.
         bias: (c_out,).
         add: of the output's shape, or None.
@@ -43,10 +45,11 @@ def convolution(x: Tensor, weight: Weight, bias: Tensor, add: Tensor | None, act
         shape: what is computed.
 
     Returns:
-        (batch, height, width, c_out) of `shape.output`; None where the kernels are off or do not cover the shape.
+        (batch, height, width, c_out) of `shape.output`; None on another device than the CPU, and where the kernels are
+        off or do not cover the shape.
     """
     machine = instruction_set()
-    if machine is None or not _covers(shape, machine, with_gradients=bool(Tensor.training)):
+    if machine is None or not _is_cpu(x) or not _covers(shape, machine, with_gradients=bool(Tensor.training)):
         return None
     return _convolution(machine, x, weight, bias, add, activation, shape)
 
@@ -153,6 +156,34 @@ def _weight_gradient(machine: InstructionSet, x: Tensor, dy: Tensor, y: Tensor, 
     return dw.reshape(size), db.sum(0)
 
 
+def adamw(rows: Sequence[tuple[Tensor, Tensor, Tensor, Tensor, float]], rate: Tensor, betas: tuple[float, float],
+          epsilon: float) -> list[Tensor] | None:
+    """One step of AdamW as one kernel, in place.
+
+    Args:
+        rows: of each parameter itself, its two moments, its gradient and its weight decay.
+        rate: (3,): the learning rate, 1 − β₁ᵗ and 1 − β₂ᵗ at step t.
+
+    Returns:
+        The parameters and moments after the step, in buffers that are theirs already; None where the kernels are off or
+        there is more than one device.
+    """
+    machine = instruction_set()
+    if machine is None or not _is_cpu(rate):
+        return None
+    sizes = [int(w.numel()) for w, *_ in rows]
+    threads = _threads(_FLOP_OF_ADAMW * sum(sizes))
+    text = adamw_text(list(zip(sizes, (row[-1] for row in rows), strict=True)), machine.lanes, threads, betas, epsilon)
+    updated = [tensor for w, m, v, _, _ in rows for tensor in (w, m, v)]
+    gradients = [gradient.contiguous() for *_, gradient, _ in rows]
+    return _custom_kernel(machine, text, "adamw", [*updated, *gradients, rate.contiguous()], len(updated), threads,
+                          _FLOP_OF_ADAMW * sum(sizes))
+
+
+def _is_cpu(tensor: Tensor) -> bool:
+    return isinstance(tensor.device, str) and tensor.device.startswith("CPU")
+
+
 def _call(machine: InstructionSet, function: str, outputs: Mapping[str, tuple[Any, ...]], inputs: dict[str, Tensor],
           constants: Constants, flop: int = 0, gradient: Callable[..., Any] | None = None) -> list[Tensor]:
     """A kernel's outputs, given the shapes of these and its inputs."""
@@ -162,10 +193,15 @@ def _call(machine: InstructionSet, function: str, outputs: Mapping[str, tuple[An
     sizes = [str(constants[name]) for name in ("IN_H", "C_IN", "C_OUT") if name in constants]
     label = "_".join([function, *sizes])
     threads = int(constants["THREADS"])
-    program = functools.partial(_program, text, compile_text(text, machine), label, len(outputs), threads, flop)
-    tensors = [*empty, *inputs.values()]
+    return _custom_kernel(machine, text, label, [*empty, *inputs.values()], len(outputs), threads, flop, gradient)
+
+
+def _custom_kernel(machine: InstructionSet, text: str, label: str, tensors: Sequence[Tensor], outputs: int,
+                   threads: int, flop: int, gradient: Callable[..., Any] | None = None) -> list[Tensor]:
+    """The first `outputs` of the tensors, after the kernel has written them."""
+    program = functools.partial(_program, text, compile_text(text, machine), label, outputs, threads, flop)
     results: list[Tensor] = tensors[0].custom_kernel(*tensors[1:], fxn=program, grad_fxn=gradient)
-    return results[: len(outputs)]
+    return results[:outputs]
 
 
 def _program(text: str, binary: bytes, label: str, outputs: int, threads: int, flop: int, *arrays: UOp) -> UOp:

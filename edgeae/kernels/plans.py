@@ -20,8 +20,8 @@ _VISIT = 256  # pixels that a tile of weight gradients sums before it is stored 
 _FACTORS = 36_864  # floats in the factors of a chunk of Winograd's windows: 144 KB
 _PAIRS = 147_456  # floats in the factors of a chunk that Winograd's gradient multiplies in pairs: 576 KB
 _DU = 81_920  # floats in what a thread sums of the gradient of Winograd's factors: 320 KB
-_WINOGRAD_TILES = 64  # in a batch, that are worth the making of the weights' factors
-_PARTS = 4  # of a batch, whose weight gradients are summed apart
+_WINOGRAD_TILES = 128  # in a batch, that are worth the making of the weights' factors
+_PIXELS_A_PART = 1_024  # of the images whose weight gradients are summed apart
 
 Constants = dict[str, int | str]
 
@@ -160,7 +160,7 @@ def weight_gradient(shape: GradientShape, machine: InstructionSet, threads: int)
         "BATCH": shape.batch, "KERNEL": shape.kernel, "STRIDE": shape.stride, "PADDING": shape.padding,
         "IN_H": shape.height, "IN_W": shape.width, "OUT_H": height, "OUT_W": width, "C_IN": shape.c_big,
         "C_OUT": shape.c_small, "ERROR_IS_BIG": int(shape.error_is_big),
-        "PARTS": min(_PARTS, shape.batch),
+        "PARTS": _parts(shape, 1),
     }
 
 
@@ -214,7 +214,7 @@ def winograd_gradient(shape: GradientShape, machine: InstructionSet, threads: in
         return None
     most = max(lanes, _DU // (products * shape.c_small))
     slices = next(n for n in range(1, summed // lanes + 1) if summed % (n * lanes) == 0 and summed // n <= most)
-    parts = min(max(1, 2 * _PARTS // slices), shape.batch)
+    parts = _parts(shape, slices)
     floats = products * (summed // slices + shape.c_small)  # the factors of a tile
     rows = max(rows for rows in range(1, height // 2 + 1) if height // 2 % rows == 0
                and (rows == 1 or rows * width // 2 * floats <= _PAIRS))
@@ -230,6 +230,14 @@ def winograd_gradient(shape: GradientShape, machine: InstructionSet, threads: in
         "IN_W": shape.width, "OUT_H": height, "OUT_W": width, "C_IN": shape.c_big, "C_OUT": shape.c_small,
         "ERROR_IS_BIG": int(shape.error_is_big), "PARTS": parts,
     }
+
+
+def _parts(shape: GradientShape, slices: int) -> int:
+    """Parts of the batch that are summed apart, so that threads need not share them: what this saves grows with the
+    pixels, and the adding of the parts does not."""
+    height, width = shape.small_size
+    worthwhile = shape.batch * height * width // _PIXELS_A_PART
+    return min(shape.batch, max(1, min(8, worthwhile) // slices, math.ceil(4 / slices) if slices > 1 else 1))
 
 
 def padded(constants: Constants) -> tuple[int, int, int, int]:
