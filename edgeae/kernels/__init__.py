@@ -6,6 +6,7 @@
     winograd.c            3×3 and 4×4 convolutions of large batches, with about half the multiplications
     winograd_gradient.c   their weights' gradients
     winograd_weights.c    what these two multiply with and give, from and to weights
+    swap.c                weights as the input's gradient wants them
     adamw.c               the optimizer's step for all parameters
     vectors.h weights.h tile.h outer.h transpose.h winograd.h
                           what they share: vectors of floats; weights of 32, 16, 8 or 4 bits; the two tiles, which are

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _FLOP_A_THREAD = 8_000_000  # that a thread must have to do, to be worth the 60 µs of handing it its share
 
-_FLOP_OF_ADAMW = 60  # for each number; it waits for memory longer than for these
+_FLOP_OF_ADAMW, _FLOP_OF_MOVING = 60, 40  # for each number: what could be computed while memory is waited for
 
 ACTIVATIONS = {None: "NO_ACTIVATION", "relu": "RELU", "sigmoid": "SIGMOID"}
 
@@ -85,8 +85,7 @@ def _convolution(machine: InstructionSet, x: Tensor, weight: Weight, bias: Tenso
         bits = 32
     else:
         if is_gradient:
-            values = inputs["w"].flip((0, 1)) if turned and shape.kernel > 1 else inputs["w"]
-            inputs["w"] = values.transpose(-2, -1).contiguous()
+            inputs["w"] = _swapped(machine, inputs["w"], shape, turned)
         function, plan = "narrow", plans.narrow(shape, machine, threads) if y is None else None
         if plan is None:
             function, plan = "convolution", plans.convolution(shape, machine, threads)
@@ -99,6 +98,14 @@ def _convolution(machine: InstructionSet, x: Tensor, weight: Weight, bias: Tenso
     has_gradient = isinstance(weight, Tensor) and bits == 32
     gradient = functools.partial(_gradients, machine, tuple(inputs), activation, shape) if has_gradient else None
     return _call(machine, function, {"out": shape.output}, inputs, constants, shape.flop, gradient)[0]
+
+
+def _swapped(machine: InstructionSet, w: Tensor, shape: Shape, turned: bool) -> Tensor:
+    """A layer's weights as its input's gradient, a convolution of `shape`, wants them."""
+    size = (*w.shape[:-2], w.shape[-1], w.shape[-2])
+    if plan := plans.swap(shape, machine, _threads(_FLOP_OF_MOVING * int(w.numel()))):
+        return _call(machine, "swap", {"swapped": size}, {"w": w}, plan)[0]
+    return (w.flip((0, 1)) if turned and shape.kernel > 1 else w).transpose(-2, -1).contiguous()
 
 
 def _stored(weight: Weight) -> dict[str, Tensor]:

@@ -164,6 +164,15 @@ def weight_gradient(shape: GradientShape, machine: InstructionSet, threads: int)
     }
 
 
+def swap(shape: Shape, machine: InstructionSet, threads: int) -> Constants | None:
+    """Constants of swap.c, for the weights of the convolution whose input's gradient `shape` is; None for channels that
+    do not fill vectors."""
+    if shape.c_in % machine.lanes or shape.c_out % machine.lanes:
+        return None
+    return {"LANES": machine.lanes, "THREADS": threads, "SIDE": shape.kernel, "C_IN": shape.c_out, "C_OUT": shape.c_in,
+            "TURNED": int(shape.stride == shape.step == 1)}
+
+
 @functools.cache
 def winograd(shape: Shape, machine: InstructionSet, threads: int) -> Constants | None:
     """Constants of winograd.c; None for a shape that it does not cover, or where it does not pay."""
