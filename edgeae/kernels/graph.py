@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _FLOP_A_THREAD = 8_000_000  # that a thread must have to do, to be worth the 60 µs of handing it its share
 
-_FLOP_OF_ADAMW, _FLOP_OF_MOVING = 60, 40  # for each number: what could be computed while memory is waited for
+_FLOP_OF_ADAMW, _FLOP_OF_MOVING = 60, 60  # for each number: what could be computed while memory is waited for
 
 ACTIVATIONS = {None: "NO_ACTIVATION", "relu": "RELU", "sigmoid": "SIGMOID"}
 
@@ -78,7 +78,8 @@ def _convolution(machine: InstructionSet, x: Tensor, weight: Weight, bias: Tenso
     bits = _bits(weight)
     if plan := plans.winograd(shape, machine, threads):
         function = "winograd"
-        factors = plans.winograd_weights(plan, swapped=is_gradient, turned=turned) | {"WEIGHT_BITS": bits}
+        factors = plans.winograd_weights(plan, swapped=is_gradient, turned=turned) | {
+            "WEIGHT_BITS": bits, "THREADS": _threads(_FLOP_OF_MOVING * math.prod(plans.factors(plan)))}
         u, = _call(machine, "winograd_weights", {"u": plans.factors(plan)}, _stored(weight), factors)
         # The kernel does not read the weights themselves, but they are what has a gradient.
         inputs = {"x": x, "w": u} | ({"weights": weight} if isinstance(weight, Tensor) else {})
@@ -153,7 +154,8 @@ def _weight_gradient(machine: InstructionSet, x: Tensor, dy: Tensor, y: Tensor, 
     dw, db = _call(machine, function, first | {"db": (plan["PARTS"], shape.c_out)}, inputs, constants, form.flop)
     k = shape.kernel
     if function == "winograd_gradient":
-        back = plans.winograd_weights(plan, swapped=form.error_is_big, turned=False) | {"WEIGHT_BITS": 32}
+        back = plans.winograd_weights(plan, swapped=form.error_is_big, turned=False) | {
+            "WEIGHT_BITS": 32, "THREADS": _threads(_FLOP_OF_MOVING * math.prod(plans.factors(plan)))}
         dw, = _call(machine, "winograd_weights_gradient", {"dw": size}, {"du": dw}, back)
         return dw, db.sum(0)
     dw = dw.sum(0)[:, : k * form.c_big, : form.c_small].reshape(k, k, form.c_big, form.c_small)

@@ -33,18 +33,20 @@ class InstructionSet:
     Attributes:
         lanes: floats in a vector.
         sums: vectors of a tile that stay in registers, beside what is multiplied.
+        columns: vectors of channels that a tile may have, so that these find registers too.
     """
 
     name: str
     lanes: int
     sums: int
+    columns: int
 
 
 INSTRUCTION_SETS = {
-    "avx512": InstructionSet("avx512", 16, 16),
-    "avx2": InstructionSet("avx2", 8, 12),
-    "neon": InstructionSet("neon", 4, 16),
-    "plain": InstructionSet("plain", 4, 8),
+    "avx512": InstructionSet("avx512", 16, 16, 8),
+    "avx2": InstructionSet("avx2", 8, 12, 2),
+    "neon": InstructionSet("neon", 4, 16, 8),
+    "plain": InstructionSet("plain", 4, 8, 2),
 }
 
 
@@ -61,7 +63,7 @@ def _lanes(machine: InstructionSet, channels: int) -> int:
 def _tile(machine: InstructionSet, height: int, width: int, vectors: int) -> tuple[int, int, int]:
     """(rows, columns, vectors) of the tile that needs the fewest steps to cover an area and its channels."""
     best, least = (1, 1, 1), math.inf
-    for columns in range(1, min(vectors, machine.sums) + 1):
+    for columns in range(1, min(vectors, machine.columns) + 1):
         most = machine.sums // columns
         across = evenly(width, most)
         down = evenly(height, most // across)
