@@ -162,6 +162,10 @@ class Kernel:
         given = {name: array.astype(np.float64) for name, array in arrays.items()}
         if self.function == "winograd_weights":
             return [winograd_factors(self._means(dequantize(arrays["w"], arrays.get("scale"), self._stored_size)), c)]
+        if self.function == "swap":
+            side, c_in, c_out = c["SIDE"], c["C_IN"], c["C_OUT"]
+            w = given["w"].reshape(side, side, c_in, c_out).transpose(0, 1, 3, 2)
+            return [(w[::-1, ::-1] if c["TURNED"] else w).ravel()]
         if self.function == "winograd_weights_gradient":
             du = given["du"].reshape(c["PARTS"], (c["R"] + 1) ** 2, -1, c["C_OUT"]).sum(0)
             return [self._means(winograd_weight_gradient(du, c))]
@@ -203,6 +207,8 @@ class Kernel:
         c = self.constants
         if self.function == "winograd_weights":
             return [outputs[0].reshape(c["STEP"] ** 2, (c["R"] + 1) ** 2, -1, c["C_OUT"])]
+        if self.function == "swap":
+            return outputs
         if self.function == "winograd_weights_gradient":
             return [outputs[0].reshape(self._stored_size)]
         if "big" not in self.names:
