@@ -5,7 +5,7 @@ import os
 # Read when tinygrad is imported. Without it tinygrad opens every backend in turn where a test forgets to name a device.
 os.environ.setdefault("DEV", "CPU")
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -117,3 +117,17 @@ def tiny_file(device: str, tiny_config: ConfigFactory, random_weights: Callable[
         return path
 
     return make
+
+
+@pytest.fixture(scope="module")
+def winograd_for_small_layers() -> Iterator[None]:
+    """Winograd's kernels from 64 tiles on, so that the small layers of tests reach them."""
+    from edgeae.kernels import plans
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plans, "_WINOGRAD_TILES", 64)
+        plans.winograd.cache_clear()
+        plans.winograd_gradient.cache_clear()
+        yield
+    plans.winograd.cache_clear()
+    plans.winograd_gradient.cache_clear()

@@ -27,7 +27,7 @@ WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter", "-Wno-unused
 TOLERANCE = 1e-5
 STACK_BYTES = 1_000_000  # a thread on Windows has 1 MB
 
-pytestmark = needs_compiler
+pytestmark = [needs_compiler, pytest.mark.usefixtures("winograd_for_small_layers")]
 
 # Batch, height, width, channels in and out, kernel: images smaller than a tile, odd widths, channels that fill no
 # vector or leave a part of one over, several chunks, fewer jobs than threads.

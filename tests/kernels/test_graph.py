@@ -37,7 +37,7 @@ from edgeae.layers import Conv2d, Init, UpConv2d
 OUTPUT_TOLERANCE, GRADIENT_TOLERANCE = 1e-5, 1e-4  # of the largest value
 MULTIPLICATIONS = 10_000_000  # at most, in a layer that is drawn
 
-pytestmark = needs_compiler
+pytestmark = [needs_compiler, pytest.mark.usefixtures("winograd_for_small_layers")]
 
 KINDS = {"1x1": (1, False), "3x3": (3, False), "4x4 stride 2": (4, False), "4x4 up": (4, True)}
 every_kind = pytest.mark.parametrize("kind", KINDS)
