@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from edgeae.layers import Weight
 
 _FLOP_A_THREAD = 8_000_000  # that a thread must have to do, to be worth the 60 µs of handing it its share
-
 _FLOP_OF_ADAMW, _FLOP_OF_MOVING = 60, 60  # for each number: what could be computed while memory is waited for
 
 ACTIVATIONS = {None: "NO_ACTIVATION", "relu": "RELU", "sigmoid": "SIGMOID"}
@@ -73,20 +72,18 @@ def _convolution(machine: InstructionSet, x: Tensor, weight: Weight, bias: Tenso
     """`convolution`, or with `is_gradient` that of its input: `shape` is the gradient's, `weight` the layer's, `x` the
     gradient behind the layer's activation, and `y` what that activation gave."""
     threads = _threads(shape.flop)
-    turned = is_gradient and shape.stride == shape.step == 1
     inputs = {"x": x, **_stored(weight)}
     bits = _bits(weight)
     if plan := plans.winograd(shape, machine, threads):
         function = "winograd"
-        factors = plans.winograd_weights(plan, swapped=is_gradient, turned=turned) | {
-            "WEIGHT_BITS": bits, "THREADS": _threads(_FLOP_OF_MOVING * math.prod(plans.factors(plan)))}
+        factors = _factors(plan, bits, swapped=is_gradient, turned=is_gradient and shape.keeps_size)
         u, = _call(machine, "winograd_weights", {"u": plans.factors(plan)}, _stored(weight), factors)
         # The kernel does not read the weights themselves, but they are what has a gradient.
         inputs = {"x": x, "w": u} | ({"weights": weight} if isinstance(weight, Tensor) else {})
         bits = 32
     else:
         if is_gradient:
-            inputs["w"] = _swapped(machine, inputs["w"], shape, turned)
+            inputs["w"] = _swapped(machine, inputs["w"], shape)
         function, plan = "narrow", plans.narrow(shape, machine, threads) if y is None else None
         if plan is None:
             function, plan = "convolution", plans.convolution(shape, machine, threads)
@@ -101,12 +98,18 @@ def _convolution(machine: InstructionSet, x: Tensor, weight: Weight, bias: Tenso
     return _call(machine, function, {"out": shape.output}, inputs, constants, shape.flop, gradient)[0]
 
 
-def _swapped(machine: InstructionSet, w: Tensor, shape: Shape, turned: bool) -> Tensor:
+def _factors(plan: Constants, bits: int, *, swapped: bool, turned: bool) -> Constants:
+    """Constants of winograd_weights.c for weights of so many bits."""
+    threads = _threads(_FLOP_OF_MOVING * math.prod(plans.factors(plan)))
+    return plans.winograd_weights(plan, swapped=swapped, turned=turned) | {"WEIGHT_BITS": bits, "THREADS": threads}
+
+
+def _swapped(machine: InstructionSet, w: Tensor, shape: Shape) -> Tensor:
     """A layer's weights as its input's gradient, a convolution of `shape`, wants them."""
     size = (*w.shape[:-2], w.shape[-1], w.shape[-2])
     if plan := plans.swap(shape, machine, _threads(_FLOP_OF_MOVING * int(w.numel()))):
         return _call(machine, "swap", {"swapped": size}, {"w": w}, plan)[0]
-    return (w.flip((0, 1)) if turned and shape.kernel > 1 else w).transpose(-2, -1).contiguous()
+    return (w.flip((0, 1)) if shape.keeps_size and shape.kernel > 1 else w).transpose(-2, -1).contiguous()
 
 
 def _stored(weight: Weight) -> dict[str, Tensor]:
@@ -154,8 +157,7 @@ def _weight_gradient(machine: InstructionSet, x: Tensor, dy: Tensor, y: Tensor, 
     dw, db = _call(machine, function, first | {"db": (plan["PARTS"], shape.c_out)}, inputs, constants, form.flop)
     k = shape.kernel
     if function == "winograd_gradient":
-        back = plans.winograd_weights(plan, swapped=form.error_is_big, turned=False) | {
-            "WEIGHT_BITS": 32, "THREADS": _threads(_FLOP_OF_MOVING * math.prod(plans.factors(plan)))}
+        back = _factors(plan, 32, swapped=form.error_is_big, turned=False)
         dw, = _call(machine, "winograd_weights_gradient", {"dw": size}, {"du": dw}, back)
         return dw, db.sum(0)
     dw = dw.sum(0)[:, : k * form.c_big, : form.c_small].reshape(k, k, form.c_big, form.c_small)

@@ -172,7 +172,7 @@ def swap(shape: Shape, machine: InstructionSet, threads: int) -> Constants | Non
     if shape.c_in % machine.lanes or shape.c_out % machine.lanes:
         return None
     return {"LANES": machine.lanes, "THREADS": threads, "SIDE": shape.kernel, "C_IN": shape.c_out, "C_OUT": shape.c_in,
-            "TURNED": int(shape.stride == shape.step == 1)}
+            "TURNED": int(shape.keeps_size)}
 
 
 @functools.cache

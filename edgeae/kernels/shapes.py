@@ -33,6 +33,11 @@ class Shape:
         return 2 if self.up else 1
 
     @property
+    def keeps_size(self) -> bool:
+        """The output is as high and wide as the input."""
+        return self.stride == self.step
+
+    @property
     def window(self) -> int:
         """Side of the window that one output pixel sees."""
         return 2 if self.up else self.kernel

@@ -77,6 +77,15 @@ INLINE void add_to(float *to, const float *from, int n)
     for (; i < n; i++) to[i] += from[i];
 }
 
+// The sum of each of `channels` channels of n floats.
+INLINE void sum_channels(float *to, const float *from, int channels, int n)
+{
+    for (int c = 0; c < channels; c++) {
+        to[c] = 0.0f;
+        for (int i = c; i < n; i += channels) to[c] += from[i];
+    }
+}
+
 // Has n floats brought to the second-level cache while something else is computed.
 INLINE void prefetch(const float *from, int n)
 {

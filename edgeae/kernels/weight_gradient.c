@@ -80,11 +80,7 @@ INLINE void part(float *dw, float *db, const float *big, const float *small, con
                      small_chunk + block * BLOCK, images, rows, image == from && y0 == 0);
             }
         }
-    if (end == TILES)
-        for (int c = 0; c < ERROR_C; c++) {
-            db[c] = 0.0f;
-            for (int x = c; x < ERROR_ROW; x += ERROR_C) db[c] += error_sum[x];
-        }
+    if (end == TILES) sum_channels(db, error_sum, ERROR_C, ERROR_ROW);
 }
 
 // The work is the tiles of every part.

@@ -73,11 +73,7 @@ INLINE void slice(float *du, float *db, const float *big, const float *small, co
                         tile(du + ((long)p * K + k0 + k) * C_OUT + c, big_factors + p * PLANE(TILES, SLICE) + k,
                              small_factors + p * PLANE(TILES, C_OUT) + c, tiles, first == from && y0 == 0);
         }
-    if (k0 == 0)
-        for (int c = 0; c < ERROR_C; c++) {
-            db[c] = 0.0f;
-            for (int x = c; x < ERROR_ROW; x += ERROR_C) db[c] += error_sum[x];
-        }
+    if (k0 == 0) sum_channels(db, error_sum, ERROR_C, ERROR_ROW);
 }
 
 // du (PARTS, PRODUCTS, K, C_OUT), db (PARTS, C of the error); the work is the slices of every part.

@@ -32,6 +32,7 @@ from timing import (
     calls_option,
     is_installed,
     json_option,
+    kernels_option,
     must_be_close,
     quick_option,
     rounds_option,
@@ -157,8 +158,7 @@ def peers(model: Autoencoder, inputs: list[Array], threads: int, quick: bool) ->
 @click.option("--weights", type=click.Choice(["stored", "float32"]), default="stored", show_default=True,
               help="Ours on the weights as the shipped file has them (int8), or on the same as float32.")
 @threads_option
-@click.option("--kernels", multiple=True, metavar="NAME",
-              help="Also ours with EDGEAE_KERNELS=NAME, such as off or avx2; may be given more than once.")
+@kernels_option
 @rounds_option
 @calls_option
 @quick_option

@@ -203,6 +203,9 @@ def _commit() -> str:
 threads_option = click.option("--threads", default=2, show_default=True, help="Threads, of every engine.")
 rounds_option = click.option("--rounds", default=15, show_default=True, help="Turns of every engine.")
 calls_option = click.option("--calls", default=5, show_default=True, help="Timed calls in a turn.")
+kernels_option = click.option(
+    "--kernels", multiple=True, metavar="NAME",
+    help="Also ours with EDGEAE_KERNELS=NAME, such as off or avx2; may be given more than once.")
 quick_option = click.option("--quick", is_flag=True, help="Tiny sizes and two rounds, to see that the script works.")
 json_option = click.option("--json", "json_path", type=click.Path(path_type=Path), metavar="FILE",
                            help="Write every time, in seconds, to this file.")

@@ -32,6 +32,7 @@ from timing import (
     calls_option,
     is_installed,
     json_option,
+    kernels_option,
     quick_option,
     rounds_option,
     table,
@@ -123,8 +124,7 @@ def measure(net: Net, steps: dict[str, Step], batches: list[Batch], rounds: int,
 @click.command(help=__doc__)
 @net_option
 @threads_option
-@click.option("--kernels", multiple=True, metavar="NAME",
-              help="Also ours with EDGEAE_KERNELS=NAME, such as off or avx2; may be given more than once.")
+@kernels_option
 @rounds_option
 @calls_option
 @quick_option
