@@ -15,17 +15,15 @@ from click.core import ParameterSource
 
 from edgeae import console
 from edgeae._version import __version__
-from edgeae.console import duration, emit, note, options, output_option, table
-from edgeae.errors import DeviceError, GateError, PartialError, UsageError
-from edgeae.zoo import DEFAULT, DEFAULT_VAE
+from edgeae.cli_run import decibels, load, run
+from edgeae.console import PATH, duration, emit, note, options, output_option, table
+from edgeae.errors import DeviceError, GateError, UsageError
+from edgeae.zoo import DEFAULT_VAE
 
 if TYPE_CHECKING:
     from edgeae.data import Report
     from edgeae.evaluation import Scores
-    from edgeae.session import Session
     from edgeae.training import Progress
-
-PATH = click.Path(path_type=Path)
 
 
 @click.group(cls=console.Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -42,86 +40,10 @@ def main() -> None:
     """
 
 
-def _load(model: str, device: str | None, batch: int = 16, threads: int | None = None) -> Session:
-    from edgeae.session import load
-
-    session = load(model, device, batch=batch, threads=threads)
-    note(f"{model} on {session.device}")
-    return session
-
-
 # ---- use ---------------------------------------------------------------------------------------------------------
 
 
-@main.command()
-@click.argument("inputs", nargs=-1, type=PATH, metavar="[INPUT]...")
-@options(
-    console.model_option(DEFAULT),
-    console.device_option,
-    output_option("A file, or a folder for several images.  [default: photo.out.jpg beside photo.jpg; for the "
-                  "samples the folder edgeae-samples]"),
-    click.option("--corrupt", default="occlude", show_default=True, metavar="SPEC",
-                 help="Damage for the sample pictures; see `edgeae corrupt`."),
-    console.seed_option,
-    console.batch_option,
-    console.threads_option,
-    console.json_option,
-)
-def run(inputs: tuple[Path, ...], model: str, device: str | None, output: Path | None, corrupt: str, seed: int,
-        batch: int, threads: int | None, as_json: bool) -> None:
-    """Restore images. Without INPUT, damage and restore the sample pictures.
-
-    \b
-        edgeae run photo.jpg -o restored.png
-        edgeae run -m faces-conv scans/*.png -o restored/
-    """
-    from edgeae import restoring
-
-    if not inputs:
-        from edgeae.corruptions import parse
-
-        parse(corrupt)
-        session = _load(model, device, batch, threads)
-        folder = output or Path("edgeae-samples")
-        samples = restoring.demonstrate(session, folder, corrupt, seed)
-        rows = [[s.name, f"{s.psnr_before:.1f}", f"{s.psnr_after:.1f}", _db(s.hole_psnr_before), _db(s.hole_psnr_after),
-                 f"{s.ms:.1f}", s.picture] for s in samples]
-        header = ["sample", "PSNR before", "after, dB", "hole before", "after, dB", "ms", "picture"]
-        document = {"model": model, "device": session.device, "corrupt": corrupt, "samples": samples,
-                    "picture": str(folder / "samples.png")}
-        emit(document, [f"device {session.device}, damage {corrupt}", *table(header, rows, right=range(1, 6)),
-                        f"all of them: {folder / 'samples.png'}"], as_json)
-        return
-    session = _load(model, device, batch, threads)
-    if session.config.arch == "vae":
-        note(f"a vae has one size: images are fitted to {session.config.size}×{session.config.size}.")
-    status = console.StatusLine()
-    count = 0
-
-    def on_done(result: restoring.Restored | restoring.Failed) -> None:
-        nonlocal count
-        count += 1
-        status.show(count, len(inputs), f"{count}/{len(inputs)} {result.source}")
-
-    done, failed = restoring.restore_files(session, inputs, output, on_done)
-    status.clear()
-    for failure in failed if len(inputs) > 1 else []:
-        console.complain(failure.reason)
-    emit({"model": model, "device": session.device, "done": done, "failed": failed},
-         [f"{r.output}  {r.width}×{r.height}  {r.ms:.0f} ms" for r in done], as_json)
-    if failed:
-        summary = f"{len(failed)} of {len(inputs)} images could not be restored."
-        raise PartialError(summary) if done else _Failed(summary if len(inputs) > 1 else failed[0].reason)
-
-
-class _Failed(PartialError):
-    """Not one of the inputs could be restored."""
-
-    exit_code = 1
-
-
-def _db(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"
+main.add_command(run)
 
 
 @main.command()
@@ -155,7 +77,7 @@ def interpolate(images: tuple[Path, ...], model: str, device: str | None, output
         raise UsageError("a film strip is a .png; name one with -o.")
     if not folder and not strip:
         imaging.format_of(output, None, pictures.ANIMATION_FORMATS)
-    session = _load(model, device, threads=threads)
+    session = load(model, device, threads=threads)
     channels = session.config.in_channels
     keys = [imaging.read_image(image, channels) for image in images]
     frames = session.interpolate(*keys, steps=steps, path=path)
@@ -193,7 +115,7 @@ def sample(model: str, device: str | None, output: Path, count: int, seed: int, 
     from edgeae import imaging, pictures
 
     imaging.format_of(output, None, imaging.WRITE_FORMATS)
-    session = _load(model, device, threads=threads)
+    session = load(model, device, threads=threads)
     imaging.write_image(pictures.grid(session.sample(count, seed)), output)
     emit({"device": session.device, "count": count, "seed": seed, "output": output}, f"{output}  {count} samples",
          as_json)
@@ -213,7 +135,7 @@ def corrupt(source: Path, output: Path, corrupt: str, seed: int, as_json: bool) 
     SPEC is one of none, occlude, scratch, pixels, noise, blur, jpeg, gray and shift, with a strength where you want
     one (occlude:0.2), several joined with +.
     """
-    from edgeae.restoring import corrupt_file
+    from edgeae.demonstration import corrupt_file
 
     share = corrupt_file(source, output, corrupt, seed)
     emit({"input": source, "output": output, "corrupt": corrupt, "seed": seed, "replaced": share},
@@ -404,13 +326,13 @@ def evaluate(model: str, data: str, targets: str | None, corrupt: str | None, li
     """
     from edgeae.evaluation import evaluate as evaluate_session
 
-    session = _load(model, device, batch, threads)
+    session = load(model, device, batch, threads)
     found = evaluate_session(session, data, corrupt=corrupt, targets=targets, seed=seed, limit=limit)
 
     def row(name: str, scores: Scores | None) -> list[str]:
         if scores is None:
             return [name, "-", "-", "-", "-", "-"]
-        return [name, f"{scores.psnr:.2f}", _db(scores.hole_psnr), f"{scores.ssim:.4f}", f"{scores.mse:.6f}",
+        return [name, f"{scores.psnr:.2f}", decibels(scores.hole_psnr), f"{scores.ssim:.4f}", f"{scores.mse:.6f}",
                 f"{scores.sharpness:.3f}"]
 
     header = ["", "PSNR, dB", "in the holes", "SSIM", "MSE", "sharpness"]
@@ -444,7 +366,7 @@ def verify(model: str, device: str | None, threads: int | None, as_json: bool) -
     """
     from edgeae.golden import verify as verify_session
 
-    result = verify_session(_load(model, device, threads=threads))
+    result = verify_session(load(model, device, threads=threads))
     verdict = "passed" if result.passed else "FAILED"
     emit(asdict(result) | {"passed": result.passed},
          f"{verdict} on {result.device}: largest difference {result.largest_error:.2e}, "

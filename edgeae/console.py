@@ -11,6 +11,7 @@ import io
 import json
 import math
 import os
+import re
 import signal
 import sys
 import threading
@@ -25,6 +26,7 @@ import click
 from edgeae.errors import EdgeaeError
 from edgeae.failures import import_tinygrad
 
+PATH = click.Path(path_type=Path)
 F = TypeVar("F", bound=Callable[..., Any])
 
 INTERRUPTED = 130  # as shells report a program that SIGINT ended
@@ -64,6 +66,19 @@ batch_option = _option("--batch", type=click.IntRange(1, 65536), default=16, sho
 seed_option = _option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True,
                       help="Of everything random.")
 json_option = _option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+
+
+class Memory(click.ParamType[int]):
+    """A number of bytes, such as 512M or 2G."""
+
+    name = "memory"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Bytes; K, M, G and T are powers of 1024."""
+        match = re.fullmatch(r"([0-9]{1,15})\s*([KMGT]?)(i?B)?", str(value).strip(), re.IGNORECASE)
+        if match is None:
+            self.fail(f"{value!r} is no size: write a number and a unit, such as 512M or 2G.", param, ctx)
+        return int(match[1]) << 10 * " KMGT".index(match[2].upper() or " ")
 
 
 def model_option(default: str) -> Callable[[F], F]:

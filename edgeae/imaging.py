@@ -37,7 +37,7 @@ WRITE_FORMATS = {
     "bmp": "BMP",
     "gif": "GIF",
 }
-_SAVE_OPTIONS: dict[str, dict[str, Any]] = {
+SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 95},
     "WEBP": {"quality": 95, "method": 4},
     "TIFF": {"compression": "tiff_adobe_deflate"},
@@ -81,7 +81,7 @@ def read_image(source: Source, channels: int = 3) -> Pixels:
     except ImageError as error:
         raise ImageError(f"{name} {error}") from error
     except Exception as error:  # a damaged or hostile file makes Pillow's decoders raise almost anything
-        raise ImageError(f"{name} {_why_unreadable(error)}") from error
+        raise ImageError(f"{name} {why_unreadable(error)}") from error
     pixels = np.array(upright if turn is None else upright.transpose(turn))
     return pixels.reshape(*pixels.shape[:2], channels)
 
@@ -97,13 +97,13 @@ def _opened(source: Source) -> Iterator[Image.Image]:
     else:  # a pipe cannot be sought in, so a file is read to its end
         file = io.BytesIO(source if isinstance(source, bytes | bytearray | memoryview) else source.read())
     with file:
-        with _no_warnings():
+        with no_warnings():
             image = Image.open(file, formats=READ_FORMATS)
         yield image
 
 
 @contextmanager
-def _no_warnings() -> Iterator[None]:
+def no_warnings() -> Iterator[None]:
     """Keep in what Pillow warns of while it reads headers. The filters are shared by all threads, hence the lock."""
     with _WARNINGS_LOCK, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -112,7 +112,7 @@ def _no_warnings() -> Iterator[None]:
 
 def _orientation(image: Image.Image) -> int:
     try:
-        with _no_warnings():
+        with no_warnings():
             return int(image.getexif().get(_EXIF_ORIENTATION, 1))
     except Exception:  # a sound image with broken EXIF is shown as it is stored, as every viewer does
         return 1
@@ -123,15 +123,12 @@ def _eight_bit(image: Image.Image, mode: str) -> Image.Image:
     if 0 in image.size:
         raise ImageError("has no pixels: give an image of at least 1×1.")
     if image.mode.startswith("I"):
+        check_values(image)
         values = np.asarray(image)
-        if values.min() < 0 or values.max() > 0xFFFF:
-            raise ImageError("has more than 16 bits a pixel: save it with 8 or 16.")
         image = Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))  # 65535 / 255 = 257
     elif image.mode == "F":
-        values = np.asarray(image)
-        if not (values.min() >= 0 and values.max() <= 1):
-            raise ImageError("has float pixels outside 0 to 1: scale them, or save it with 8 or 16 bits.")
-        image = Image.fromarray(to_uint8(values))
+        check_values(image)
+        image = Image.fromarray(to_uint8(np.asarray(image)))
     elif image.mode not in _GREY_MODES + _COLOUR_MODES:
         raise ImageError(f"has pixels of the kind {image.mode}: save it as RGB or grey.")
     elif image.has_transparency_data:
@@ -140,6 +137,15 @@ def _eight_bit(image: Image.Image, mode: str) -> Image.Image:
     elif image.mode in _COLOUR_MODES:
         image = image.convert("RGB")  # Pillow makes grey of CMYK by way of RGB only
     return image.convert(mode)
+
+
+def check_values(image: Image.Image) -> None:
+    """Raises ImageError, to go on after the file's name, for 32-bit integers past 16 bits and floats outside 0 to 1."""
+    values = np.asarray(image)
+    if image.mode == "F" and not (values.min() >= 0 and values.max() <= 1):
+        raise ImageError("has float pixels outside 0 to 1: scale them, or save it with 8 or 16 bits.")
+    if image.mode.startswith("I") and (values.min() < 0 or values.max() > 0xFFFF):
+        raise ImageError("has more than 16 bits a pixel: save it with 8 or 16.")
 
 
 def _name(source: Source) -> str:
@@ -154,7 +160,8 @@ def _name(source: Source) -> str:
     return str(getattr(source, "name", "The image file"))
 
 
-def _why_unreadable(error: Exception) -> str:
+def why_unreadable(error: Exception) -> str:
+    """How a sentence that begins with the file's name goes on after what a decoder raised."""
     match error:
         case FileNotFoundError():
             return "does not exist: check the path."
@@ -253,10 +260,10 @@ def encode_image(image: AnyImage, format: str) -> bytes:
     """The bytes of an image file of one of WRITE_FORMATS ("png", "jpg"...); see `write_image`."""
     kind = format_of("", format, WRITE_FORMATS)
     picture = to_pil(image)
-    check_sides(picture, kind)
+    check_sides(picture.size, kind)
     if kind == "GIF":
         picture = to_palette(picture)
-    return encode_pil(picture, kind, _SAVE_OPTIONS.get(kind, {}))
+    return encode_pil(picture, kind, SAVE_OPTIONS.get(kind, {}))
 
 
 def format_of(path: str | os.PathLike[str], format: str | None, known: dict[str, str]) -> str:
@@ -271,10 +278,10 @@ def format_of(path: str | os.PathLike[str], format: str | None, known: dict[str,
     return known[extension]
 
 
-def check_sides(picture: Image.Image, kind: str) -> None:
-    """Raises ImageError for a picture that is larger than a file of Pillow's format `kind` can hold."""
-    if max(picture.size) > _LONGEST_SIDE.get(kind, math.inf):
-        raise ImageError(f"An image of {picture.width}×{picture.height} pixels is too large for {kind}: use .png.")
+def check_sides(size: tuple[int, int], kind: str) -> None:
+    """Raises ImageError for a (width, height) that is larger than a file of Pillow's format `kind` can hold."""
+    if max(size) > _LONGEST_SIDE.get(kind, math.inf):
+        raise ImageError(f"An image of {size[0]}×{size[1]} pixels is too large for {kind}: use .png.")
 
 
 def encode_pil(picture: Image.Image, kind: str, options: dict[str, Any]) -> bytes:

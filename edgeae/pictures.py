@@ -42,7 +42,7 @@ def write_animation(
     if not 0.1 <= fps <= 1000:
         raise UsageError(f"An animation cannot run at {fps} frames a second: give a number from 0.1 to 1000.")
     pictures = [to_pil(frame) for frame in _same_size(frames)]
-    check_sides(pictures[0], kind)
+    check_sides(pictures[0].size, kind)
     order = list(range(len(pictures)))
     if ping_pong:
         order += order[-2:0:-1]
@@ -196,6 +196,36 @@ def _cell(image: AnyImage, min_side: int, max_side: int) -> Image.Image:
     if side > max_side:
         picture.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
     return picture
+
+
+class Thumbnail:
+    """A picture made smaller while its rows pass, by a whole factor, so that no side has more than `most` pixels."""
+
+    def __init__(self, width: int, height: int, most: int = 2048) -> None:
+        self._factor = -(-max(width, height) // most)
+        self._left = np.empty((0, width, 3), np.uint8)
+        self._done: list[Pixels] = []
+
+    def add(self, rows: Pixels) -> None:
+        """The next rows, uint8 (n, width, 1 or 3)."""
+        rows = np.concatenate([self._left, np.broadcast_to(rows, (*rows.shape[:2], 3))])
+        whole = len(rows) // self._factor * self._factor
+        if whole:
+            self._done.append(self._means(rows[:whole], self._factor))
+        self._left = rows[whole:]
+
+    def _means(self, rows: Pixels, factor: int) -> Pixels:
+        n, width = rows.shape[:2]
+        columns = min(width, self._factor)
+        blocks = rows[:, : width // columns * columns].reshape(n // factor, factor, -1, columns, 3)
+        means: Pixels = np.rint(blocks.mean(axis=(1, 3), dtype=np.float32)).astype(np.uint8)
+        return means
+
+    def picture(self) -> Pixels:
+        """All of it: (h, w, 3)."""
+        if not self._done:  # fewer rows than make one
+            return self._means(self._left, len(self._left))
+        return np.concatenate(self._done)
 
 
 # --- text -----------------------------------------------------------------------------------------------------------

@@ -1,144 +1,298 @@
-"""What the commands `run` and `corrupt` do: files in, files out, and the demonstration on the sample pictures."""
+"""One photo restored: read in strips, cut into pieces, run through the network, joined, and written as it came.
+
+`restore` does all of it; `batches` calls it for many.
+"""
 
 from __future__ import annotations
 
+import io
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
+import numpy.typing as npt
+from PIL import Image
 
-from edgeae import evaluation, imaging, pictures
-from edgeae.corruptions import parse
-from edgeae.errors import DeviceError, EdgeaeError, UsageError
-from edgeae.samples import samples
+from edgeae import colours, imaging, pictures, tiles
+from edgeae.config import ModelConfig
+from edgeae.corruptions import FILL, Corruption
+from edgeae.errors import ImageError, UsageError
+from edgeae.files import atomic_write
+from edgeae.photos import Photo, stored, upright
+from edgeae.photowriter import Writer
+from edgeae.seams import fitted
 from edgeae.session import Session
+
+Rows = npt.NDArray[Any]
+Floats = npt.NDArray[np.float32]
+Reader = Callable[[int], Rows]  # gives the next n rows
+Network = Callable[[Floats], Floats]  # (h, w, C) → (h, w, C')
+
+
+@dataclass(frozen=True)
+class Options:
+    """How photos are restored.
+
+    Attributes:
+        strength: 0 gives the photo back, 1 the network's result, and what lies between a mixture.
+        max_mem: bytes for the network and the rows in work.
+        corrupt, seed: damage to do first.
+        compare: also write `NAME.compare.png`, the photo before and after.
+    """
+
+    strength: float = 1.0
+    max_mem: int = tiles.DEFAULT_MEM
+    corrupt: Corruption = field(default_factory=Corruption)
+    seed: int = 0
+    compare: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.strength <= 1:
+            raise UsageError(f"--strength must be between 0 and 1, not {self.strength:g}.")
 
 
 @dataclass(frozen=True)
 class Restored:
-    """One image that was restored: where from, where to, its size in pixels, and the time in the network."""
+    """One photo that was restored.
+
+    Attributes:
+        source, output: where from and where to.
+        width, height: of the output in pixels, upright.
+        pieces: how many it was cut into.
+        ms: time in the network, together with others.
+        note: what of the file did not come along, or empty.
+        compare: the picture of before and after, or empty.
+    """
 
     source: str
     output: str
     width: int
     height: int
+    pieces: int
     ms: float
+    note: str = ""
+    compare: str = ""
 
 
-@dataclass(frozen=True)
-class Failed:
-    """One image that was not, and why."""
-
-    source: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Demonstration:
-    """One sample: PSNR in dB before and after, of the image and of its holes, and the time in the network."""
-
-    name: str
-    psnr_before: float
-    psnr_after: float
-    hole_psnr_before: float | None
-    hole_psnr_after: float | None
-    ms: float
-    picture: str
-
-
-def restore_files(session: Session, inputs: Sequence[Path], output: Path | None,
-                  on_done: Callable[[Restored | Failed], None] = lambda result: None) -> tuple[list[Restored],
-                                                                                             list[Failed]]:
-    """Restore image files one after the other; one that fails does not stop the others.
+def restore(source: Path | bytes, target: Path | BinaryIO, session: Session, options: Options | None = None, *,
+            name: str | None = None, mask: Path | None = None, network: Network | None = None,
+            taking: Callable[[int], AbstractContextManager[None]] | None = None) -> Restored:
+    """Restore a photo.
 
     Args:
+        source: the path or the bytes of an image file.
+        target: a path, whose extension tells the format unless it is the source's, or a binary file that gets the whole
+            picture in the source's format at the end.
         session: the model.
-        inputs: image files.
-        output: for one input, the file or an existing folder; for several, a folder. None writes `photo.out.jpg`
-            beside `photo.jpg`.
-        on_done: called after each file.
+        options: the defaults if None.
+        name: of the source in messages.
+        mask: an image of the photo's size when upright, white where it is damaged: only there is it changed. Grey is a
+            soft edge. Models learn to fill holes of one colour, which is painted there first.
+        network: runs the model on one piece; by default the session, in this thread.
+        taking: a context manager that makes room for so many pixels.
 
     Raises:
-        UsageError: `output` is no image file, is a file for several inputs, or would overwrite an input in its folder.
-        DeviceError: the device failed; what was written stays.
+        ImageError: the photo or the mask cannot be read, or the result does not fit into the format.
+        UsageError: the format is unknown, or the memory too little.
+        EdgeaeError: the target cannot be written.
+        DeviceError: the device failed.
     """
-    targets = _targets(inputs, output)
-    done: list[Restored] = []
-    failed: list[Failed] = []
-    for source, target in zip(inputs, targets, strict=True):
-        try:
-            pixels = imaging.read_image(source, session.config.in_channels)
-            started = time.perf_counter()
-            restored = session.reconstruct(pixels)
-            ms = (time.perf_counter() - started) * 1e3
-            imaging.write_image(restored, target)
-            height, width = restored.shape[:2]
-            done.append(Restored(str(source), str(target), width, height, ms))
-            on_done(done[-1])
-        except DeviceError:
-            raise
-        except EdgeaeError as e:
-            failed.append(Failed(str(source), str(e)))
-            on_done(failed[-1])
-    return done, failed
+    options = options or Options()
+    with ExitStack() as stack:
+        photo = stack.enter_context(Photo(source, name))
+        kind = photo.format
+        if isinstance(target, Path) and not (isinstance(source, Path) and same_suffix(source, target)):
+            kind = imaging.format_of(target, None, imaging.WRITE_FORMATS)
+        if taking:
+            stack.enter_context(taking(photo.width * photo.height))
+        photo.load()
+        work = _Work(photo, session, options, mask, stack,
+                     network or (lambda piece: session.run_floats(piece[None])[0]))
+        with _written(target) as file:
+            (work.fitted_to_size if session.config.arch == "vae" else work.piece_by_piece)(file, kind)
+        beside = ""
+        if options.compare and isinstance(target, Path):
+            beside = str(target.with_name(f"{target.stem}.compare.png"))
+            imaging.write_image(work.comparison(), beside)
+    return Restored(photo.name, str(target) if isinstance(target, Path) else "-", *work.shown_size, work.pieces,
+                    work.ms, photo.note, beside)
 
 
-def _targets(inputs: Sequence[Path], output: Path | None) -> list[Path]:
-    if output is None:
-        return [source.with_name(f"{source.stem}.out{source.suffix}") for source in inputs]
-    if len(inputs) == 1 and output.suffix and not output.is_dir():
-        imaging.format_of(output, None, imaging.WRITE_FORMATS)
-        return [output]
-    if len(inputs) > 1 and (output.is_file() or output.suffix.lower().removeprefix(".") in imaging.WRITE_FORMATS):
-        raise UsageError(f"{output} names one file for {len(inputs)} inputs; name a folder after -o.")
-    targets = [output / source.name for source in inputs]
-    if len(set(targets)) < len(targets):
-        raise UsageError("two inputs have the same file name; restore them into different folders.")
-    if any(source.resolve() == target.resolve() for source, target in zip(inputs, targets, strict=True)):
-        raise UsageError(f"the inputs lie in {output} themselves and would be overwritten; name another folder.")
-    return targets
+def same_suffix(source: Path, target: Path) -> bool:
+    """Whether a file is written under the extension of the one it was read from, and so in its format."""
+    return source.suffix.lower() == target.suffix.lower()
 
 
-def demonstrate(session: Session, folder: Path, corrupt: str = "occlude", seed: int = 0) -> list[Demonstration]:
-    """Damage each sample picture, restore it, and write original / damaged / restored side by side.
+@contextmanager
+def _written(target: Path | BinaryIO) -> Iterator[BinaryIO]:
+    if isinstance(target, Path):
+        with atomic_write(target) as file:
+            yield file
+    else:
+        whole = io.BytesIO()
+        yield whole
+        target.write(whole.getvalue())
+        target.flush()
 
-    Args:
-        session: the model; the samples are shown at the size it was trained on.
-        folder: gets `NAME.png` for each sample and `samples.png` with all of them.
-        corrupt: the damage (corruptions.py), drawn from `seed`.
-    """
-    damage = parse(corrupt)
-    shown = samples(session.config.size, session.config.in_channels)
-    session.reconstruct(shown[0].image)  # compiles, so that the times are those of a warm network
-    session.reconstruct(shown[0].image)
-    rows, results = [], []
-    for i, sample in enumerate(shown):
-        clean = imaging.to_float(sample.image)
-        damaged, mask = damage(clean, np.random.default_rng((seed, i)))
+
+def damaged_rows(photo: Photo, damage: Corruption, seed: int) -> tuple[Rows, float]:
+    """The whole photo damaged as in training, as stored, and the share of its pixels that were replaced."""
+    if photo.width * photo.height > 2 * (Image.MAX_IMAGE_PIXELS or 0):
+        raise ImageError(f"{photo.name} has too many pixels to be damaged in one piece: make it smaller first.")
+    rows = photo.read(photo.height)
+    clean = upright(colours.to_floats(rows, photo.mode, colours.CHANNELS[photo.mode]), photo.turn)
+    damaged, mask = damage(np.ascontiguousarray(clean), np.random.default_rng(seed))
+    return colours.from_floats(stored(damaged, photo.turn), rows, photo.mode, photo.mode), float(mask.mean())
+
+
+def output_mode(mode: str, config: ModelConfig, task: str) -> str:
+    """The colours of a result: the photo's, unless the network makes others (colorization, its number of channels)."""
+    alpha = "A" if mode.endswith("A") else ""
+    if config.out_channels == 1:
+        return "L" + alpha
+    makes_colours = config.in_channels == 1 or "gray" in task or task == "image-to-image"
+    return "RGB" + alpha if makes_colours and mode.startswith("L") else mode
+
+
+class _Work:
+    """A photo on its way. Rows are as stored, with the mask's values, if there is one, as one more channel."""
+
+    def __init__(self, photo: Photo, session: Session, options: Options, mask: Path | None,
+                 stack: ExitStack, network: Network) -> None:
+        self._photo, self._config, self._options, self._network = photo, session.config, options, network
+        self._task = session.metadata.get("task", "")
+        self._seen: dict[str, pictures.Thumbnail] = {}
+        self._clean: Rows | None = None
+        self._read: Reader = photo.read
+        self._masked = mask is not None
+        if options.corrupt.steps:
+            self._clean, self._read = self._damage()
+        if mask is not None:
+            self._read = self._with_mask(self._read, mask, stack)
+        self.ms, self.pieces, self.shown_size = 0.0, 1, photo.shown_size
+
+    def piece_by_piece(self, file: BinaryIO, kind: str) -> None:
+        """The way of the fully convolutional networks: at the photo's own size."""
+        photo, config = self._photo, self._config
+        mode = output_mode(photo.mode, config, self._task)
+        held = (len(photo.mode) + self._masked) * photo.dtype.itemsize
+        plan = tiles.plan(photo.height, photo.width, config, self._options.max_mem, 3 * held + 12 * config.out_channels)
+        self.pieces = plan.pieces
+        writer = Writer(file, kind, photo, mode)
+        for rows, result in tiles.join(self._read, photo.height, plan, self._run):
+            pixels, mask = rows[..., : len(photo.mode)], self._mask_of(rows)
+            done = self._finished(pixels, mask, result, mode)
+            writer.write(done)
+            if self._options.compare:
+                self._show(pixels, mask, done, mode)
+        writer.close()
+
+    def fitted_to_size(self, file: BinaryIO, kind: str) -> None:
+        """The way of a `vae`, which has one size."""
+        size = self._config.size
+        if self._masked:
+            raise UsageError("--mask needs a conv or residual model: a vae changes the whole picture.")
+        rows = self._read(self._photo.height)
+        whole = upright(colours.to_floats(rows, self._photo.mode, self._config.in_channels), self._photo.turn)
+        fitting = imaging.fit(whole, (size, size))
+        result = imaging.to_uint8(self._asked(imaging.to_float(fitting)))
+        file.write(imaging.encode_image(result, kind.lower()))
+        self.shown_size = size, size
+        for title, image in (("original", fitting), ("restored", result)):
+            self._seen[title] = pictures.Thumbnail(size, size)
+            self._seen[title].add(image)
+
+    def comparison(self) -> imaging.Pixels:
+        """Original, what the network was given where that differs, and the result, side by side."""
+        turn = 1 if self._config.arch == "vae" else self._photo.turn
+        titles = [title for title in ("original", "damaged", "masked", "restored") if title in self._seen]
+        row = [upright(self._seen[title].picture(), turn) for title in titles]
+        return pictures.comparison([row], titles, min_side=256, max_side=1024)
+
+    # ---- what is read ------------------------------------------------------------------------------------------------
+
+    def _damage(self) -> tuple[Rows, Reader]:
+        """The photo as it was, and a reader of it damaged."""
+        photo = self._photo
+        with Photo(photo.source, photo.name) as again:
+            clean = again.read(photo.height)
+        damaged, _ = damaged_rows(photo, self._options.corrupt, self._options.seed)
+        return clean, tiles.reader(damaged)
+
+    def _with_mask(self, read: Reader, mask: Path, stack: ExitStack) -> Reader:
+        photo = self._photo
+        plane = stack.enter_context(Photo(mask))
+        if plane.shown_size != photo.shown_size:
+            mine, other = (f"{width}×{height}" for width, height in (plane.shown_size, photo.shown_size))
+            raise ImageError(f"{mask} has {mine} pixels and {photo.name} {other}: make the mask as large as the photo.")
+        read_mask: Reader = plane.read
+        if photo.turn != 1 or plane.turn != 1:
+            read_mask = tiles.reader(stored(upright(plane.read(plane.height), plane.turn), photo.turn))
+
+        def both(count: int) -> Rows:
+            rows, values = read(count), read_mask(count)
+            grey = colours.to_depth(colours.convert(values, plane.mode, "L"), photo.dtype)
+            return np.concatenate([rows, grey], axis=-1)
+
+        return both
+
+    def _mask_of(self, rows: Rows) -> Floats | None:
+        """(n, W, 1) in [0, 1]: how much of a pixel is to be replaced."""
+        return colours.to_depth(rows[..., -1:], np.float32) if self._masked else None
+
+    # ---- through the network -----------------------------------------------------------------------------------------
+
+    def _run(self, piece: Rows) -> Floats | None:
+        mask = self._mask_of(piece)
+        if mask is not None and not mask.any():
+            return None
+        pixels = piece[..., : len(self._photo.mode)]
+        x = self._given(pixels, mask, self._config.in_channels)
+        turn = self._photo.turn
+        result = stored(self._asked(np.ascontiguousarray(upright(x, turn))), turn)
+        if mask is not None:
+            known = colours.to_floats(pixels, self._photo.mode, self._config.out_channels)
+            result = fitted(result, known, mask[..., 0] > 0)
+        return result
+
+    def _given(self, pixels: Rows, mask: Floats | None, channels: int) -> Floats:
+        """What the network is given: a mask's holes have the colour that holes have in training."""
+        x = colours.to_floats(pixels, self._photo.mode, channels)
+        return x if mask is None else np.where(mask > 0, FILL, x)
+
+    def _asked(self, x: Floats) -> Floats:
         started = time.perf_counter()
-        restored = session.reconstruct(damaged)
-        ms = (time.perf_counter() - started) * 1e3
-        before, after = (evaluation.score(image[None], clean[None], mask[None]) for image in (damaged, restored))
-        row = [clean, damaged, restored]
-        path = folder / f"{sample.name}.png"
-        imaging.write_image(pictures.comparison([row], HEADERS, min_side=256), path)
-        rows.append(row)
-        results.append(Demonstration(sample.name, before.psnr, after.psnr, before.hole_psnr, after.hole_psnr, ms,
-                                     str(path)))
-    imaging.write_image(pictures.comparison(rows, HEADERS, [sample.name for sample in shown], min_side=192),
-                        folder / "samples.png")
-    return results
+        result = self._network(x)
+        self.ms += (time.perf_counter() - started) * 1e3
+        return result
 
+    # ---- what is written ---------------------------------------------------------------------------------------------
 
-HEADERS = ("original", "damaged", "restored")
+    def _finished(self, pixels: Rows, mask: Floats | None, result: Floats | None, mode: str) -> Rows:
+        untouched = colours.convert(pixels, self._photo.mode, mode)
+        if result is None:
+            return untouched
+        share: Floats | float = self._options.strength if mask is None else self._options.strength * mask
+        if mask is not None or share < 1:
+            x = colours.to_floats(pixels, self._photo.mode, self._config.out_channels)
+            result = x + np.float32(share) * (result - x)
+        done = colours.from_floats(result, pixels, self._photo.mode, mode)
+        return done if mask is None else np.where(mask == 0, untouched, done)
 
-
-def corrupt_file(source: Path, output: Path, corrupt: str, seed: int = 0) -> float:
-    """Damage an image file as training does; returns the share of its pixels that were replaced, 0 to 1."""
-    damage = parse(corrupt)
-    pixels = imaging.to_float(imaging.read_image(source))
-    damaged, mask = damage(pixels, np.random.default_rng(seed))
-    imaging.write_image(damaged, output)
-    return float(mask.mean())
+    def _show(self, pixels: Rows, mask: Floats | None, done: Rows, mode: str) -> None:
+        photo, stages = self._photo, {"original": pixels}
+        if self._clean is not None:
+            stages = {"original": self._clean[: len(pixels)], "damaged": pixels}
+            self._clean = self._clean[len(pixels):]
+        elif mask is not None:
+            given = self._given(pixels, mask, colours.CHANNELS[photo.mode])
+            stages["masked"] = colours.from_floats(given, pixels, photo.mode, photo.mode)
+        for title, rows in [*stages.items(), ("restored", done)]:
+            if title not in self._seen:
+                self._seen[title] = pictures.Thumbnail(photo.width, photo.height)
+            shown = colours.convert(rows, mode if title == "restored" else photo.mode, "RGB")
+            self._seen[title].add(colours.to_depth(shown, np.uint8))

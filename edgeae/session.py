@@ -20,9 +20,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from tinygrad import Tensor, TinyJit
+from tinygrad import Device, Tensor, TinyJit
 
-from edgeae import devices, imaging, weights
+from edgeae import devices, imaging, tiles, weights
 from edgeae.config import ModelConfig
 from edgeae.errors import ImageError, UsageError
 from edgeae.inputs import Inputs
@@ -55,15 +55,17 @@ class Session:
         device: the tinygrad device it runs on.
         metadata: the strings of its weight file (weights.py), or those given.
         batch: the most images that go through in one call of the graph.
+        max_mem: bytes for the network's layers; `reconstruct` cuts larger images into pieces (tiles.py).
     """
 
     def __init__(self, model: Autoencoder, config: ModelConfig, device: str, metadata: Mapping[str, str] | None = None,
-                 batch: int = 16) -> None:
+                 batch: int = 16, max_mem: int = tiles.DEFAULT_MEM) -> None:
         if batch < 1:
             raise UsageError(f"batch must be 1 or more, not {batch}.")
+        self.max_mem = max_mem
         self.config, self.device, self.metadata, self.batch = config, device, dict(metadata or {}), batch
         self._model = model
-        self._graphs: OrderedDict[tuple[Any, ...], tuple[TinyJit, Inputs]] = OrderedDict()
+        self._graphs: OrderedDict[tuple[Any, ...], tuple[TinyJit, Inputs, float]] = OrderedDict()
 
     def __repr__(self) -> str:
         return f"<edgeae.Session {self.config.arch} {self.config.size}×{self.config.size} on {self.device}>"
@@ -85,7 +87,7 @@ class Session:
             DeviceError: the device failed.
         """
         x, give_back = self._take(image)
-        return give_back(self.run_floats(x))
+        return give_back(self.run_floats(x) if self.config.arch == "vae" else self._in_pieces(x))
 
     def encode(self, image: ImageLike) -> Floats:
         """The code of an image: float32, `(dims,)` for a `vae` (its μ), else (H/stride, W/stride, channels); with a
@@ -168,6 +170,20 @@ class Session:
         """`reconstruct` on (N, H, W, C) float32 in [0, 1], with no rounding: for metrics and checks."""
         return self._call("reconstruct", self._pad(x))[0][:, : x.shape[1], : x.shape[2]]
 
+    def _in_pieces(self, x: Floats) -> Floats:
+        """`run_floats` for images of any size."""
+        height, width = x.shape[1:3]
+        plan = tiles.plan(height, width, self.config, self.max_mem)
+        if plan.pieces == 1:
+            return self.run_floats(np.stack([tiles.mirrored(image, *plan.shape) for image in x]))[:, :height, :width]
+
+        def joined(image: Floats) -> Floats:
+            read = tiles.reader(image)
+            bands = tiles.join(read, height, plan, lambda piece: self.run_floats(piece[None])[0])
+            return np.concatenate([band for _, band in bands if band is not None])
+
+        return np.stack([joined(image) for image in x])
+
     # ---- images in and out -------------------------------------------------------------------------------------------
 
     def _take(self, image: ImageLike) -> tuple[Floats, Callable[..., Any]]:
@@ -213,7 +229,7 @@ class Session:
     def _call(self, name: str, *arrays: Floats) -> list[Floats]:
         """Run a method of the network on arrays of N rows, in chunks of a few fixed sizes so that few graphs exist."""
         count = len(arrays[0])
-        chunk = min(self.batch, 1 << (count - 1).bit_length())
+        chunk = min(self.batch, 1 << (count - 1).bit_length(), self._fitting(arrays[0]))
         chunks = []
         for start in range(0, count, chunk):
             rows = [array[start : start + chunk] for array in arrays]
@@ -227,17 +243,44 @@ class Session:
         with tinygrad_on(self.device), Tensor.train(False):
             if key not in self._graphs:
                 self._graphs[key] = self._new_graph(getattr(self._model, name), arrays)
-            graph, inputs = self._graphs.pop(key)
+            graph, inputs, _ = self._graphs.pop(key)
             results: list[Floats] = [tensor.numpy() for tensor in graph(*inputs(*arrays))]
-            self._graphs[key] = graph, inputs  # a graph that failed is not kept
-            if len(self._graphs) > MAX_GRAPHS:
-                self._graphs.popitem(last=False)
+            size = self._bytes(*arrays, *results)
+            self._graphs[key] = graph, inputs, size  # a graph that failed is not kept
+            if graph.cnt == 2:  # captured: what its first two calls allocated is not used again
+                free_cache(self.device)
+            self._make_room()
             return results
 
-    def _new_graph(self, function: Callable[..., Any], arrays: Sequence[Floats]) -> tuple[TinyJit, Inputs]:
+    def _fitting(self, array: Floats) -> int:
+        """How many images of this array fit into the memory at once, as a power of two."""
+        return 1 << (max(1, int(self.max_mem / 2 / self._bytes(array[:1]))).bit_length() - 1)
+
+    def _bytes(self, *arrays: Floats) -> float:
+        """Roughly what the network's layers take for these images; of codes it tells nothing."""
+        pixels = max((np.prod(array.shape[:3]) for array in arrays if array.ndim == 4), default=1)
+        return float(pixels) * tiles.bytes_per_pixel(self.config)
+
+    def _make_room(self) -> None:
+        """Forget the graphs that were unused for longest, and let go of the memory that tinygrad holds for others."""
+        count = len(self._graphs)
+        while len(self._graphs) > 1 and (len(self._graphs) > MAX_GRAPHS
+                                         or sum(size for *_, size in self._graphs.values()) > self.max_mem):
+            self._graphs.popitem(last=False)
+        if len(self._graphs) < count:
+            free_cache(self.device)
+
+    def _new_graph(self, function: Callable[..., Any], arrays: Sequence[Floats]) -> tuple[TinyJit, Inputs, float]:
         with compiled_together():
             function(*(Tensor.empty(*array.shape, device=self.device) for array in arrays))
-        return TinyJit(_realized(function)), Inputs([self.device])
+        return TinyJit(_realized(function)), Inputs([self.device]), 0.0
+
+
+def free_cache(device: str) -> None:
+    """Give back the buffers that tinygrad keeps for arrays of the same size to come."""
+    cached = getattr(Device[device].allocator, "free_cache", None)
+    if cached is not None:
+        cached()
 
 
 def _realized(function: Callable[..., Tensor | list[Tensor]]) -> Callable[..., list[Tensor]]:
@@ -271,7 +314,7 @@ _PATHS: dict[str, Callable[[Floats, Floats, float], Floats]] = {"linear": lerp, 
 
 
 def load(model: str | os.PathLike[str], device: str | None = None, *, batch: int = 16,
-         threads: int | None = None) -> Session:
+         threads: int | None = None, max_mem: int = tiles.DEFAULT_MEM) -> Session:
     """Load a model onto a device.
 
     Args:
@@ -280,6 +323,7 @@ def load(model: str | os.PathLike[str], device: str | None = None, *, batch: int
             usable one.
         batch: the most images that go through in one call.
         threads: CPU threads to use; None is all.
+        max_mem: bytes for the network's layers; larger images go through in pieces.
 
     Raises:
         WeightsError: no such model, or the file is damaged.
@@ -290,5 +334,5 @@ def load(model: str | os.PathLike[str], device: str | None = None, *, batch: int
     devices.set_threads(threads)
     with tinygrad_on(name):
         network = weights.build_loaded(file, name, devices.supports_half(name))
-    return Session(network, file.config, name, file.metadata, batch)
+    return Session(network, file.config, name, file.metadata, batch, max_mem)
 

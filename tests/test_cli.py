@@ -187,6 +187,7 @@ def test_examples_work(line: str, shelf: Path, trained: Path, tmp_path: Path) ->
     for name in ("photo.jpg", "neutral.jpg", "smiling.jpg", "scans/1.png", "scans/2.png", "photos/1.png"):
         Path(name).parent.mkdir(exist_ok=True)
         Image.fromarray(photo()).save(name)
+    Image.fromarray(photo(channels=1)[..., 0]).save("scratches.png")
     shutil.copytree(trained, "runs/photos-conv")
     globbed = [str(path) for word in arguments for path in (sorted(Path().glob(word)) if "*" in word else [word])]
     if command == "train":  # takes long

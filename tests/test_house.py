@@ -12,7 +12,7 @@ from helpers import ROOT
 from edgeae.cli import main
 
 SOURCES = sorted((ROOT / "edgeae").glob("*.py"))
-COMMAND_LINE = ("cli", "console")  # which alone print and exit
+COMMAND_LINE = ("cli", "cli_run", "console")  # which alone print and exit
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 

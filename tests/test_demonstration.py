@@ -1,4 +1,4 @@
-"""Files in, files out; the demonstration; damaging a file."""
+"""The demonstration on the samples, and damaging a file."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,10 +8,10 @@ import pytest
 from helpers import photo
 from PIL import Image
 
-from edgeae import imaging, restoring
+from edgeae import imaging
 from edgeae.corruptions import FILL, parse
-from edgeae.errors import DeviceError, EdgeaeError, ImageError, UsageError
-from edgeae.restoring import Failed, Restored, corrupt_file, demonstrate, restore_files
+from edgeae.demonstration import corrupt_file, demonstrate
+from edgeae.errors import EdgeaeError, ImageError, UsageError
 from edgeae.samples import samples
 from edgeae.session import Session, load
 
@@ -35,86 +35,6 @@ def photos(tmp_path: Path) -> list[Path]:
 def pixels(path: Path) -> np.ndarray:
     with Image.open(path) as image:
         return np.asarray(image)
-
-
-# ---- restore_files -----------------------------------------------------------------------------------------------
-
-
-def test_outputs_are_the_reconstructions(session: Session, photos: list[Path], tmp_path: Path) -> None:
-    seen: list[Restored | Failed] = []
-    done, failed = restore_files(session, photos, tmp_path / "out" / "deep", seen.append)
-    assert seen == done and not failed
-    for source, result in zip(photos, done, strict=True):
-        output = tmp_path / "out" / "deep" / source.name
-        assert (result.source, result.output) == (str(source), str(output))
-        assert (result.width, result.height) == (36, 24) and result.ms > 0
-        assert np.array_equal(pixels(output), session.reconstruct(pixels(source)))
-
-
-def test_beside_the_input_by_default(session: Session, photos: list[Path]) -> None:
-    done, _ = restore_files(session, photos[:2], None)
-    assert [Path(r.output) for r in done] == [photos[0].with_name("a.out.png"), photos[1].with_name("b c.out.png")]
-
-
-def test_one_file_into_a_file_or_a_folder(session: Session, photos: list[Path], tmp_path: Path) -> None:
-    (tmp_path / "dotted.folder").mkdir()
-    for output, expected in (("x/y.jpg", "x/y.jpg"), ("new", "new/a.png"), ("dotted.folder", "dotted.folder/a.png")):
-        done, _ = restore_files(session, photos[:1], tmp_path / output)
-        assert Path(done[0].output) == tmp_path / expected
-    assert (tmp_path / "x" / "y.jpg").read_bytes().startswith(b"\xff\xd8\xff")  # JPEG
-
-
-def test_one_that_fails_does_not_stop_the_others(session: Session, photos: list[Path], tmp_path: Path) -> None:
-    odd = photos[0].with_suffix(".jfif")  # can be read, but is written in no such format
-    photos[0].rename(odd)
-    broken = tmp_path / "in" / "broken.png"
-    broken.write_bytes(photos[1].read_bytes()[:200])
-    inputs = [odd, broken, tmp_path / "missing.png", tmp_path / "in", photos[1]]
-    seen: list[Restored | Failed] = []
-    done, failed = restore_files(session, inputs, tmp_path / "out", seen.append)
-    assert [result.source for result in seen] == [str(path) for path in inputs]
-    assert [result.source for result in failed] == [str(path) for path in inputs[:4]]
-    assert [result.source for result in done] == [str(photos[1])]
-    for result, reason in zip(failed, ("known extensions", "damaged", "does not exist", "is a folder"), strict=True):
-        assert reason in result.reason and result.reason.endswith(".")
-    assert [path.name for path in (tmp_path / "out").iterdir()] == [photos[1].name]
-
-
-def test_a_device_that_fails_stops(session: Session, photos: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(image: object) -> None:
-        raise DeviceError("CPU is gone.")
-
-    monkeypatch.setattr(session, "reconstruct", fail)
-    with pytest.raises(DeviceError, match="is gone"):
-        restore_files(session, photos, None)
-
-
-def test_outputs_that_make_no_sense(session: Session, photos: list[Path], tmp_path: Path) -> None:
-    (tmp_path / "notes").write_text("mine")
-    (tmp_path / "other").mkdir()
-    twin = tmp_path / "other" / "a.png"
-    for inputs, output, message in (
-        (photos, tmp_path / "all.png", "one file for 3 inputs"),
-        (photos, tmp_path / "notes", "one file for 3 inputs"),
-        ([photos[0], twin], tmp_path / "out", "same file name"),
-        (photos, tmp_path / "in", "would be overwritten"),
-        (photos[:1], tmp_path / "other" / ".." / "in", "would be overwritten"),
-        (photos[:1], tmp_path / "x.mp4", "known extensions"),
-    ):
-        with pytest.raises(UsageError, match=message):
-            restore_files(session, inputs, output)
-    assert (tmp_path / "notes").read_text() == "mine"
-    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["in", "other"]
-
-
-def test_a_file_where_the_folder_should_be(session: Session, photos: list[Path], tmp_path: Path) -> None:
-    (tmp_path / "notes").write_text("mine")
-    done, failed = restore_files(session, photos[:1], tmp_path / "notes")
-    assert not done and "is a file, not a folder" in failed[0].reason
-
-
-def test_no_inputs(session: Session) -> None:
-    assert restore_files(session, [], None) == ([], [])
 
 
 # ---- demonstrate -------------------------------------------------------------------------------------------------
@@ -170,7 +90,7 @@ def test_a_seed_repeats_the_demonstration(session: Session, tmp_path: Path) -> N
 def test_grey_and_vae(arch: str, channels: int, tiny_file: Callable[..., Path], device: str, tmp_path: Path) -> None:
     session = load(tiny_file(arch, in_channels=channels, out_channels=channels), device)
     results = demonstrate(session, tmp_path / "shown", seed=1)
-    assert len(results) == len(restoring.samples(16)) and all(np.isfinite(r.psnr_after) for r in results)
+    assert len(results) == len(samples(16)) and all(np.isfinite(r.psnr_after) for r in results)
 
 
 def test_an_unknown_damage_is_told_before_anything_is_written(session: Session, tmp_path: Path) -> None:

@@ -1,0 +1,81 @@
+"""Damage on purpose: the demonstration on the sample pictures, and image files damaged as in training."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgeae import evaluation, imaging, pictures
+from edgeae.corruptions import parse
+from edgeae.files import atomic_write
+from edgeae.photos import Photo
+from edgeae.photowriter import Writer
+from edgeae.restoring import damaged_rows
+from edgeae.samples import samples
+from edgeae.session import Session
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """One sample: PSNR in dB before and after, of the image and of its holes, and the time in the network."""
+
+    name: str
+    psnr_before: float
+    psnr_after: float
+    hole_psnr_before: float | None
+    hole_psnr_after: float | None
+    ms: float
+    picture: str
+
+
+def demonstrate(session: Session, folder: Path, corrupt: str = "occlude", seed: int = 0) -> list[Demonstration]:
+    """Damage each sample picture, restore it, and write original / damaged / restored side by side.
+
+    Args:
+        session: the model; the samples are shown at the size it was trained on.
+        folder: gets `NAME.png` for each sample and `samples.png` with all of them.
+        corrupt: the damage (corruptions.py), drawn from `seed`.
+    """
+    damage = parse(corrupt)
+    shown = samples(session.config.size, session.config.in_channels)
+    session.reconstruct(shown[0].image)  # compiles, so that the times are those of a warm network
+    session.reconstruct(shown[0].image)
+    rows, results = [], []
+    for i, sample in enumerate(shown):
+        clean = imaging.to_float(sample.image)
+        damaged, mask = damage(clean, np.random.default_rng((seed, i)))
+        started = time.perf_counter()
+        restored = session.reconstruct(damaged)
+        ms = (time.perf_counter() - started) * 1e3
+        before, after = (evaluation.score(image[None], clean[None], mask[None]) for image in (damaged, restored))
+        row = [clean, damaged, restored]
+        path = folder / f"{sample.name}.png"
+        imaging.write_image(pictures.comparison([row], HEADERS, min_side=256), path)
+        rows.append(row)
+        results.append(Demonstration(sample.name, before.psnr, after.psnr, before.hole_psnr, after.hole_psnr, ms,
+                                     str(path)))
+    imaging.write_image(pictures.comparison(rows, HEADERS, [sample.name for sample in shown], min_side=192),
+                        folder / "samples.png")
+    return results
+
+
+HEADERS = ("original", "damaged", "restored")
+
+
+def corrupt_file(source: Path, output: Path, corrupt: str, seed: int = 0) -> float:
+    """Damage an image file as training does; returns the share of its pixels that were replaced, 0 to 1.
+
+    What else belongs to the picture (profile, EXIF data, alpha...) is kept as in `restoring`.
+    """
+    damage = parse(corrupt)
+    kind = imaging.format_of(output, None, imaging.WRITE_FORMATS)
+    with Photo(source) as photo:
+        rows, share = damaged_rows(photo, damage, seed)
+        with atomic_write(output) as file:
+            writer = Writer(file, kind, photo, photo.mode)
+            writer.write(rows)
+            writer.close()
+    return share
