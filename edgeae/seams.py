@@ -32,7 +32,8 @@ def fitted(result: Floats, known: Floats, hole: Bools) -> Floats:
         return result
     difference = np.where(inside[..., None], np.float32(0), known[around] - result[around])
     corrected = result.copy()
-    corrected[around] = np.clip(result[around] + _membrane(difference, inside), 0, 1)
+    filled = np.clip(result[around] + _membrane(difference, inside), 0, 1)
+    corrected[around] = np.where(inside[..., None], filled, result[around])
     return corrected
 
 

@@ -265,7 +265,7 @@ def test_some_inputs_fail(shelf: Path, pictures: list[str]) -> None:
     assert [line.split()[:2] for line in lines[:2]] == [["edgeae:", "broken.png"], ["edgeae:", "missing.png"]]
     assert error(result) == "2 of 4 images could not be restored."
 
-    document = json.loads(run("run", *pictures, "-o", "out", "--json", code=3).stdout)
+    document = json.loads(run("run", *pictures, "-o", "out", "--overwrite", "--json", code=3).stdout)
     assert [len(document[key]) for key in ("done", "failed")] == [2, 1]
     assert document["failed"][0]["source"] == "broken.png" and document["failed"][0]["reason"]
 
