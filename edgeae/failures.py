@@ -21,7 +21,7 @@ MENDS = {
     "CUDA": _NVIDIA_MEND,
     "METAL": "softwareupdate --install --all",
     "CL": "sudo apt install ocl-icd-libopencl1 pocl-opencl-icd (or the GPU vendor's OpenCL driver)",
-    "WEBGPU": "pip install dawn-python",
+    "WEBGPU": 'pip install "edgeae[webgpu]"',
     "NV": _NVIDIA_MEND,
     "AMD": "sudo modprobe amdgpu",
     "QCOM": "use another device, this one needs a board with a Qualcomm Adreno GPU",

@@ -77,13 +77,17 @@ def test_the_golden_input_on_the_cpu(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_opencl_gives_what_the_cpu_gives(name: str, photos: np.ndarray) -> None:
-    status = devices.probe("CL")
+@pytest.mark.parametrize("device", ["CL", "WEBGPU"])
+def test_other_devices_give_what_the_cpu_gives(device: str, name: str, photos: np.ndarray) -> None:
+    """Not only floats that are close: the same picture, but for the last bit of rounding."""
+    status = devices.probe(device)
     if not status.usable:
-        pytest.skip(f"CL is not usable: {status.reason}")
-    assert golden.verify(session(name, "CL")).passed
-    on_cpu, on_cl = (session(name, device).run_floats(photos[:1]) for device in ("CPU", "CL"))
-    assert np.abs(on_cpu - on_cl).max() <= 1 / 255
+        pytest.skip(f"{device} is not usable: {status.reason}")
+    assert golden.verify(session(name, device)).passed
+    on_cpu, there = (session(name, where).run_floats(photos) for where in ("CPU", device))
+    assert np.abs(on_cpu - there).max() <= 1e-3
+    pictures = [imaging.to_uint8(images).astype(int) for images in (on_cpu, there)]
+    assert np.abs(pictures[0] - pictures[1]).max() <= 1
 
 
 def fill_with_mean(images: np.ndarray, holes: np.ndarray) -> np.ndarray:
