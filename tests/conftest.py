@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from edgeae import devices
+from edgeae import devices, zoo
 from edgeae.config import ARCHS, ModelConfig
 
 ConfigFactory = Callable[..., ModelConfig]
@@ -131,3 +131,36 @@ def winograd_for_small_layers() -> Iterator[None]:
         yield
     plans.winograd.cache_clear()
     plans.winograd_gradient.cache_clear()
+
+
+@pytest.fixture
+def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of its own for a test of the command line, where nothing in the environment changes what it does."""
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    for name in ("EDGEAE_DEVICE", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory, device: str, tiny_config: Callable[..., ModelConfig],
+           random_weights: Callable[..., Any], tiny_metadata: Callable[..., dict[str, str]]) -> Path:
+    """A folder of tiny random networks under the shipped models' names."""
+    from edgeae import weights
+    from edgeae.golden import make_golden
+    from edgeae.session import load
+
+    folder = tmp_path_factory.mktemp("models")
+    for arch in ARCHS:
+        path, config = folder / f"faces-{arch}.safetensors", tiny_config(arch)
+        weights.write(path, random_weights(config), tiny_metadata(config))
+        made = {"golden": make_golden(load(path, device))}
+        weights.write(path, random_weights(config), tiny_metadata(config) | made)
+    return folder
+
+
+@pytest.fixture
+def shelf(models: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The tiny networks take the places of the shipped ones."""
+    monkeypatch.setattr(zoo, "folders", lambda: [models])
+    return models

@@ -1,13 +1,17 @@
-"""What several test files share that is no fixture: a child process, and a picture."""
+"""What several test files share that is no fixture: child processes, a picture, and commands run as users run them."""
 
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from click.testing import CliRunner, Result
 from scipy.ndimage import gaussian_filter
+
+from edgeae.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -31,3 +35,29 @@ def photo(height: int = 24, width: int = 36, channels: int = 3, seed: int = 0) -
     """A smooth random picture with the full range of brightness."""
     noise = gaussian_filter(np.random.default_rng(seed).random((height, width, channels)), (4, 4, 0))
     return np.uint8(np.rint(255 * (noise - noise.min()) / np.ptp(noise)))
+
+
+# ---- the command line --------------------------------------------------------------------------------------------
+
+PROGRAM = [sys.executable, "-m", "edgeae.cli"]
+
+
+def run(*arguments: object, code: int = 0, **settings: Any) -> Result:
+    """Run a command in this process; its exit code must be `code`."""
+    result = CliRunner(**settings).invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == code, f"exit {result.exit_code}: {result.output}\n{result.exception!r}"
+    return result
+
+
+def error(result: Result) -> str:
+    """The one line that tells of a failure."""
+    assert "Traceback" not in result.output and result.stderr.endswith(".\n")
+    return result.stderr.splitlines()[-1].removeprefix("edgeae: ")
+
+
+def child(*arguments: object, code: int = 0, **settings: Any) -> subprocess.CompletedProcess[str]:
+    """Run a command as a program."""
+    done = subprocess.run([*PROGRAM, *map(str, arguments)], capture_output=True, timeout=120,
+                          **{"encoding": "utf-8", **settings})
+    assert done.returncode == code, done.stderr
+    return done

@@ -12,35 +12,23 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
-from helpers import photo
+from click.testing import Result
+from helpers import PROGRAM, child, error, photo, run
 from PIL import Image
 
-from edgeae import devices, weights, zoo
+from edgeae import devices, weights
 from edgeae.cli import main
-from edgeae.config import ARCHS, ModelConfig
-from edgeae.golden import make_golden
-from edgeae.session import load
 
 COMMANDS = sorted(main.commands)
-PROGRAM = [sys.executable, "-m", "edgeae.cli"]
 TINY = ["--size", "16", "--widths", "4", "--code", "4", "--limit", "16", "--batch", "8"]
 
+pytestmark = pytest.mark.usefixtures("working_folder")
+
 ABSENT = "QCOM" if sys.platform == "darwin" else "METAL"
-
-
-@pytest.fixture(autouse=True)
-def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every test runs in a folder of its own, and nothing in the environment changes what it does."""
-    (tmp_path / "work").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
-    for name in ("EDGEAE_DEVICE", "NO_COLOR"):
-        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture
@@ -60,53 +48,12 @@ def data() -> str:
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory, device: str, tiny_config: Callable[..., ModelConfig],
-           random_weights: Callable[..., Any], tiny_metadata: Callable[..., dict[str, str]]) -> Path:
-    """A folder of tiny random networks under the shipped models' names."""
-    folder = tmp_path_factory.mktemp("models")
-    for arch in ARCHS:
-        path, config = folder / f"faces-{arch}.safetensors", tiny_config(arch)
-        weights.write(path, random_weights(config), tiny_metadata(config))
-        made = {"golden": make_golden(load(path, device))}
-        weights.write(path, random_weights(config), tiny_metadata(config) | made)
-    return folder
-
-
-@pytest.fixture
-def shelf(models: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The tiny networks take the places of the shipped ones."""
-    monkeypatch.setattr(zoo, "folders", lambda: [models])
-    return models
-
-
-@pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, device: str) -> Path:
     """A run folder that `edgeae train` made."""
     folder = tmp_path_factory.mktemp("trained")
     np.savez(folder / "photos.npz", images=np.stack([photo(16, 16, seed=seed) for seed in range(18)]))
     run("train", "conv", "--data", folder / "photos.npz", *TINY, "--epochs", "1", "-o", folder / "run", "-d", "CPU")
     return folder / "run"
-
-
-def run(*arguments: object, code: int = 0, **settings: Any) -> Result:
-    """Run a command in this process; its exit code must be `code`."""
-    result = CliRunner(**settings).invoke(main, [str(argument) for argument in arguments])
-    assert result.exit_code == code, f"exit {result.exit_code}: {result.output}\n{result.exception!r}"
-    return result
-
-
-def error(result: Result) -> str:
-    """The one line that tells of a failure."""
-    assert "Traceback" not in result.output and result.stderr.endswith(".\n")
-    return result.stderr.splitlines()[-1].removeprefix("edgeae: ")
-
-
-def child(*arguments: object, code: int = 0, **settings: Any) -> subprocess.CompletedProcess[str]:
-    """Run a command as a program."""
-    done = subprocess.run([*PROGRAM, *map(str, arguments)], capture_output=True, timeout=120,
-                          **{"encoding": "utf-8", **settings})
-    assert done.returncode == code, done.stderr
-    return done
 
 
 # ---- every command -----------------------------------------------------------------------------------------------

@@ -471,3 +471,28 @@ def test_a_model_that_trains_elsewhere_does_not_disturb(device: str, tiny_config
         np.testing.assert_array_equal(fresh.reconstruct(image), expected)
         assert Tensor.training
     assert build(tiny_config("vae"), device) is not ae._model
+
+
+# ---- large images ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["conv", "residual"])
+def test_large_images_go_through_in_pieces(name: str, tiny_file: Callable[..., Path], device: str) -> None:
+    x = np.random.default_rng(0).random((2, 192, 384, 3), dtype=np.float32)
+    whole = load(tiny_file(name), device).reconstruct(x)
+    small = load(tiny_file(name), device, max_mem=32 << 20)
+    tiled = small.reconstruct(np.tile(x, (1, 3, 2, 1)))
+    assert tiled.shape == (2, 576, 768, 3) and max(key[1][1:3] for key in small._graphs) < (576, 768)
+    inner = np.s_[:, :100, :200]  # out of reach of where the copies meet
+    assert np.abs(tiled[inner] - whole[inner]).max() < 1e-4
+
+
+def test_memory_for_a_batch_and_for_graphs(tiny_file: Callable[..., Path], device: str) -> None:
+    session = load(tiny_file("residual"), device, max_mem=48 << 20)
+    x = np.random.default_rng(0).random((16, 96, 96, 3), dtype=np.float32)
+    together = session.run_floats(x)
+    assert max(key[1][0] for key in session._graphs) < 16  # fewer at once than `batch`
+    assert np.allclose(together[5:6], session.run_floats(x[5:6]), atol=1e-5)
+    for side in range(64, 304, 16):
+        session.run_floats(x[:1, :1, :1].repeat(side, axis=1).repeat(side, axis=2))
+    assert sum(size for *_, size in session._graphs.values()) <= session.max_mem

@@ -18,7 +18,8 @@ CONFIGS = [
     ModelConfig(arch="residual", size=16, widths=(4, 6), code=4, context=3),
     ModelConfig(arch="conv", size=32, widths=(4, 4, 6, 8), code=4, context=1),
 ]
-SIZES = [(1, 1), (20, 30), (64, 64), (65, 64), (128, 171), (375, 500), (1080, 1920), (1, 20000), (3000, 4000), (900, 70)]
+SIZES = [(1, 1), (20, 30), (64, 64), (65, 64), (128, 171), (375, 500), (1080, 1920), (1, 20000), (3000, 4000),
+         (900, 70)]
 
 
 def ids(config: ModelConfig) -> str:
@@ -37,7 +38,8 @@ def test_reach_is_the_distance_at_which_inputs_stop_to_matter(
 
     path = tmp_path / "model.safetensors"
     # Positive weights: every unit is active, and nothing cancels.
-    positive = {name: np.abs(value) * (0.3 if "weight" in name else 0) for name, value in random_weights(config).items()}
+    positive = {name: np.abs(value) * (0.3 if "weight" in name else 0)
+                for name, value in random_weights(config).items()}
     weights.write(path, positive, tiny_metadata(config))
     session, far = load(path, device), tiles.reach(config)
     side = 2 * (far // config.stride + 2) * config.stride
@@ -94,7 +96,8 @@ def test_pieces_agree_where_they_meet(config: ModelConfig, size: tuple[int, int]
 
 def test_a_folder_of_many_sizes_needs_few_shapes() -> None:
     rng = np.random.default_rng(0)
-    shapes = {tiles.plan(int(h), int(w), CONFIGS[1], tiles.DEFAULT_MEM).shape for h, w in rng.integers(80, 700, (500, 2))}
+    sizes = rng.integers(80, 700, (500, 2)).tolist()
+    shapes = {tiles.plan(*size, CONFIGS[1], tiles.DEFAULT_MEM).shape for size in sizes}
     assert len(shapes) <= 49  # seven rungs of the ladder a side
 
 
