@@ -78,6 +78,8 @@ def _read_idx(stream: IO[bytes] | gzip.GzipFile, most_bytes: int, path: Path) ->
         raise DataError(f"{path} ends inside its header: fetch or copy it again.")
     shape = struct.unpack(f">{ndim}I", dims)
     claimed = math.prod(shape)
+    if not claimed:
+        raise DataError(f"{path} holds no pixels ({'×'.join(map(str, shape))}): fetch or copy it again.")
     if claimed > most_bytes:
         raise DataError(f"{path} claims {claimed:,} pixels, more than the file can hold: fetch or copy it again.")
     require_memory(claimed, f"{path}")

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 from edgeae import imaging
 from edgeae.errors import DeviceError, EdgeaeError, ImageError, UsageError
 from edgeae.folders import scan
-from edgeae.restoring import Options, Restored, restore
+from edgeae.restoring import Floats, Options, Restored, restore
 from edgeae.session import Session
 from edgeae.together import Together
 
@@ -222,12 +222,20 @@ def outcomes(session: Session, items: Callable[[threading.Event], Iterator[Item]
 
 
 def _restore(item: Item, session: Session, options: Options, together: Together[Outcome]) -> Outcome:
-    source = str(item.source)
+    source, ms = str(item.source), 0.0
+
+    def network(piece: Floats) -> Floats:
+        nonlocal ms
+        answer, share = together.ask(piece)
+        ms += share
+        return answer
+
     try:
         if item.keep and item.target.exists():
             return Skipped(source, str(item.target))
-        return restore(item.source, item.target, session, options, mask=item.mask, network=together.ask,
-                       taking=together.taking)
+        restored = restore(item.source, item.target, session, options, mask=item.mask, network=network,
+                           taking=together.taking)
+        return replace(restored, ms=ms)
     except DeviceError:
         raise
     except EdgeaeError as error:

@@ -52,8 +52,9 @@ def load(model: str, device: str | None, batch: int = 16, threads: int | None = 
     click.option("--watch", is_flag=True, help="Wait for more pictures in the folder INPUT, until Ctrl-C."),
     click.option("--raw", default=None, metavar="WxH",
                  help="INPUT is raw video frames of this size, rgb24 (or gray for a grey model)."),
-    click.option("--max-mem", type=console.Memory(), default="512M", show_default=True, metavar="SIZE",
-                 help="Memory to work in; images that need more go through in pieces."),
+    click.option("--max-mem", type=console.Memory(), default=None, metavar="SIZE",
+                 help="Memory to work in; images that need more go through in pieces.  [default: 512M, or a quarter of "
+                      "the machine's]"),
     console.seed_option,
     console.batch_option,
     console.threads_option,
@@ -61,7 +62,7 @@ def load(model: str, device: str | None, batch: int = 16, threads: int | None = 
 )
 def run(inputs: tuple[Path, ...], model: str, device: str | None, output: Path | None, mask: Path | None,
         strength: float, compare: bool, corrupt: str | None, overwrite: bool, watch: bool, raw: str | None,
-        max_mem: int, seed: int, batch: int, threads: int | None, as_json: bool) -> None:
+        max_mem: int | None, seed: int, batch: int, threads: int | None, as_json: bool) -> None:
     """Restore photos, whole folders, or video frames. Without INPUT, damage and restore the sample pictures.
 
     INPUT is a file, a folder, a pattern such as 'scans/**/*.png', or - for standard input. Format, size, rotation,
@@ -79,7 +80,8 @@ def run(inputs: tuple[Path, ...], model: str, device: str | None, output: Path |
     corrupt = corrupt if corrupt is not None else "none" if inputs else "occlude"
     damage = parse(corrupt)
     _check(inputs, output, mask, watch, raw, as_json)
-    settings = Options(strength, max_mem, damage, seed, compare)
+    limits = {} if max_mem is None else {"max_mem": max_mem}
+    settings = Options(strength, corrupt=damage, seed=seed, compare=compare, **limits)
 
     def session() -> Session:
         return load(model, device, batch, threads, max_mem=max_mem)

@@ -93,8 +93,8 @@ def _runs_x86_renderer() -> bool:
 
 
 def processor_name() -> str:
-    """The processor's model where the system tells it, else its architecture."""
-    return _cpuinfo("model name") or platform.processor() or platform.machine()
+    """The processor's model, or a Raspberry Pi's, where the system tells it, else its architecture."""
+    return _cpuinfo("model name") or _cpuinfo("Model") or platform.processor() or platform.machine()
 
 
 def _cpuinfo(field: str) -> str:

@@ -17,11 +17,11 @@ from edgeae.errors import DeviceError, EdgeaeError, OutOfMemoryError
 
 _NVIDIA_MEND = "sudo apt install nvidia-driver (in a container: docker run --gpus all)"
 MENDS = {
-    "CPU": 'pip install "edgeae[compiler]"',
+    "CPU": "pip install ziglang",
     "CUDA": _NVIDIA_MEND,
     "METAL": "softwareupdate --install --all",
     "CL": "sudo apt install ocl-icd-libopencl1 pocl-opencl-icd (or the GPU vendor's OpenCL driver)",
-    "WEBGPU": 'pip install "edgeae[webgpu]"',
+    "WEBGPU": "pip install dawn-python",
     "NV": _NVIDIA_MEND,
     "AMD": "sudo modprobe amdgpu",
     "QCOM": "use another device, this one needs a board with a Qualcomm Adreno GPU",

@@ -45,7 +45,7 @@ class Options:
     """
 
     strength: float = 1.0
-    max_mem: int = tiles.DEFAULT_MEM
+    max_mem: int = field(default_factory=tiles.default_memory)
     corrupt: Corruption = field(default_factory=Corruption)
     seed: int = 0
     compare: bool = False
@@ -63,7 +63,7 @@ class Restored:
         source, output: where from and where to.
         width, height: of the output in pixels, upright.
         pieces: how many it was cut into.
-        ms: time in the network, together with others.
+        ms: time in the network; of several that went through it together, this one's share.
         note: what of the file did not come along, or empty.
         compare: the picture of before and after, or empty.
     """

@@ -59,10 +59,10 @@ class Session:
     """
 
     def __init__(self, model: Autoencoder, config: ModelConfig, device: str, metadata: Mapping[str, str] | None = None,
-                 batch: int = 16, max_mem: int = tiles.DEFAULT_MEM) -> None:
+                 batch: int = 16, max_mem: int | None = None) -> None:
         if batch < 1:
             raise UsageError(f"batch must be 1 or more, not {batch}.")
-        self.max_mem = max_mem
+        self.max_mem = tiles.default_memory() if max_mem is None else max_mem
         self.config, self.device, self.metadata, self.batch = config, device, dict(metadata or {}), batch
         self._model = model
         self._graphs: OrderedDict[tuple[Any, ...], tuple[TinyJit, Inputs, float]] = OrderedDict()
@@ -314,7 +314,7 @@ _PATHS: dict[str, Callable[[Floats, Floats, float], Floats]] = {"linear": lerp, 
 
 
 def load(model: str | os.PathLike[str], device: str | None = None, *, batch: int = 16,
-         threads: int | None = None, max_mem: int = tiles.DEFAULT_MEM) -> Session:
+         threads: int | None = None, max_mem: int | None = None) -> Session:
     """Load a model onto a device.
 
     Args:
@@ -323,7 +323,8 @@ def load(model: str | os.PathLike[str], device: str | None = None, *, batch: int
             usable one.
         batch: the most images that go through in one call.
         threads: CPU threads to use; None is all.
-        max_mem: bytes for the network's layers; larger images go through in pieces.
+        max_mem: bytes for the network's layers; larger images go through in pieces. None is 512 MB, or a quarter of
+            the machine's memory where that is less.
 
     Raises:
         WeightsError: no such model, or the file is damaged.

@@ -9,6 +9,7 @@ short ladder, because every new shape costs the compilation of a graph: a folder
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from edgeae.errors import UsageError
 Floats: TypeAlias = npt.NDArray[np.float32]
 Rows: TypeAlias = npt.NDArray[Any]
 
-DEFAULT_MEM, MIN_MEM = 512 << 20, 32 << 20  # bytes
+MIN_MEM = 32 << 20  # bytes
 LADDER = sorted(base << k for base in (64, 96) for k in range(11))
 _RAMP = 8  # pixels over which one piece passes into the next, where both are exact
 _NETWORK_SHARE = 0.5  # of the memory, for the network; the rest is for the rows of the image that are being joined
@@ -61,6 +62,15 @@ class Plan:
     def pieces(self) -> int:
         """How many there are."""
         return len(self.rows.starts) * len(self.columns.starts)
+
+
+def default_memory() -> int:
+    """Bytes to work in: 512 MB, or a quarter of the machine's memory where that is less."""
+    try:
+        machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows
+        return 512 << 20
+    return max(MIN_MEM, min(512 << 20, machine // 4))
 
 
 # ---- what a network sees and needs -------------------------------------------------------------------------------

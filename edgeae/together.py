@@ -8,6 +8,7 @@ shape, filled up where pieces are missing: how a result is rounded must not depe
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ class Stopped(Exception):
 class _Question:
     piece: Floats
     answer: Floats | None = None
+    ms: float = 0.0
 
 
 class Together(Generic[T]):
@@ -91,8 +93,8 @@ class Together(Generic[T]):
             for thread in threads:
                 thread.join()
 
-    def ask(self, piece: Floats) -> Floats:
-        """In a job: the network's answer to one piece, (h, w, C) → (h, w, C')."""
+    def ask(self, piece: Floats) -> tuple[Floats, float]:
+        """In a job: the network's answer to one piece, (h, w, C) → (h, w, C'), and its share of the time in ms."""
         question = _Question(piece)
         with self._changed:
             self._questions.setdefault(piece.shape, []).append(question)
@@ -102,7 +104,7 @@ class Together(Generic[T]):
             if question.answer is None:
                 self._busy += 1
                 raise Stopped
-            return question.answer
+            return question.answer, question.ms
 
     @contextmanager
     def taking(self, amount: int) -> Iterator[None]:
@@ -144,10 +146,12 @@ class Together(Generic[T]):
         pieces = np.zeros((batch_size(shape[0], shape[1], self._most), *shape), np.float32)
         for row, question in zip(pieces, batch, strict=False):
             row[:] = question.piece
+        started = time.perf_counter()
         answers = self._network(pieces)
+        ms = (time.perf_counter() - started) * 1e3 / len(batch)
         with self._changed:
             for question, answer in zip(batch, answers, strict=False):
-                question.answer = answer
+                question.answer, question.ms = answer, ms
                 self._busy += 1
             self._changed.notify_all()
 

@@ -90,7 +90,7 @@ def test_the_first_complaint_is_what_is_said(kind: str) -> None:
     message = str(caught.value)
     assert re.match(rf"CPU is not usable: the C compiler \S*{kind} failed: ", message)
     assert "nothing" in message and "none" not in message and "\n" not in message
-    assert message.endswith('; to mend it: pip install "edgeae[compiler]".')
+    assert message.endswith('; to mend it: pip install ziglang.')
 
 
 def test_a_compiler_that_says_nothing(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def test_reasons(error: Exception, reason: str) -> None:
     [
         ("CUDA:7", "invalid device ordinal", "use -d CUDA "),
         ("CPU", "CPU has no renderer 'X'", "unset the environment variable DEV"),
-        ("WEBGPU", "the library webgpu_dawn was not found", 'pip install "edgeae[webgpu]"'),
+        ("WEBGPU", "the library webgpu_dawn was not found", "pip install dawn-python"),
         ("WEBGPU", "no adapter", "sudo apt install mesa-vulkan-drivers"),
         ("AMD", "the library amd_comgr was not found", "sudo apt install libamd-comgr2"),
         ("NV:1", "it is busy", "sudo apt install nvidia-driver"),

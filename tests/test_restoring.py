@@ -176,7 +176,7 @@ def test_comparison_shows_before_and_after(session: Session, source: Path, tmp_p
     for image in (pixels(source), pixels(tmp_path / "x.png")):
         enlarged = image.repeat(3, axis=0).repeat(3, axis=1)
         assert any((wide[y:y + 216, x:x + 300] == enlarged).all() for y in range(wide.shape[0] - 215)
-                   for x in range(0, wide.shape[1] - 299) if (wide[y, x] == enlarged[0, 0]).all())
+                   for x in range(wide.shape[1] - 299) if (wide[y, x] == enlarged[0, 0]).all())
 
 
 # ---- sizes and colours -------------------------------------------------------------------------------------------

@@ -66,7 +66,7 @@ def test_bytes_count_every_layer() -> None:
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[1]}x{size[0]}")
 @pytest.mark.parametrize("config", CONFIGS, ids=ids)
-@pytest.mark.parametrize("max_mem", [64 << 20, tiles.DEFAULT_MEM, 16 << 30], ids=lambda n: f"{n >> 20}M")
+@pytest.mark.parametrize("max_mem", [64 << 20, 512 << 20, 16 << 30], ids=lambda n: f"{n >> 20}M")
 def test_a_plan_covers_the_image_and_fits_the_memory(size: tuple[int, int], config: ModelConfig, max_mem: int) -> None:
     plan = tiles.plan(*size, config, max_mem)
     assert np.prod(plan.shape) * tiles.bytes_per_pixel(config) <= max_mem
@@ -84,7 +84,7 @@ def test_a_plan_covers_the_image_and_fits_the_memory(size: tuple[int, int], conf
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[1]}x{size[0]}")
 def test_pieces_agree_where_they_meet(config: ModelConfig, size: tuple[int, int]) -> None:
     """With the default memory a piece counts only where the image's other side of its edge is out of reach."""
-    plan = tiles.plan(*size, config, tiles.DEFAULT_MEM)
+    plan = tiles.plan(*size, config, 512 << 20)
     for length, axis in zip(size, (plan.rows, plan.columns), strict=True):
         for i, (start, weights) in enumerate(zip(axis.starts, axis.weights, strict=True)):
             counted = np.flatnonzero(weights)
@@ -97,7 +97,7 @@ def test_pieces_agree_where_they_meet(config: ModelConfig, size: tuple[int, int]
 def test_a_folder_of_many_sizes_needs_few_shapes() -> None:
     rng = np.random.default_rng(0)
     sizes = rng.integers(80, 700, (500, 2)).tolist()
-    shapes = {tiles.plan(*size, CONFIGS[1], tiles.DEFAULT_MEM).shape for size in sizes}
+    shapes = {tiles.plan(*size, CONFIGS[1], 512 << 20).shape for size in sizes}
     assert len(shapes) <= 49  # seven rungs of the ladder a side
 
 
@@ -155,3 +155,10 @@ def test_mirrored() -> None:
     rows = np.arange(6).reshape(2, 3, 1)
     assert tiles.mirrored(rows, 2, 3) is rows
     assert np.array_equal(tiles.mirrored(rows, 5, 4)[..., 0], np.pad(rows[..., 0], ((0, 3), (0, 1)), "symmetric"))
+
+
+@pytest.mark.parametrize(("machine_gb", "megabytes"), [(16, 512), (1, 256), (0.5, 128), (0.01, 32)])
+def test_default_memory(machine_gb: float, megabytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": int(machine_gb * (1 << 18))}
+    monkeypatch.setattr(tiles.os, "sysconf", pages.__getitem__, raising=False)
+    assert tiles.default_memory() >> 20 == megabytes

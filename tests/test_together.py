@@ -43,8 +43,9 @@ def test_every_job_gets_its_own_answers(workers: int, jobs: int) -> None:
 
     def job(i: int) -> tuple[int, float]:
         with together.taking(10 + i):
-            first = together.ask(piece(i, side=8 if i % 3 else 16))
-            return i, float(together.ask(first).max())
+            first, ms = together.ask(piece(i, side=8 if i % 3 else 16))
+            assert ms > 0
+            return i, float(together.ask(first)[0].max())
 
     results = dict(together.results((lambda i=i: job(i)) for i in range(jobs)))  # type: ignore[misc]
     assert results == {i: 4.0 * i for i in range(jobs)}
@@ -114,7 +115,7 @@ def test_an_interrupt_stops_the_threads() -> None:
         i = 0
         while not together.stopping.wait(0.001):
             i += 1
-            yield lambda i=i: int(together.ask(piece(i)).max())
+            yield lambda i=i: int(together.ask(piece(i))[0].max())
 
     with pytest.raises(KeyboardInterrupt):
         for count, _ in enumerate(together.results(jobs())):  # type: ignore[arg-type]
