@@ -19,12 +19,12 @@ from PIL import Image
 
 from edgeae import colours, imaging, pictures, tiles
 from edgeae.config import ModelConfig
-from edgeae.corruptions import FILL, Corruption
+from edgeae.corruptions import Corruption
 from edgeae.errors import ImageError, UsageError
 from edgeae.files import atomic_write
 from edgeae.photos import Photo, stored, upright
 from edgeae.photowriter import Writer
-from edgeae.seams import fitted
+from edgeae.seams import fitted, prepared
 from edgeae.session import Session
 
 Rows = npt.NDArray[Any]
@@ -91,7 +91,7 @@ def restore(source: Path | bytes, target: Path | BinaryIO, session: Session, opt
         options: the defaults if None.
         name: of the source in messages.
         mask: an image of the photo's size when upright, white where it is damaged: only there is it changed. Grey is a
-            soft edge. Models learn to fill holes of one colour, which is painted there first.
+            soft edge. What the photo has there does not count.
         network: runs the model on one piece; by default the session, in this thread.
         taking: a context manager that makes room for so many pixels.
 
@@ -260,9 +260,9 @@ class _Work:
         return result
 
     def _given(self, pixels: Rows, mask: Floats | None, channels: int) -> Floats:
-        """What the network is given: a mask's holes have the colour that holes have in training."""
+        """What the network is given."""
         x = colours.to_floats(pixels, self._photo.mode, channels)
-        return x if mask is None else np.where(mask > 0, FILL, x)
+        return x if mask is None else prepared(x, mask[..., 0] > 0)
 
     def _asked(self, x: Floats) -> Floats:
         started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What a network invents in a hole, fitted to what surrounds the hole.
+"""Holes and what surrounds them: what a network is given in them, and its result fitted to their edges.
 
 A network's colours are a little off, and its edges meet those around a hole at another brightness. The difference is
 known all around the hole; inside it is continued as smoothly as possible (a membrane: Laplace's equation, as in Pérez,
@@ -8,11 +8,32 @@ cast.
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image, ImageFilter
+
+from edgeae.corruptions import FILL
 
 Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
 
+THIN = 7  # pixels
 _SWEEPS = 8  # of Jacobi's method at each scale; more change less than half a grey level
+
+
+def prepared(known: Floats, hole: Bools) -> Floats:
+    """The picture that a network is given: holes in the colour they have in training, thin ones filled smoothly.
+
+    A network that has only seen large holes leaves thin ones as they are. Where no square of THIN pixels fits into the
+    hole, the membrane over it is the better beginning, for every network: on scratches over 64×64 faces, 11.9 dB in the
+    hole become 25.3 with `faces-residual` (OpenCV's inpainting: 24.5), and 25.7 become 26.1 with `faces-conv`.
+
+    Args:
+        known: (H, W, C) in [0, 1]; what it holds in the hole does not count.
+        hole: (H, W).
+    """
+    thick = Image.fromarray(hole).convert("L").filter(ImageFilter.MinFilter(THIN)).filter(ImageFilter.MaxFilter(THIN))
+    deep: Bools = np.asarray(thick) > 0
+    smooth = fitted(np.zeros_like(known), known, hole) if (hole & ~deep).any() else known
+    return np.where((hole & deep)[..., None], FILL, np.where(hole[..., None], smooth, known))
 
 
 def fitted(result: Floats, known: Floats, hole: Bools) -> Floats:

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from edgeae.seams import fitted
+from edgeae.corruptions import FILL
+from edgeae.seams import fitted, prepared
 
 
 def scene(size: int = 48) -> tuple[np.ndarray, np.ndarray]:
@@ -65,3 +66,14 @@ def test_any_hole(hole: str) -> None:
     assert result.shape == picture.shape and np.isfinite(result).all() and 0 <= result.min() <= result.max() <= 1
     if hole in ("nothing", "all"):
         assert (result == 0.5).all()
+
+
+def test_large_holes_get_their_colour_and_thin_ones_a_membrane() -> None:
+    picture, hole = scene()
+    hole[2:4, 5:40] = hole[40:46, 2] = True
+    given = prepared(np.where(hole[..., None], np.float32(0.99), picture), hole)
+    assert np.array_equal(given[~hole], picture[~hole])
+    assert (given[14:31, 10:37] == FILL).all()
+    thin = hole.copy()
+    thin[14:31, 10:37] = False
+    assert np.abs(given - picture)[thin].max() < 0.01  # the scene is harmonic but for its last channel

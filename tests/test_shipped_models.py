@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeae import devices, faces, golden, imaging, metrics, weights, zoo
+from edgeae import devices, faces, golden, imaging, metrics, seams, weights, zoo
 from edgeae.corruptions import parse
 from edgeae.samples import samples
 from edgeae.session import Session, load
@@ -111,6 +111,25 @@ def test_holes_are_restored(name: str, kind: str, request: pytest.FixtureRequest
         return float(-10 * np.log10(np.mean(np.square(images[holes] - clean[holes]))))
 
     assert psnr(restored) > max(psnr(damaged), psnr(fill_with_mean(damaged, holes))) + 1
+
+
+@pytest.mark.parametrize("name", RESTORERS)
+@pytest.mark.parametrize("damage", ["occlude", "scratch", "pixels:0.3"])
+def test_masks_beat_inpainting_without_learning(name: str, damage: str, drawn: np.ndarray) -> None:
+    """With the damage known, every kind of it: against OpenCV's Navier-Stokes inpainting, in the holes."""
+    cv2 = pytest.importorskip("cv2")
+    pairs = [parse(damage)(image, np.random.default_rng((3, i))) for i, image in enumerate(drawn)]
+    holes = np.stack([hole for _, hole in pairs])
+    given = np.stack([seams.prepared(damaged, hole) for damaged, hole in pairs])
+    restored = np.stack([seams.fitted(result, damaged, hole) for result, (damaged, hole)
+                         in zip(session(name).run_floats(given), pairs, strict=True)])
+    inpainted = np.stack([cv2.inpaint(imaging.to_uint8(damaged), np.uint8(hole), 3, cv2.INPAINT_NS)
+                          for damaged, hole in pairs])
+
+    def psnr(images: np.ndarray) -> float:
+        return float(-10 * np.log10(np.mean(np.square(images[holes] - drawn[holes]))))
+
+    assert psnr(restored) > psnr(imaging.to_float(inpainted))
 
 
 def test_residual_is_sharper_than_conv(photos: np.ndarray) -> None:
