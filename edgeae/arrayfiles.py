@@ -7,6 +7,7 @@ import gzip
 import math
 import os
 import struct
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -98,7 +99,7 @@ def _check_npy_header(stream: IO[bytes], holds_bytes: int, what: str) -> None:
     try:
         version = np.lib.format.read_magic(stream)
         shape, _, dtype = readers[version](stream)
-    except (ValueError, KeyError, EOFError) as error:
+    except (ValueError, KeyError, EOFError, RecursionError, MemoryError, tokenize.TokenError) as error:
         raise DataError(f"{what} is not a readable .npy array: save it with numpy.save again.") from error
     if dtype.kind not in "buf":
         raise DataError(f"{what} holds {dtype} values: images are uint8, or float in [0, 1].")
@@ -112,7 +113,7 @@ def read_npy(path: Path) -> NDArray[Any]:
     """The array of an `.npy` file, memory-mapped. Raises DataError for a wrong, truncated or pickled file."""
     try:
         with path.open("rb") as file:
-            _check_npy_header(file, os.fstat(file.fileno()).st_size - file.tell(), str(path))
+            _check_npy_header(file, os.fstat(file.fileno()).st_size, str(path))
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, OverflowError) as error:
         raise DataError(f"{path} cannot be read ({error}): save it with numpy.save again.") from error

@@ -16,7 +16,7 @@ from click.core import ParameterSource
 from edgeae import console
 from edgeae._version import __version__
 from edgeae.cli_run import decibels, load, run
-from edgeae.console import PATH, duration, emit, note, options, output_option, table
+from edgeae.console import PATH, TEXT, duration, emit, note, options, output_option, table
 from edgeae.errors import DeviceError, GateError, UsageError
 from edgeae.zoo import DEFAULT_VAE
 
@@ -148,9 +148,10 @@ def corrupt(source: Path, output: Path, corrupt: str, seed: int, as_json: bool) 
 @main.command()
 @click.argument("arch", type=click.Choice(["conv", "residual", "vae"]), required=False)
 @options(
-    click.option("--data", default=None, help="A folder of images, a .npz, .npy or IDX file, or faces, fashion-mnist, "
-                                              "mnist, cifar10."),
-    click.option("--targets", default=None, help="Folder of wanted outputs, paired by name (image to image)."),
+    click.option("--data", type=TEXT, default=None,
+                 help="A folder of images, a .npz, .npy or IDX file, or faces, fashion-mnist, mnist, cifar10."),
+    click.option("--targets", type=TEXT, default=None,
+                 help="Folder of wanted outputs, paired by name (image to image)."),
     output_option("The run folder.  [default: runs/DATA-ARCH]"),
     click.option("--resume", type=PATH, default=None, metavar="RUN", help="Go on with a run that was stopped."),
     click.option("--size", type=click.IntRange(8, 4096), default=64, show_default=True, help="Pixels a side."),
@@ -266,7 +267,8 @@ class _TrainingProgress:
     output_option("The .safetensors file.", required=True),
     click.option("--quantize", type=click.Choice(["none", "fp16", "int8", "int4"]), default="none", show_default=True,
                  help="How the weights are stored."),
-    click.option("--data", default=None, help="Images to measure on.  [default: those of the run, else faces]"),
+    click.option("--data", type=TEXT, default=None,
+                 help="Images to measure on.  [default: those of the run, else faces]"),
     click.option("--licence", default=None, help="Written into the file."),
     console.device_option,
     console.json_option,
@@ -306,10 +308,11 @@ def _scores(scores: Scores) -> str:
 
 
 @main.command()
-@click.argument("model")
+@click.argument("model", type=TEXT)
 @options(
-    click.option("--data", required=True, help="As in `train`; of data with a validation split, that split."),
-    click.option("--targets", default=None, help="Folder of wanted outputs, paired by name."),
+    click.option("--data", type=TEXT, required=True,
+                 help="As in `train`; of data with a validation split, that split."),
+    click.option("--targets", type=TEXT, default=None, help="Folder of wanted outputs, paired by name."),
     click.option("--corrupt", default=None, metavar="SPEC", help="Damage to undo.  [default: what it was trained on]"),
     click.option("--limit", type=click.IntRange(1), default=None, help="Use at most so many images."),
     console.device_option,
@@ -342,7 +345,7 @@ def evaluate(model: str, data: str, targets: str | None, corrupt: str | None, li
 
 
 @main.command()
-@click.argument("model")
+@click.argument("model", type=TEXT)
 @options(console.json_option)
 def info(model: str, as_json: bool) -> None:
     """Tell what a model file holds."""
@@ -357,7 +360,7 @@ def info(model: str, as_json: bool) -> None:
 
 
 @main.command()
-@click.argument("model")
+@click.argument("model", type=TEXT)
 @options(console.device_option, console.threads_option, console.json_option)
 def verify(model: str, device: str | None, threads: int | None, as_json: bool) -> None:
     """Check a model's output on a device.

@@ -26,7 +26,6 @@ import click
 from edgeae.errors import EdgeaeError
 from edgeae.failures import import_tinygrad
 
-PATH = click.Path(path_type=Path)
 F = TypeVar("F", bound=Callable[..., Any])
 
 INTERRUPTED = 130  # as shells report a program that SIGINT ended
@@ -41,6 +40,27 @@ class Level:
 
 
 # ---- options -----------------------------------------------------------------------------------------------------
+
+
+class _Text(click.ParamType[str]):
+    """Text that says something: an empty one is a variable that a script forgot to set."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not str(value):
+            self.fail("is empty: give a path or a name.", param, ctx)
+        return str(value)
+
+
+class _Path(_Text):
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return Path(super().convert(value, param, ctx))
+
+
+TEXT, PATH = _Text(), _Path()
 
 
 def _set_level(context: click.Context, parameter: click.Parameter, value: bool) -> None:
@@ -83,14 +103,14 @@ class Memory(click.ParamType[int]):
 
 def model_option(default: str) -> Callable[[F], F]:
     """`-m/--model`, a shipped name or a path."""
-    return click.option("-m", "--model", default=default, show_default=True, metavar="MODEL",
+    return click.option("-m", "--model", type=TEXT, default=default, show_default=True, metavar="MODEL",
                         help="A shipped model's name or the path of a weight file.")
 
 
 def output_option(help: str, default: str | None = None, required: bool = False) -> Callable[[F], F]:
     """`-o/--output`, a path."""
     settings: dict[str, Any] = {"required": True} if required else {"default": default}  # a default would be no lack
-    return click.option("-o", "--output", type=click.Path(path_type=Path), show_default=default is not None,
+    return click.option("-o", "--output", type=PATH, show_default=default is not None,
                         metavar="OUT", help=help, **settings)
 
 

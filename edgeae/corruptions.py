@@ -35,6 +35,7 @@ BoolArray = npt.NDArray[np.bool_]
 # a random colour would look like an object, and the image's own mean like smooth content. Middle gray is near the
 # centre of the inputs, so that a hole excites the first layer little, and 128/255 survives an 8-bit file unchanged.
 FILL = np.float32(128 / 255)
+MOST_STEPS = 16  # a weight file says what it was trained on, and may say anything
 LUMA_BT601 = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 
@@ -120,6 +121,8 @@ def parse(spec: str) -> Corruption:
             except ValueError:
                 raise UsageError(_bad_strength(name, text)) from None
         steps.append(Step(name, strength))
+    if len(steps) > MOST_STEPS:
+        raise UsageError(f"Corruption {spec[:40]!r}… joins {len(steps)} damages: {MOST_STEPS} are the most.")
     return Corruption(tuple(steps))
 
 
