@@ -21,6 +21,7 @@ Rows = npt.NDArray[Any]
 
 CHANNELS = {"L": 1, "LA": 1, "RGB": 3, "RGBA": 3, "CMYK": 3}
 _WHITE = np.float32(1)
+_LEAST_CHANGE = np.float32(0.25 / 255)
 
 
 def to_floats(rows: Rows, mode: str, channels: int) -> Floats:
@@ -66,7 +67,7 @@ def convert(rows: Rows, mode: str, target: str) -> Rows:
     """
     if mode == target:
         return rows
-    top = _top(rows.dtype)
+    white = top(rows.dtype)
     x = to_floats(rows, mode, CHANNELS[target])
     if mode.endswith("A") and not target.endswith("A"):
         alpha = _unit(rows[..., -1:])
@@ -74,7 +75,7 @@ def convert(rows: Rows, mode: str, target: str) -> Rows:
     colour = _scaled(x, rows.dtype)
     if not target.endswith("A"):
         return colour
-    alpha = rows[..., -1:] if mode.endswith("A") else np.full((*rows.shape[:2], 1), top, rows.dtype)
+    alpha = rows[..., -1:] if mode.endswith("A") else np.full((*rows.shape[:2], 1), white, rows.dtype)
     return np.concatenate([colour, alpha], axis=-1)
 
 
@@ -83,17 +84,18 @@ def to_depth(rows: Rows, dtype: npt.DTypeLike) -> Rows:
     return rows if rows.dtype == dtype else _scaled(_unit(rows), np.dtype(dtype))
 
 
-def _top(dtype: np.dtype[Any]) -> int:
+def top(dtype: np.dtype[Any]) -> int:
+    """What white is in a type."""
     return 1 if dtype == np.float32 else int(np.iinfo(dtype).max)
 
 
 def _unit(rows: Rows) -> Floats:
-    return rows if rows.dtype == np.float32 else rows.astype(np.float32) / np.float32(_top(rows.dtype))
+    return rows if rows.dtype == np.float32 else rows.astype(np.float32) / np.float32(top(rows.dtype))
 
 
 def _scaled(x: Floats, dtype: np.dtype[Any]) -> Rows:
     """[0, 1] to the range of `dtype`, rounded half to even."""
-    return x if dtype == np.float32 else np.rint(x * np.float32(_top(dtype))).astype(dtype)
+    return x if dtype == np.float32 else np.rint(x * np.float32(top(dtype))).astype(dtype)
 
 
 def _with_channels(colour: Floats, channels: int) -> Floats:
@@ -108,10 +110,9 @@ def _with_channels(colour: Floats, channels: int) -> Floats:
 
 def _inks(result: Floats, rows: Rows) -> Rows:
     """Cyan, magenta and yellow that give the colour under the same black, or less black where that is too dark."""
-    top = _top(rows.dtype)
     colour = _with_channels(np.clip(result, 0, 1), 3)
     light = np.maximum(1 - _unit(rows[..., 3:]), colour.max(axis=-1, keepdims=True))
     inks = 1 - np.divide(colour, light, out=np.zeros_like(colour), where=light > 0)
     found = _scaled(np.concatenate([inks, 1 - light], axis=-1), rows.dtype)
-    changed = np.abs(colour - to_floats(rows, "CMYK", 3)).max(axis=-1, keepdims=True) > 0.25 / top
+    changed = np.abs(colour - to_floats(rows, "CMYK", 3)).max(axis=-1, keepdims=True) > _LEAST_CHANGE
     return np.where(changed, found, rows)

@@ -8,18 +8,20 @@ of `colours`. PNG files pass in strips (`png`); of the other formats Pillow hold
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, JpegImagePlugin, TiffImagePlugin
+from PIL import ExifTags, Image, JpegImagePlugin, TiffImagePlugin, TiffTags
 
-from edgeae import imaging
+from edgeae import colours, imaging
 from edgeae.errors import ImageError
+from edgeae.exif import Tags, parsed
 from edgeae.png import PngReader, PngWriter
 
 Rows = npt.NDArray[Any]
@@ -28,8 +30,7 @@ MAX_PIXELS = 1 << 30  # of a PNG; Pillow's own limit, for what it holds whole, i
 
 _MODES = {  # what Pillow calls the pixels, and what is read of them
     "1": "L", "L": "L", "LA": "LA", "La": "LA", "P": "RGB", "PA": "RGBA", "RGB": "RGB", "RGBX": "RGB", "RGBA": "RGBA",
-    "RGBa": "RGBA", "CMYK": "CMYK", "YCbCr": "RGB", "HSV": "RGB", "I;16": "L", "I;16B": "L", "I;16L": "L", "I": "L",
-    "F": "L",
+    "RGBa": "RGBA", "CMYK": "CMYK", "YCbCr": "RGB", "I;16": "L", "I;16B": "L", "I": "L", "F": "L",
 }  # fmt: skip
 UPRIGHT = 1
 # How stored rows are turned to be upright, by EXIF orientation: (swap rows and columns, flip up-down, flip left-right).
@@ -37,6 +38,19 @@ _TURNS = {
     1: (False, False, False), 2: (False, False, True), 3: (False, True, True), 4: (False, True, False),
     5: (True, False, False), 6: (True, False, True), 7: (True, True, True), 8: (True, True, False),
 }  # fmt: skip
+_AS_STORED = {  # what undoes an orientation
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}  # fmt: skip
+_WHITE_IS_ZERO = 0  # a TIFF's photometric interpretation
+EXIF_START = b"Exif\0\0"
+EIGHT_OF_16 = "it has 16 bits a channel, of which 8 are kept"
+_MAX_DPI = 65_536  # JPEG has 16 bits for it
+_WEBP_QUALITY = 90
+_EXTENDED_XMP = b"http://ns.adobe.com/xmp/extension/\0"
+_TOLD_BY_PILLOW = (b"iCCP", b"pHYs", b"eXIf")
+_TEXTS_TOLD_BY_PILLOW = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")
 
 
 def upright(rows: Rows, turn: int) -> Rows:
@@ -57,13 +71,14 @@ def stored(rows: Rows, turn: int) -> Rows:
 class Kept:
     """What belongs to a picture beside its pixels.
 
-    chunks: a PNG's own, kept as they are. options: Pillow's for the same format (JPEG's tables, TIFF's compression...).
+    exif: EXIF data as the file has them, unless it is a TIFF. tags: what they, or a TIFF, say. chunks: a PNG's own,
+    kept as they are. options: Pillow's for the same format (JPEG's tables, TIFF's compression...).
     """
 
     icc: bytes | None = None
     dpi: tuple[float, float] | None = None
-    exif: Image.Exif = field(default_factory=Image.Exif)
-    exif_bytes: bytes | None = None
+    exif: bytes = b""
+    tags: Tags = field(default_factory=dict)
     xmp: bytes | None = None
     chunks: Sequence[tuple[bytes, bytes]] = ()
     options: dict[str, Any] = field(default_factory=dict)
@@ -95,6 +110,7 @@ class Photo:
         self.name = name or ("The image in memory" if isinstance(source, bytes) else str(source))
         self.source, self.note = source, ""
         self._image: Image.Image | None = None
+        self._decoded = self._negative = False
         self._png: PngReader | None = None
         self._row = 0
         with self._reading():
@@ -145,17 +161,32 @@ class Photo:
         """Decode now what is not decoded row by row."""
         if self._image is not None:
             with self._reading():
-                self._image.load()
+                self._decode()
+
+    def _decode(self) -> Image.Image:
+        """The whole picture as it is stored."""
+        assert self._image is not None
+        if not self._decoded:
+            image = self._image
+            image.load()
+            if image.mode in ("I", "F"):
+                imaging.check_values(image)
+            if image.format == "TIFF" and self.turn != UPRIGHT:  # of these alone Pillow makes upright pictures
+                image = image.transpose(_AS_STORED[self.turn])
+            self._image, self._decoded = image, True
+        return self._image
 
     def _strip(self, count: int) -> Rows:
-        assert self._image is not None
+        image = self._decode()
         top, self._row = self._row, min(self._row + count, self.height)
         if top == self._row:
             return np.empty((0, self.width, len(self.mode)), self.dtype)
-        strip = self._image.crop((0, top, self.width, self._row))
+        strip = image.crop((0, top, self.width, self._row))
         if self.dtype == np.uint8 and strip.mode != self.mode:
-            strip = strip.convert("RGBA").convert(self.mode) if self.mode == "LA" else strip.convert(self.mode)
-        return np.array(strip).astype(self.dtype, copy=False).reshape(-1, self.width, len(self.mode))
+            strip = strip.convert("RGBA") if self.mode == "LA" and strip.mode != "La" else strip
+            strip = strip.convert(self.mode)
+        rows = np.array(strip).astype(self.dtype, copy=False).reshape(-1, self.width, len(self.mode))
+        return self.dtype.type(colours.top(self.dtype)) - rows if self._negative else rows
 
     def _open_png(self) -> None:
         self._file.seek(0)
@@ -163,12 +194,12 @@ class Photo:
         if png.interlaced:
             self._open_other()
             self.kept.chunks = png.chunks
+            if png.dtype != self.dtype:
+                self.note = EIGHT_OF_16
             return
         self._png = png
         self.format, self.width, self.height, self.mode, self.dtype = "PNG", png.width, png.height, png.mode, png.dtype
-        self.kept = _kept(_carrier(png.chunks))
-        self.kept.chunks = png.chunks
-        self.turn = _turn(self.kept.exif)
+        self.kept, self.turn = _kept_of_png(png.chunks)
         if png.animated:
             self.note = "it is an animation, of which the first frame is restored"
 
@@ -178,84 +209,130 @@ class Photo:
             image = Image.open(self._file, formats=imaging.READ_FORMATS)
             self.format = {"MPO": "JPEG"}.get(image.format or "", image.format or "")
             frames = int(getattr(image, "n_frames", 1))
-            self.kept = _kept(image)
+            self.kept, self.turn = _kept(image, self._file), _turn(image)
+            if image.format == "TIFF":  # Pillow reads these tables with the pixels, and warns of broken ones then
+                for table in TiffTags.TAGS_V2_GROUPS.keys() & image.getexif().keys():
+                    image.getexif().get_ifd(table)
         self.width, self.height = image.size
         if not (self.width and self.height):
             raise ImageError("has no pixels: give an image of at least 1×1.")
         if image.mode not in _MODES:
             raise ImageError(f"has pixels of the kind {image.mode}: save it as RGB or grey.")
         self.mode, self.dtype = _MODES[image.mode], np.dtype(np.uint8)
-        if image.mode in ("P", "L", "RGB") and image.has_transparency_data:
-            self.mode = "LA" if image.mode == "L" else "RGBA"
+        if image.mode in ("1", "L", "P", "RGB") and image.has_transparency_data:
+            self.mode = "LA" if self.mode == "L" else "RGBA"
         if image.mode.startswith("I"):
             self.dtype = np.dtype(np.uint16)
         elif image.mode == "F":
             self.dtype = np.dtype(np.float32)
-        if self.dtype != np.uint8:
-            imaging.check_values(image)
-        elif image.format == "TIFF" and 16 in _bits(image):
-            self.note = "it has 16 bits a channel, of which 8 are kept"
+        if isinstance(image, TiffImagePlugin.TiffImageFile):
+            self._check_tiff(image)
         if frames > 1 and image.format != "MPO":
             what = "page" if image.format == "TIFF" else "frame"
             self.note = f"it has {frames} {what}s, of which the first is restored"
-        self.turn = _turn(self.kept.exif)
         self._image = image
 
-
-def _bits(image: Image.Image) -> tuple[int, ...]:
-    assert isinstance(image, TiffImagePlugin.TiffImageFile)
-    return tuple(image.tag_v2.get(258, (8,)))
-
-
+    def _check_tiff(self, image: TiffImagePlugin.TiffImageFile) -> None:
+        """What Pillow does otherwise than for the other formats."""
+        self.width, self.height = image.tag_v2[ExifTags.Base.ImageWidth], image.tag_v2[ExifTags.Base.ImageLength]
+        bits = image.tag_v2.get(ExifTags.Base.BitsPerSample, (1,))
+        if bits == (12,):  # as 0 to 4095, of 65535
+            raise ImageError("has 12 bits a pixel: save it with 8 or 16.")
+        if self.dtype != np.uint8:
+            self._negative = image.tag_v2.get(ExifTags.Base.PhotometricInterpretation) == _WHITE_IS_ZERO
+        elif 16 in bits:
+            self.note = EIGHT_OF_16
 
 
 # ---- what belongs to a picture -----------------------------------------------------------------------------------
 
 
-def _kept(image: Image.Image) -> Kept:
+def _kept(image: Image.Image, file: BinaryIO) -> Kept:
     info = image.info
-    kept = Kept(icc=info.get("icc_profile") or None, xmp=info.get("xmp") or None)
-    dpi = info.get("dpi")
-    if dpi and all(0 < float(value) < 1e6 for value in dpi):
-        kept.dpi = float(dpi[0]), float(dpi[1])
-    try:
-        kept.exif, kept.exif_bytes = image.getexif(), info.get("exif")
-    except Exception:  # a sound picture with broken EXIF is shown as it is stored, as every viewer does
-        kept.exif, kept.exif_bytes = Image.Exif(), None
+    kept = Kept(icc=info.get("icc_profile") or None)
+    if isinstance(info.get("xmp"), bytes):
+        kept.xmp = info["xmp"]
+    with suppress(TypeError, ValueError):
+        across, down = (float(value) for value in info.get("dpi", ()))
+        kept.dpi = (across, down) if 0 < across < _MAX_DPI and 0 < down < _MAX_DPI else None
+    kept.exif = info.get("exif", b"").removeprefix(EXIF_START)
+    kept.tags = _tags(file if image.format == "TIFF" else io.BytesIO(kept.exif))
     if isinstance(image, JpegImagePlugin.JpegImageFile):
-        kept.options = {"qtables": image.quantization, "subsampling": JpegImagePlugin.get_sampling(image),
-                        "progressive": bool(info.get("progressive")), "comment": info.get("comment")}
+        kept.options = _jpeg_options(image)
     elif image.format == "TIFF":
         kept.options = {"compression": info.get("compression")}
-    elif image.format == "WEBP" and _is_lossless(image):
-        kept.options = {"lossless": True, "exact": True}
+    elif image.format == "GIF":
+        kept.options = {"comment": info.get("comment")}
+    elif image.format == "WEBP":
+        kept.options = {"lossless": True, "exact": True} if _is_lossless(file) else {"quality": _WEBP_QUALITY}
     return kept
 
 
-def _is_lossless(image: Image.Image) -> bool:
+def _jpeg_options(image: JpegImagePlugin.JpegImageFile) -> dict[str, Any]:
+    """The same tables, sampling and order, and the segments that Pillow does not know: captions and long XMP data."""
+    tables = [image.quantization[layer[3]] for layer in image.layer]
+    inks_as_luma = image.mode == "CMYK" and image.info.get("adobe_transform") == 2  # which Pillow does not write
+    while len(tables) > 1 and (tables[-1] == tables[-2] or inks_as_luma):
+        tables.pop()  # the last one is that of all channels after it
+    segments = {"APP13": b"", "APP1": _EXTENDED_XMP}
+    extra = [bytes((0xFF, 0xE0 + int(name[3:]))) + (len(data) + 2).to_bytes(2, "big") + data
+             for name, data in image.applist if name in segments and data.startswith(segments[name])]
+    options = {"qtables": tables, "progressive": bool(image.info.get("progressive")),
+               "comment": image.info.get("comment"), "extra": b"".join(extra)}
+    if image.mode == "RGB":
+        # Of the samplings that Pillow has no name for, none is finer than 4:4:4.
+        options["subsampling"] = max(0, JpegImagePlugin.get_sampling(image))
+        options["keep_rgb"] = image.info.get("adobe_transform") == 0 and "jfif" not in image.info
+    return options
+
+
+def _is_lossless(file: BinaryIO) -> bool:
     """Whether a WebP file's picture is a VP8L chunk: Pillow does not tell."""
-    file: BinaryIO = image.fp  # type: ignore[attr-defined]
     place = file.tell()
     file.seek(12)  # past "RIFF", the size and "WEBP"
     found = False
     while len(head := file.read(8)) == 8 and head[:4] not in (b"VP8 ", b"ANMF"):
         if found := head[:4] == b"VP8L":
             break
-        file.seek(int.from_bytes(head[4:], "little") + 1 & ~1, 1)
+        file.seek((int.from_bytes(head[4:], "little") + 1) & ~1, io.SEEK_CUR)
     file.seek(place)
     return found
 
 
-def _turn(exif: Image.Exif) -> int:
-    turn = exif.get(ExifTags.Base.Orientation, UPRIGHT)
-    return turn if turn in _TURNS else UPRIGHT
+def _tags(file: BinaryIO) -> Tags:
+    def read(place: int, count: int) -> bytes:
+        file.seek(place)
+        return file.read(count)
+
+    position = file.tell()
+    try:
+        return parsed(read)
+    except struct.error:  # a sound picture with broken EXIF data, or none
+        return {}
+    finally:
+        file.seek(position)
 
 
-def _carrier(chunks: Sequence[tuple[bytes, bytes]]) -> Image.Image:
-    """A picture of one pixel with these chunks, which Pillow reads as it would have read them in the file."""
+def _turn(image: Image.Image) -> int:
+    """As viewers have it: EXIF data come before XMP data, and broken ones say nothing."""
+    try:
+        turn = image.getexif().get(ExifTags.Base.Orientation, UPRIGHT)
+        return int(turn) if turn in _TURNS else UPRIGHT
+    except Exception:
+        return UPRIGHT
+
+
+def _kept_of_png(chunks: Sequence[tuple[bytes, bytes]]) -> tuple[Kept, int]:
+    """What Pillow tells of a picture of one pixel with these chunks, and its orientation."""
     file = io.BytesIO()
-    writer = PngWriter(file, 1, 1, "L", np.uint8, chunks)
+    told = [(kind, data) for kind, data in chunks if kind in _TOLD_BY_PILLOW or data.startswith(_TEXTS_TOLD_BY_PILLOW)]
+    writer = PngWriter(file, 1, 1, "L", np.uint8, told)
     writer.write(np.zeros((1, 1, 1), np.uint8))
     writer.close()
-    with imaging.no_warnings():
-        return Image.open(file, formats=["PNG"])
+    try:
+        with imaging.no_warnings(), Image.open(file, formats=["PNG"]) as image:
+            kept, turn = _kept(image, file), _turn(image)
+    except Exception:  # broken texts are kept, and do not make a picture unreadable
+        kept, turn = Kept(), UPRIGHT
+    kept.chunks = chunks
+    return kept, turn
