@@ -253,6 +253,7 @@ def _watched(session: Session, folder: Path, output: Path | None, settings: Opti
 
 def _frames(session: Callable[[], Session], source: Path, target: Path, raw: str, strength: float) -> None:
     from edgeae import frames, imaging
+    from edgeae.decoding import why_unreadable
 
     size = frames.parse_size(raw)
     if target.suffix.lower().removeprefix(".") in imaging.WRITE_FORMATS or target.is_file():
@@ -271,7 +272,7 @@ def _frames(session: Callable[[], Session], source: Path, target: Path, raw: str
     try:
         stream = sys.stdin.buffer if source == PIPE else source.open("rb")
     except OSError as error:
-        raise ImageError(f"{source} {imaging.why_unreadable(error)}") from error
+        raise ImageError(f"{source} {why_unreadable(error)}") from error
     with stream:
         network = session()
         _tell_of_size(network)

@@ -289,7 +289,8 @@ def _signals() -> Iterator[None]:
     finally:
         for timer in again:
             timer.cancel()
-        sys.unraisablehook = report
+        # What was stopped while it was made may fail when it is freed, as late as at exit.
+        sys.unraisablehook = (lambda dropped: None) if stopped else report
         for number, handler in handlers.items():
             signal.signal(number, handler)
 

@@ -7,26 +7,23 @@ Arrays are (H, W, C) with C = 1 (grey) or 3 (RGB), uint8 or floats in [0, 1]. Re
 import io
 import math
 import os
-import threading
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
+from edgeae import colours
+from edgeae.decoding import Source
 from edgeae.errors import ImageError, UsageError
 from edgeae.files import write_bytes_atomic
+from edgeae.photos import Photo, upright
 
-Source: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | Image.Image
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 AnyImage: TypeAlias = npt.NDArray[np.number[Any]]
 
-# Only these decoders see a file: some of Pillow's others start programs (EPS) or have no place here.
-READ_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
 WRITE_FORMATS = {
     "png": "PNG",
     "jpg": "JPEG",
@@ -44,20 +41,6 @@ SAVE_OPTIONS: dict[str, dict[str, Any]] = {
 }
 _LONGEST_SIDE = {"JPEG": 65_500, "WEBP": 16_383, "GIF": 65_535}
 
-_GREY_MODES = ("1", "L", "LA")
-_COLOUR_MODES = ("P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "HSV")
-_TURNS = {  # EXIF orientation → what makes the image upright
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-_EXIF_ORIENTATION = 0x0112
-_WARNINGS_LOCK = threading.Lock()
-
 
 # --- reading ---------------------------------------------------------------------------------------------------------
 
@@ -72,111 +55,12 @@ def read_image(source: Source, channels: int = 3) -> Pixels:
     """
     if channels not in (1, 3):
         raise UsageError(f"An image cannot be read with {channels} channels: choose 1 (grey) or 3 (RGB).")
-    name = _name(source)
-    try:
-        with _opened(source) as image:
-            image.load()
-            upright = _eight_bit(image, "L" if channels == 1 else "RGB")
-            turn = _TURNS.get(_orientation(image))
-    except ImageError as error:
-        raise ImageError(f"{name} {error}") from error
-    except Exception as error:  # a damaged or hostile file makes Pillow's decoders raise almost anything
-        raise ImageError(f"{name} {why_unreadable(error)}") from error
-    pixels = np.array(upright if turn is None else upright.transpose(turn))
-    return pixels.reshape(*pixels.shape[:2], channels)
-
-
-@contextmanager
-def _opened(source: Source) -> Iterator[Image.Image]:
-    if isinstance(source, Image.Image):
-        yield source
-        return
-    file: BinaryIO
-    if isinstance(source, str | os.PathLike):
-        file = Path(source).open("rb")  # noqa: SIM115 - closed by the `with` below
-    else:  # a pipe cannot be sought in, so a file is read to its end
-        file = io.BytesIO(source if isinstance(source, bytes | bytearray | memoryview) else source.read())
-    with file:
-        with no_warnings():
-            image = Image.open(file, formats=READ_FORMATS)
-        yield image
-
-
-@contextmanager
-def no_warnings() -> Iterator[None]:
-    """Keep in what Pillow warns of while it reads headers. The filters are shared by all threads, hence the lock."""
-    with _WARNINGS_LOCK, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        with no_warnings():
-            return int(image.getexif().get(_EXIF_ORIENTATION, 1))
-    except Exception:  # a sound image with broken EXIF is shown as it is stored, as every viewer does
-        return 1
-
-
-def _eight_bit(image: Image.Image, mode: str) -> Image.Image:
-    """`image` in mode L or RGB, opaque. The ImageErrors go on after the file's name."""
-    if 0 in image.size:
-        raise ImageError("has no pixels: give an image of at least 1×1.")
-    if image.mode.startswith("I"):
-        check_values(image)
-        values = np.asarray(image)
-        image = Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))  # 65535 / 255 = 257
-    elif image.mode == "F":
-        check_values(image)
-        image = Image.fromarray(to_uint8(np.asarray(image)))
-    elif image.mode not in _GREY_MODES + _COLOUR_MODES:
-        raise ImageError(f"has pixels of the kind {image.mode}: save it as RGB or grey.")
-    elif image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    elif image.mode in _COLOUR_MODES:
-        image = image.convert("RGB")  # Pillow makes grey of CMYK by way of RGB only
-    return image.convert(mode)
-
-
-def check_values(image: Image.Image) -> None:
-    """Raises ImageError, to go on after the file's name, for 32-bit integers past 16 bits and floats outside 0 to 1."""
-    values = np.asarray(image)
-    if image.mode == "F" and not (values.min() >= 0 and values.max() <= 1):
-        raise ImageError("has float pixels outside 0 to 1: scale them, or save it with 8 or 16 bits.")
-    if image.mode.startswith("I") and (values.min() < 0 or values.max() > 0xFFFF):
-        raise ImageError("has more than 16 bits a pixel: save it with 8 or 16.")
-
-
-def _name(source: Source) -> str:
-    if isinstance(source, str | os.PathLike):
-        return os.fspath(source)
-    if isinstance(source, bytes | bytearray | memoryview):
-        return "The image in memory"
-    if isinstance(source, Image.Image):
-        return str(getattr(source, "filename", "") or "The PIL image")
-    if not hasattr(source, "read"):
-        raise ImageError(f"An image cannot be read from a {type(source).__name__}: give a path, bytes or a PIL image.")
-    return str(getattr(source, "name", "The image file"))
-
-
-def why_unreadable(error: Exception) -> str:
-    """How a sentence that begins with the file's name goes on after what a decoder raised."""
-    match error:
-        case FileNotFoundError():
-            return "does not exist: check the path."
-        case IsADirectoryError():
-            return "is a folder: name an image file in it."
-        case UnidentifiedImageError():
-            return (
-                "is not an image that can be read, or only its beginning: use a JPEG, PNG, WebP, TIFF, BMP or GIF file."
-            )
-        case Image.DecompressionBombError():
-            return f"has more than {2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6} million pixels: make it smaller first."
-        case OSError(errno=int()):
-            return f"cannot be opened ({error.strerror}): check the path and its permissions."
-        case _:
-            return "is damaged or cut short: copy or save it again."
+    with Photo(source) as photo:
+        if photo.width * photo.height > (limit := 2 * (Image.MAX_IMAGE_PIXELS or sys.maxsize)):
+            raise ImageError(f"{photo.name} has more than {limit // 10**6} million pixels: make it smaller first.")
+        rows = colours.to_depth(photo.read(photo.height), np.uint8)
+        return np.ascontiguousarray(upright(colours.convert(rows, photo.mode, "L" if channels == 1 else "RGB"),
+                                            photo.turn))
 
 
 # --- arrays ----------------------------------------------------------------------------------------------------------

@@ -8,21 +8,21 @@ of `colours`. PNG files pass in strips (`png`); of the other formats Pillow hold
 from __future__ import annotations
 
 import io
-import struct
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, JpegImagePlugin, TiffImagePlugin, TiffTags
+from PIL import ExifTags, Image, TiffImagePlugin, TiffTags
 
-from edgeae import colours, imaging
+from edgeae import colours
+from edgeae.decoding import READ_FORMATS, Source, check_values, name_of, no_warnings, why_unreadable
 from edgeae.errors import ImageError
-from edgeae.exif import Tags, parsed
-from edgeae.png import PngReader, PngWriter
+from edgeae.kept import UPRIGHT, Kept, kept_of, kept_of_png, turn_of
+from edgeae.png import PngReader
 
 Rows = npt.NDArray[Any]
 
@@ -30,9 +30,8 @@ MAX_PIXELS = 1 << 30  # of a PNG; Pillow's own limit, for what it holds whole, i
 
 _MODES = {  # what Pillow calls the pixels, and what is read of them
     "1": "L", "L": "L", "LA": "LA", "La": "LA", "P": "RGB", "PA": "RGBA", "RGB": "RGB", "RGBX": "RGB", "RGBA": "RGBA",
-    "RGBa": "RGBA", "CMYK": "CMYK", "YCbCr": "RGB", "I;16": "L", "I;16B": "L", "I": "L", "F": "L",
+    "RGBa": "RGBA", "CMYK": "CMYK", "YCbCr": "RGB", "HSV": "RGB", "I;16": "L", "I;16B": "L", "I": "L", "F": "L",
 }  # fmt: skip
-UPRIGHT = 1
 # How stored rows are turned to be upright, by EXIF orientation: (swap rows and columns, flip up-down, flip left-right).
 _TURNS = {
     1: (False, False, False), 2: (False, False, True), 3: (False, True, True), 4: (False, True, False),
@@ -44,13 +43,7 @@ _AS_STORED = {  # what undoes an orientation
     8: Image.Transpose.ROTATE_270,
 }  # fmt: skip
 _WHITE_IS_ZERO = 0  # a TIFF's photometric interpretation
-EXIF_START = b"Exif\0\0"
 EIGHT_OF_16 = "it has 16 bits a channel, of which 8 are kept"
-_MAX_DPI = 65_536  # JPEG has 16 bits for it
-_WEBP_QUALITY = 90
-_EXTENDED_XMP = b"http://ns.adobe.com/xmp/extension/\0"
-_TOLD_BY_PILLOW = (b"iCCP", b"pHYs", b"eXIf")
-_TEXTS_TOLD_BY_PILLOW = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")
 
 
 def upright(rows: Rows, turn: int) -> Rows:
@@ -65,23 +58,6 @@ def stored(rows: Rows, turn: int) -> Rows:
     swap, up_down, left_right = _TURNS[turn]
     rows = rows[:: -1 if up_down else 1, :: -1 if left_right else 1]
     return rows.swapaxes(0, 1) if swap else rows
-
-
-@dataclass
-class Kept:
-    """What belongs to a picture beside its pixels.
-
-    exif: EXIF data as the file has them, unless it is a TIFF. tags: what they, or a TIFF, say. chunks: a PNG's own,
-    kept as they are. options: Pillow's for the same format (JPEG's tables, TIFF's compression...).
-    """
-
-    icc: bytes | None = None
-    dpi: tuple[float, float] | None = None
-    exif: bytes = b""
-    tags: Tags = field(default_factory=dict)
-    xmp: bytes | None = None
-    chunks: Sequence[tuple[bytes, bytes]] = ()
-    options: dict[str, Any] = field(default_factory=dict)
 
 
 class Photo:
@@ -105,22 +81,20 @@ class Photo:
     turn: int
     kept: Kept
 
-    def __init__(self, source: str | Path | bytes, name: str | None = None) -> None:
-        """Open the path or the bytes of a file; raises ImageError, as do `read` and `load`."""
-        self.name = name or ("The image in memory" if isinstance(source, bytes) else str(source))
-        self.source, self.note = source, ""
+    def __init__(self, source: Source, name: str | None = None) -> None:
+        """Open a path, the bytes of a file, a binary file, or a PIL image; raises ImageError, as do `read` and `load`.
+
+        name: what messages call it, instead of the path or the like.
+        """
+        self.source, self.name, self.note = source, name or name_of(source), ""
         self._image: Image.Image | None = None
         self._decoded = self._negative = False
         self._png: PngReader | None = None
         self._row = 0
-        with self._reading():
-            self._file: BinaryIO = io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb")  # noqa: SIM115
+        self._file: BinaryIO = io.BytesIO()
         try:
             with self._reading():
-                if self._file.read(8) == b"\x89PNG\r\n\x1a\n":
-                    self._open_png()
-                else:
-                    self._open_other()
+                self._open()
                 if self.width * self.height > MAX_PIXELS:
                     raise ImageError(f"has more than {MAX_PIXELS // 10**6} million pixels: make it smaller first.")
         except BaseException:
@@ -145,7 +119,7 @@ class Photo:
         except ImageError as error:
             raise ImageError(f"{self.name} {error}") from error
         except Exception as error:  # a damaged or hostile file makes decoders raise almost anything
-            raise ImageError(f"{self.name} {imaging.why_unreadable(error)}") from error
+            raise ImageError(f"{self.name} {why_unreadable(error)}") from error
 
     @property
     def shown_size(self) -> tuple[int, int]:
@@ -170,7 +144,7 @@ class Photo:
             image = self._image
             image.load()
             if image.mode in ("I", "F"):
-                imaging.check_values(image)
+                check_values(image)
             if image.format == "TIFF" and self.turn != UPRIGHT:  # of these alone Pillow makes upright pictures
                 image = image.transpose(_AS_STORED[self.turn])
             self._image, self._decoded = image, True
@@ -188,6 +162,22 @@ class Photo:
         rows = np.array(strip).astype(self.dtype, copy=False).reshape(-1, self.width, len(self.mode))
         return self.dtype.type(colours.top(self.dtype)) - rows if self._negative else rows
 
+    def _open(self) -> None:
+        if isinstance(self.source, Image.Image):
+            self.kept, self.format = Kept(), self.source.format or ""
+            self._take(self.source)
+            return
+        if isinstance(self.source, str | os.PathLike):
+            self._file = Path(self.source).open("rb")  # noqa: SIM115 - `close` does
+        elif isinstance(self.source, bytes | bytearray | memoryview):
+            self._file = io.BytesIO(self.source)
+        else:  # a pipe cannot be sought in, so a file is read to its end
+            self._file = io.BytesIO(self.source.read())
+        if self._file.read(8) == b"\x89PNG\r\n\x1a\n":
+            self._open_png()
+        else:
+            self._open_other()
+
     def _open_png(self) -> None:
         self._file.seek(0)
         png = PngReader(self._file)
@@ -199,21 +189,30 @@ class Photo:
             return
         self._png = png
         self.format, self.width, self.height, self.mode, self.dtype = "PNG", png.width, png.height, png.mode, png.dtype
-        self.kept, self.turn = _kept_of_png(png.chunks)
+        self.kept, self.turn = kept_of_png(png.chunks)
         if png.animated:
             self.note = "it is an animation, of which the first frame is restored"
 
     def _open_other(self) -> None:
         self._file.seek(0)
-        with imaging.no_warnings():
-            image = Image.open(self._file, formats=imaging.READ_FORMATS)
+        with no_warnings():
+            image = Image.open(self._file, formats=READ_FORMATS)
             self.format = {"MPO": "JPEG"}.get(image.format or "", image.format or "")
             frames = int(getattr(image, "n_frames", 1))
-            self.kept, self.turn = _kept(image, self._file), _turn(image)
+            self.kept = kept_of(image, self._file)
             if image.format == "TIFF":  # Pillow reads these tables with the pixels, and warns of broken ones then
                 for table in TiffTags.TAGS_V2_GROUPS.keys() & image.getexif().keys():
                     image.getexif().get_ifd(table)
+        self._take(image)
+        if frames > 1 and image.format != "MPO":
+            what = "page" if image.format == "TIFF" else "frame"
+            self.note = f"it has {frames} {what}s, of which the first is restored"
+
+    def _take(self, image: Image.Image) -> None:
+        """What an image of Pillow's holds."""
         self.width, self.height = image.size
+        with no_warnings():
+            self.turn = turn_of(image)
         if not (self.width and self.height):
             raise ImageError("has no pixels: give an image of at least 1×1.")
         if image.mode not in _MODES:
@@ -227,9 +226,6 @@ class Photo:
             self.dtype = np.dtype(np.float32)
         if isinstance(image, TiffImagePlugin.TiffImageFile):
             self._check_tiff(image)
-        if frames > 1 and image.format != "MPO":
-            what = "page" if image.format == "TIFF" else "frame"
-            self.note = f"it has {frames} {what}s, of which the first is restored"
         self._image = image
 
     def _check_tiff(self, image: TiffImagePlugin.TiffImageFile) -> None:
@@ -243,96 +239,3 @@ class Photo:
         elif 16 in bits:
             self.note = EIGHT_OF_16
 
-
-# ---- what belongs to a picture -----------------------------------------------------------------------------------
-
-
-def _kept(image: Image.Image, file: BinaryIO) -> Kept:
-    info = image.info
-    kept = Kept(icc=info.get("icc_profile") or None)
-    if isinstance(info.get("xmp"), bytes):
-        kept.xmp = info["xmp"]
-    with suppress(TypeError, ValueError):
-        across, down = (float(value) for value in info.get("dpi", ()))
-        kept.dpi = (across, down) if 0 < across < _MAX_DPI and 0 < down < _MAX_DPI else None
-    kept.exif = info.get("exif", b"").removeprefix(EXIF_START)
-    kept.tags = _tags(file if image.format == "TIFF" else io.BytesIO(kept.exif))
-    if isinstance(image, JpegImagePlugin.JpegImageFile):
-        kept.options = _jpeg_options(image)
-    elif image.format == "TIFF":
-        kept.options = {"compression": info.get("compression")}
-    elif image.format == "GIF":
-        kept.options = {"comment": info.get("comment")}
-    elif image.format == "WEBP":
-        kept.options = {"lossless": True, "exact": True} if _is_lossless(file) else {"quality": _WEBP_QUALITY}
-    return kept
-
-
-def _jpeg_options(image: JpegImagePlugin.JpegImageFile) -> dict[str, Any]:
-    """The same tables, sampling and order, and the segments that Pillow does not know: captions and long XMP data."""
-    tables = [image.quantization[layer[3]] for layer in image.layer]
-    inks_as_luma = image.mode == "CMYK" and image.info.get("adobe_transform") == 2  # which Pillow does not write
-    while len(tables) > 1 and (tables[-1] == tables[-2] or inks_as_luma):
-        tables.pop()  # the last one is that of all channels after it
-    segments = {"APP13": b"", "APP1": _EXTENDED_XMP}
-    extra = [bytes((0xFF, 0xE0 + int(name[3:]))) + (len(data) + 2).to_bytes(2, "big") + data
-             for name, data in image.applist if name in segments and data.startswith(segments[name])]
-    options = {"qtables": tables, "progressive": bool(image.info.get("progressive")),
-               "comment": image.info.get("comment"), "extra": b"".join(extra)}
-    if image.mode == "RGB":
-        # Of the samplings that Pillow has no name for, none is finer than 4:4:4.
-        options["subsampling"] = max(0, JpegImagePlugin.get_sampling(image))
-        options["keep_rgb"] = image.info.get("adobe_transform") == 0 and "jfif" not in image.info
-    return options
-
-
-def _is_lossless(file: BinaryIO) -> bool:
-    """Whether a WebP file's picture is a VP8L chunk: Pillow does not tell."""
-    place = file.tell()
-    file.seek(12)  # past "RIFF", the size and "WEBP"
-    found = False
-    while len(head := file.read(8)) == 8 and head[:4] not in (b"VP8 ", b"ANMF"):
-        if found := head[:4] == b"VP8L":
-            break
-        file.seek((int.from_bytes(head[4:], "little") + 1) & ~1, io.SEEK_CUR)
-    file.seek(place)
-    return found
-
-
-def _tags(file: BinaryIO) -> Tags:
-    def read(place: int, count: int) -> bytes:
-        file.seek(place)
-        return file.read(count)
-
-    position = file.tell()
-    try:
-        return parsed(read)
-    except struct.error:  # a sound picture with broken EXIF data, or none
-        return {}
-    finally:
-        file.seek(position)
-
-
-def _turn(image: Image.Image) -> int:
-    """As viewers have it: EXIF data come before XMP data, and broken ones say nothing."""
-    try:
-        turn = image.getexif().get(ExifTags.Base.Orientation, UPRIGHT)
-        return int(turn) if turn in _TURNS else UPRIGHT
-    except Exception:
-        return UPRIGHT
-
-
-def _kept_of_png(chunks: Sequence[tuple[bytes, bytes]]) -> tuple[Kept, int]:
-    """What Pillow tells of a picture of one pixel with these chunks, and its orientation."""
-    file = io.BytesIO()
-    told = [(kind, data) for kind, data in chunks if kind in _TOLD_BY_PILLOW or data.startswith(_TEXTS_TOLD_BY_PILLOW)]
-    writer = PngWriter(file, 1, 1, "L", np.uint8, told)
-    writer.write(np.zeros((1, 1, 1), np.uint8))
-    writer.close()
-    try:
-        with imaging.no_warnings(), Image.open(file, formats=["PNG"]) as image:
-            kept, turn = _kept(image, file), _turn(image)
-    except Exception:  # broken texts are kept, and do not make a picture unreadable
-        kept, turn = Kept(), UPRIGHT
-    kept.chunks = chunks
-    return kept, turn

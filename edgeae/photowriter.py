@@ -20,7 +20,8 @@ from PIL import ExifTags, Image, PngImagePlugin
 
 from edgeae import colours, exif, imaging
 from edgeae.errors import ImageError
-from edgeae.photos import EXIF_START, UPRIGHT, Photo, upright
+from edgeae.kept import EXIF_START, UPRIGHT
+from edgeae.photos import Photo, upright
 from edgeae.png import PngReader, PngWriter
 
 Rows = npt.NDArray[Any]

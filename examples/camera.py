@@ -27,6 +27,7 @@ from PIL import Image, ImageSequence
 
 import edgeae
 from edgeae import imaging
+from edgeae.decoding import READ_FORMATS
 
 # What a file is called, what read_image takes, and how many frames were dropped before it.
 Frames = Generator[tuple[str, imaging.Source, int], None, None]
@@ -52,7 +53,7 @@ def pictures(folder: Path, follow: bool) -> Frames:
 
 
 def animation(path: Path) -> Frames:
-    with Image.open(path, formats=imaging.READ_FORMATS) as film:
+    with Image.open(path, formats=READ_FORMATS) as film:
         for i, frame in enumerate(ImageSequence.Iterator(film)):
             yield f"{path.stem}-{i:06d}.png", frame, 0
 

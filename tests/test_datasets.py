@@ -287,7 +287,7 @@ def test_idx_file_and_idx_folder(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds labels"):
         open_dataset(tmp_path / "train-labels-idx1-ubyte", size=28)
     write_idx(tmp_path / "empty", images[:0])
-    with pytest.raises(DataError, match="0 usable images"):
+    with pytest.raises(DataError, match="holds no pixels"):
         open_dataset(tmp_path / "empty", size=28)
 
 

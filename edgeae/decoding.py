@@ -1,0 +1,68 @@
+"""What Pillow needs around it when it decodes files from elsewhere: which formats, silence, and sentences."""
+
+import os
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO, TypeAlias
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from edgeae.errors import ImageError
+
+Source: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | Image.Image
+
+# Only these decoders see a file: some of Pillow's others start programs (EPS) or have no place here.
+READ_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
+_WARNINGS_LOCK = threading.Lock()
+
+
+@contextmanager
+def no_warnings() -> Iterator[None]:
+    """Keep in what Pillow warns of while it reads headers. The filters are shared by all threads, hence the lock."""
+    with _WARNINGS_LOCK, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def check_values(image: Image.Image) -> None:
+    """Raises ImageError, to go on after the file's name, for 32-bit integers past 16 bits and floats outside 0 to 1."""
+    values = np.asarray(image)
+    if image.mode == "F" and not (values.min() >= 0 and values.max() <= 1):
+        raise ImageError("has float pixels outside 0 to 1: scale them, or save it with 8 or 16 bits.")
+    if image.mode.startswith("I") and (values.min() < 0 or values.max() > 0xFFFF):
+        raise ImageError("has more than 16 bits a pixel: save it with 8 or 16.")
+
+
+def name_of(source: Source) -> str:
+    """What messages call it. Raises ImageError for what no image can be read from."""
+    if isinstance(source, str | os.PathLike):
+        return os.fspath(source)
+    if isinstance(source, bytes | bytearray | memoryview):
+        return "The image in memory"
+    if isinstance(source, Image.Image):
+        return str(getattr(source, "filename", "") or "The PIL image")
+    if not hasattr(source, "read"):
+        raise ImageError(f"An image cannot be read from a {type(source).__name__}: give a path, bytes or a PIL image.")
+    return str(getattr(source, "name", "The image file"))
+
+
+def why_unreadable(error: Exception) -> str:
+    """How a sentence that begins with the file's name goes on after what a decoder raised."""
+    match error:
+        case FileNotFoundError():
+            return "does not exist: check the path."
+        case IsADirectoryError():
+            return "is a folder: name an image file in it."
+        case UnidentifiedImageError():
+            return (
+                "is not an image that can be read, or only its beginning: use a JPEG, PNG, WebP, TIFF, BMP or GIF file."
+            )
+        case Image.DecompressionBombError():
+            return f"has more than {2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6} million pixels: make it smaller first."
+        case OSError(errno=int()):
+            return f"cannot be opened ({error.strerror}): check the path and its permissions."
+        case _:
+            return "is damaged or cut short: copy or save it again."
