@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import time
 from collections.abc import Callable, Iterator
@@ -196,13 +197,20 @@ class _Work:
         size = self._config.size
         if self._masked:
             raise UsageError("--mask needs a conv or residual model: a vae changes the whole picture.")
-        rows = self._read(self._photo.height)
-        whole = upright(colours.to_floats(rows, self._photo.mode, self._config.in_channels), self._photo.turn)
+        photo = self._photo
+        rows = self._read(photo.height)
+        whole = upright(colours.to_floats(rows, photo.mode, self._config.in_channels), photo.turn)
         fitting = imaging.fit(whole, (size, size))
-        result = imaging.to_uint8(self._asked(imaging.to_float(fitting)))
-        file.write(imaging.encode_image(result, kind.lower()))
+        result = self._asked(imaging.to_float(fitting))
+        mode = output_mode(photo.mode, self._config, self._task).removesuffix("A").replace("CMYK", "RGB")
+        done = colours.from_floats(result, rows, photo.mode, mode)
+        square = copy.copy(photo)
+        square.width = square.height = size
+        writer = Writer(file, kind, square, mode)
+        writer.write(stored(done, photo.turn))
+        writer.close()
         self.shown_size = size, size
-        for title, image in (("original", fitting), ("restored", result)):
+        for title, image in (("original", fitting), ("restored", imaging.to_uint8(result))):
             self._seen[title] = pictures.Thumbnail(size, size)
             self._seen[title].add(image)
 

@@ -126,9 +126,9 @@ def test_only_pieces_with_damage_are_computed(session: Session, tmp_path: Path) 
 def test_masks_that_cannot_be_used(session: Session, source: Path, tmp_path: Path,
                                    tiny_file: Callable[..., Path], device: str) -> None:
     small = save(tmp_path / "mask.png", np.zeros((5, 5), np.uint8))
-    with pytest.raises(ImageError, match="5×5 pixels and .* 100×72"):
+    with pytest.raises(ImageError, match=r"5×5 pixels and .* 100×72"):
         restore(source, tmp_path / "x.png", session, mask=small)
-    with pytest.raises(ImageError, match="missing.png does not exist"):
+    with pytest.raises(ImageError, match=r"missing\.png does not exist"):
         restore(source, tmp_path / "x.png", session, mask=tmp_path / "missing.png")
     with pytest.raises(UsageError, match="--mask needs"):
         restore(source, tmp_path / "x.png", load(tiny_file("vae"), device), mask=mask_file(tmp_path / "mask.png"))
@@ -227,6 +227,14 @@ def test_a_vae_has_its_own_size(tiny_file: Callable[..., Path], device: str, sou
     result = restore(source, tmp_path / "x.jpg", session, Options(compare=True))
     assert (result.width, result.height) == (16, 16) and pixels(tmp_path / "x.jpg").shape == (16, 16, 3)
     assert Path(result.compare).exists()
+
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "Camera"
+    grey = save(tmp_path / "g.jpg", photo(72, 100)[..., 0], exif=exif.tobytes(), dpi=(300, 300))
+    restore(grey, tmp_path / "y.jpg", session)
+    with Image.open(tmp_path / "y.jpg") as image:
+        assert image.size == (16, 16) and image.mode == "L" and image.info["dpi"] == (300, 300)
+        assert image.getexif()[0x0112] == 6 and image.getexif()[0x010F] == "Camera"
 
 
 @pytest.mark.parametrize(("mode", "channels", "task", "expected"), [
