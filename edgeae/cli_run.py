@@ -209,7 +209,7 @@ def _piped(session: Callable[[], Session], model: str, source: Path, target: Pat
 
     given: Path | bytes = source
     if source == PIPE:
-        given = sys.stdin.buffer.read(_LONGEST_INPUT + 1)
+        given = console.binary(sys.stdin, "input").read(_LONGEST_INPUT + 1)
         if not given:
             raise ImageError("Standard input is empty: pipe an image file into it.")
         if len(given) > _LONGEST_INPUT:
@@ -217,7 +217,7 @@ def _piped(session: Callable[[], Session], model: str, source: Path, target: Pat
     network = session()
     _tell_of_size(network)
     name = "Standard input" if source == PIPE else None
-    output: Path | BinaryIO = sys.stdout.buffer if target == PIPE else target
+    output: Path | BinaryIO = console.binary(sys.stdout, "output") if target == PIPE else target
     result = restore(given, output, network, settings, name=name, mask=mask)
     if target == PIPE:
         note(_line(result))
@@ -264,18 +264,19 @@ def _frames(session: Callable[[], Session], source: Path, target: Path, raw: str
         nonlocal count
         count += 1
         if target == PIPE:
-            sys.stdout.buffer.write(frame.tobytes())
-            sys.stdout.buffer.flush()
+            stream = console.binary(sys.stdout, "output")
+            stream.write(frame.tobytes())
+            stream.flush()
         else:
             imaging.write_image(frame, target / f"{count:06}.png")
 
     try:
-        stream = sys.stdin.buffer if source == PIPE else source.open("rb")
+        given = console.binary(sys.stdin, "input") if source == PIPE else source.open("rb")
     except OSError as error:
         raise ImageError(f"{source} {why_unreadable(error)}") from error
-    with stream:
+    with given:
         network = session()
         _tell_of_size(network)
-        frames.restore_frames(network, stream, size, write, strength)
+        frames.restore_frames(network, given, size, write, strength)
     seconds = time.perf_counter() - started
     note(f"{count} frames in {seconds:.1f} s ({count / seconds:.1f} frames/s)")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import _thread
 import dataclasses
+import errno
 import io
 import json
 import math
@@ -19,7 +20,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TextIO, TypeVar
 
 import click
 
@@ -142,10 +143,17 @@ def emit(document: Any, text: str | Sequence[str], as_json: bool) -> None:
         click.echo(text if isinstance(text, str) else "\n".join(text))
 
 
+def binary(stream: TextIO | None, name: str) -> BinaryIO:
+    """The bytes of standard input or output. Raises EdgeaeError when the shell has closed it."""
+    if stream is None:
+        raise EdgeaeError(f"Standard {name} is closed: give a file instead.")
+    return stream.buffer
+
+
 def complain(sentence: str) -> None:
     """An error on stderr, in one line whatever a file's name holds."""
     prefix = "edgeae:"
-    if sys.stderr.isatty() and os.environ.get("NO_COLOR", "") in ("", "0"):
+    if _on_terminal() and os.environ.get("NO_COLOR", "") in ("", "0"):
         prefix = click.style(prefix, fg="red", bold=True)
     click.echo(f"{prefix} {' '.join(sentence.split())}", err=True)
 
@@ -191,7 +199,7 @@ class StatusLine:
     """One line on stderr that is written over; silent when stderr is no terminal, or with -q."""
 
     def __init__(self) -> None:
-        self._shown = sys.stderr.isatty() and not _level().quiet
+        self._shown = _on_terminal() and not _level().quiet
 
     def show(self, done: int, total: int, text: str) -> None:
         """A bar of `done` out of `total`, and a text."""
@@ -203,6 +211,10 @@ class StatusLine:
         """Leave an empty line for what comes next."""
         if self._shown:
             click.echo("\r\033[2K", nl=False, err=True)
+
+
+def _on_terminal() -> bool:
+    return sys.stderr is not None and sys.stderr.isatty()  # None where the shell has closed it
 
 
 def _level() -> Level:
@@ -243,14 +255,22 @@ class Program(click.Group):
         except KeyboardInterrupt:
             _fail("interrupted.", INTERRUPTED, level)
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains once more at exit
+            _let_go_of_stdout()
             sys.exit(1)
         except (click.exceptions.Exit, click.ClickException, click.Abort):
             raise
         except MemoryError:
             _fail("out of memory; try a smaller image or --batch.", 1, level)
         except Exception as e:
+            if isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):  # files tell of theirs
+                _let_go_of_stdout()
+                _fail(f"standard output cannot be written ({e.strerror}): write to another disk.", 1, level)
             _fail(f"unexpected {type(e).__name__}: {e}. Run with -v and report what it prints.", 1, level)
+
+
+def _let_go_of_stdout() -> None:
+    """Else Python complains once more at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -168,6 +169,9 @@ class Photo:
             self._take(self.source)
             return
         if isinstance(self.source, str | os.PathLike):
+            mode = Path(self.source).stat().st_mode
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # a pipe that nobody writes to would be waited for
+                raise ImageError("is not a regular file: copy the picture to one.")
             self._file = Path(self.source).open("rb")  # noqa: SIM115 - `close` does
         elif isinstance(self.source, bytes | bytearray | memoryview):
             self._file = io.BytesIO(self.source)
