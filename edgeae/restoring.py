@@ -18,14 +18,14 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from edgeae import colours, imaging, pictures, tiles
+from edgeae import colours, imaging, inpainting, pictures, tiles
 from edgeae.config import ModelConfig
 from edgeae.corruptions import Corruption
 from edgeae.errors import ImageError, UsageError
 from edgeae.files import atomic_write
 from edgeae.photos import Photo, stored, upright
 from edgeae.photowriter import Writer
-from edgeae.seams import fitted, prepared
+from edgeae.seams import LARGE, fitted, has_square, prepared
 from edgeae.session import Session
 
 Rows = npt.NDArray[Any]
@@ -168,19 +168,21 @@ class _Work:
         self._task = session.metadata.get("task", "")
         self._seen: dict[str, pictures.Thumbnail] = {}
         self._clean: Rows | None = None
+        self._damaged: Rows | None = None
         self._read: Reader = photo.read
         self._masked = mask is not None
         if options.corrupt.steps:
-            self._clean, self._read = self._damage()
-        if mask is not None:
-            self._read = self._with_mask(self._read, mask, stack)
+            self._clean, self._damaged = self._damage()
+            self._read = tiles.reader(self._damaged)
         self.ms, self.pieces, self.shown_size = 0.0, 1, photo.shown_size
+        if mask is not None and session.config.arch != "vae":
+            self._read = self._with_mask(mask, stack)
 
     def piece_by_piece(self, file: BinaryIO, kind: str) -> None:
         """The way of the fully convolutional networks: at the photo's own size."""
         photo, config = self._photo, self._config
         mode = output_mode(photo.mode, config, self._task)
-        held = (len(photo.mode) + self._masked) * photo.dtype.itemsize
+        held = (len(photo.mode) + self._masked * (1 + config.in_channels)) * photo.dtype.itemsize
         plan = tiles.plan(photo.height, photo.width, config, self._options.max_mem, 3 * held + 12 * config.out_channels)
         self.pieces = plan.pieces
         writer = Writer(file, kind, photo, mode)
@@ -223,34 +225,76 @@ class _Work:
 
     # ---- what is read ------------------------------------------------------------------------------------------------
 
-    def _damage(self) -> tuple[Rows, Reader]:
-        """The photo as it was, and a reader of it damaged."""
+    def _damage(self) -> tuple[Rows, Rows]:
+        """The photo as it was, and damaged."""
         photo = self._photo
         with Photo(photo.source, photo.name) as again:
             clean = again.read(photo.height)
-        damaged, _ = damaged_rows(photo, self._options.corrupt, self._options.seed)
-        return clean, tiles.reader(damaged)
+        return clean, damaged_rows(photo, self._options.corrupt, self._options.seed)[0]
 
-    def _with_mask(self, read: Reader, mask: Path, stack: ExitStack) -> Reader:
-        photo = self._photo
-        plane = stack.enter_context(Photo(mask))
+    def _fresh(self, stack: ExitStack) -> Reader:
+        """A reader of the photo, or of it damaged, from its top."""
+        if self._damaged is not None:
+            return tiles.reader(self._damaged)
+        return stack.enter_context(Photo(self._photo.source, self._photo.name)).read
+
+    def _with_mask(self, mask: Path, stack: ExitStack) -> Reader:
+        """A reader of pixels, mask, and a guess of what large holes hide, if there are any."""
+        photo, coarse, top = self._photo, self._coarse_guess(mask), 0
+        factor = inpainting.coarse_factor(photo.width, photo.height)
+        read, read_mask = self._read, self._mask_reader(mask, stack)
+
+        def all_of_them(count: int) -> Rows:
+            nonlocal top
+            rows = np.concatenate([read(count), read_mask(count)], axis=-1)
+            if coarse is None:
+                return rows
+            top += len(rows)
+            guess = inpainting.enlarged(coarse, factor, top - len(rows), top, photo.width)
+            return np.concatenate([rows, colours.to_depth(guess, photo.dtype)], axis=-1)
+
+        return all_of_them
+
+    def _mask_reader(self, mask: Path, stack: ExitStack) -> Reader:
+        photo, plane = self._photo, stack.enter_context(Photo(mask))
         if plane.shown_size != photo.shown_size:
             mine, other = (f"{width}×{height}" for width, height in (plane.shown_size, photo.shown_size))
             raise ImageError(f"{mask} has {mine} pixels and {photo.name} {other}: make the mask as large as the photo.")
-        read_mask: Reader = plane.read
+        read: Reader = plane.read
         if photo.turn != 1 or plane.turn != 1:
-            read_mask = tiles.reader(stored(upright(plane.read(plane.height), plane.turn), photo.turn))
+            read = tiles.reader(stored(upright(plane.read(plane.height), plane.turn), photo.turn))
+        return lambda count: colours.to_depth(colours.convert(read(count), plane.mode, "L"), photo.dtype)
 
-        def both(count: int) -> Rows:
-            rows, values = read(count), read_mask(count)
-            grey = colours.to_depth(colours.convert(values, plane.mode, "L"), photo.dtype)
-            return np.concatenate([rows, grey], axis=-1)
+    def _coarse_guess(self, mask: Path) -> Floats | None:
+        """What the network makes of the whole photo, so much smaller that large holes are small; None without any."""
+        photo, factor = self._photo, inpainting.coarse_factor(self._photo.width, self._photo.height)
+        if self._config.in_channels != self._config.out_channels:
+            return None
+        small = inpainting.Reducer(factor, photo.width)
+        with ExitStack() as stack:
+            read, read_mask = self._fresh(stack), self._mask_reader(mask, stack)
+            while len(rows := read(8 * factor)):
+                hole = read_mask(len(rows))[..., 0] > 0
+                small.add(colours.to_floats(rows, photo.mode, self._config.in_channels), hole)
+        known, hole = small.result()
+        if not has_square(hole, max(1, LARGE // factor)):
+            return None
 
-        return both
+        def network(image: Floats) -> Floats:
+            return tiles.in_pieces(image, self._config, self._options.max_mem, self._asked)
+
+        seen, lost = upright(known, photo.turn), upright(hole[..., None], photo.turn)[..., 0]
+        guess = inpainting.filled(np.ascontiguousarray(seen), np.ascontiguousarray(lost), network)
+        return np.where(hole[..., None], stored(guess, photo.turn), known)
 
     def _mask_of(self, rows: Rows) -> Floats | None:
         """(n, W, 1) in [0, 1]: how much of a pixel is to be replaced."""
-        return colours.to_depth(rows[..., -1:], np.float32) if self._masked else None
+        at = len(self._photo.mode)
+        return colours.to_depth(rows[..., at : at + 1], np.float32) if self._masked else None
+
+    def _guess_of(self, rows: Rows) -> Floats | None:
+        guess = rows[..., len(self._photo.mode) + 1 :]
+        return colours.to_depth(guess, np.float32) if guess.shape[-1] else None
 
     # ---- through the network -----------------------------------------------------------------------------------------
 
@@ -259,7 +303,7 @@ class _Work:
         if mask is not None and not mask.any():
             return None
         pixels = piece[..., : len(self._photo.mode)]
-        x = self._given(pixels, mask, self._config.in_channels)
+        x = self._given(pixels, mask, self._config.in_channels, self._guess_of(piece))
         turn = self._photo.turn
         result = stored(self._asked(np.ascontiguousarray(upright(x, turn))), turn)
         if mask is not None:
@@ -267,10 +311,10 @@ class _Work:
             result = fitted(result, known, mask[..., 0] > 0)
         return result
 
-    def _given(self, pixels: Rows, mask: Floats | None, channels: int) -> Floats:
+    def _given(self, pixels: Rows, mask: Floats | None, channels: int, guess: Floats | None = None) -> Floats:
         """What the network is given."""
         x = colours.to_floats(pixels, self._photo.mode, channels)
-        return x if mask is None else prepared(x, mask[..., 0] > 0)
+        return x if mask is None else prepared(x, mask[..., 0] > 0, guess)
 
     def _asked(self, x: Floats) -> Floats:
         started = time.perf_counter()

@@ -15,25 +15,43 @@ from edgeae.corruptions import FILL
 Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
 
-THIN = 7  # pixels
+THIN, LARGE = 7, 25  # pixels
 _SWEEPS = 8  # of Jacobi's method at each scale; more change less than half a grey level
 
 
-def prepared(known: Floats, hole: Bools) -> Floats:
-    """The picture that a network is given: holes in the colour they have in training, thin ones filled smoothly.
+def prepared(known: Floats, hole: Bools, guess: Floats | None = None) -> Floats:
+    """The picture that a network is given: holes in the colour they have in training, others filled.
 
-    A network that has only seen large holes leaves thin ones as they are. Where no square of THIN pixels fits into the
-    hole, the membrane over it is the better beginning, for every network: on scratches over 64×64 faces, 11.9 dB in the
-    hole become 25.3 with `faces-residual` (OpenCV's inpainting: 24.5), and 25.7 become 26.1 with `faces-conv`.
+    A network that has only seen holes of some size leaves thin ones as they are. Where no square of THIN pixels fits
+    into the hole, the membrane over it is the better beginning, for every network: on scratches over 64×64 faces,
+    11.9 dB in the hole become 25.3 with `faces-residual` (OpenCV's inpainting: 24.5), and 25.7 become 26.1 with
+    `faces-conv`. Where one of LARGE pixels fits, it is the `guess`.
 
     Args:
         known: (H, W, C) in [0, 1]; what it holds in the hole does not count.
         hole: (H, W).
+        guess: (H, W, C), what `inpainting` made of it at a coarser scale.
     """
-    thick = Image.fromarray(hole).convert("L").filter(ImageFilter.MinFilter(THIN)).filter(ImageFilter.MaxFilter(THIN))
-    deep: Bools = np.asarray(thick) > 0
+    deep = _opened(hole, THIN)
     smooth = fitted(np.zeros_like(known), known, hole) if (hole & ~deep).any() else known
-    return np.where((hole & deep)[..., None], FILL, np.where(hole[..., None], smooth, known))
+    given: Floats = np.where(deep[..., None], FILL, np.where(hole[..., None], smooth, known))
+    return given if guess is None else np.where(_opened(hole, LARGE, rim=LARGE)[..., None], guess, given)
+
+
+def has_square(hole: Bools, side: int) -> bool:
+    """Whether a square of so many pixels, made odd, fits into the hole (H, W)."""
+    return bool(_eroded(hole, side).getextrema()[1])
+
+
+def _eroded(hole: Bools, side: int) -> Image.Image:
+    return Image.fromarray(hole).convert("L").filter(ImageFilter.MinFilter(side | 1))
+
+
+def _opened(hole: Bools, side: int, rim: int = 1) -> Bools:
+    """The part of the hole that such squares cover, and what of it is near, within half of `rim`: round edges."""
+    squares = _eroded(hole, side).filter(ImageFilter.MaxFilter(side | 1)).filter(ImageFilter.MaxFilter(rim | 1))
+    covered: Bools = np.asarray(squares) > 0
+    return covered & hole
 
 
 def fitted(result: Floats, known: Floats, hole: Bools) -> Floats:
@@ -63,7 +81,7 @@ def _membrane(values: Floats, hole: Bools) -> Floats:
     if not hole.any():
         return values
     if min(hole.shape) > 1 and not hole.all():
-        coarse_values, coarse_hole = _halved(values, hole)
+        coarse_values, coarse_hole = halved(values, hole)
         coarse = _membrane(coarse_values, coarse_hole)
         guess = coarse.repeat(2, axis=0).repeat(2, axis=1)[: hole.shape[0], : hole.shape[1]]
     else:
@@ -76,7 +94,7 @@ def _membrane(values: Floats, hole: Bools) -> Floats:
     return filled
 
 
-def _halved(values: Floats, hole: Bools) -> tuple[Floats, Bools]:
+def halved(values: Floats, hole: Bools) -> tuple[Floats, Bools]:
     """Means over 2×2 pixels of what is known; a hole where nothing is."""
     height, width = (-(-side // 2) * 2 for side in hole.shape)
     pad = ((0, height - hole.shape[0]), (0, width - hole.shape[1]))

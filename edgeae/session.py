@@ -9,6 +9,7 @@ shape, and gives the result back in the form the image came in.
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 from collections import OrderedDict
@@ -176,13 +177,9 @@ class Session:
         plan = tiles.plan(height, width, self.config, self.max_mem)
         if plan.pieces == 1:
             return self.run_floats(np.stack([tiles.mirrored(image, *plan.shape) for image in x]))[:, :height, :width]
-
-        def joined(image: Floats) -> Floats:
-            read = tiles.reader(image)
-            bands = tiles.join(read, height, plan, lambda piece: self.run_floats(piece[None])[0])
-            return np.concatenate([band for _, band in bands if band is not None])
-
-        return np.stack([joined(image) for image in x])
+        one = functools.partial(tiles.in_pieces, config=self.config, max_mem=self.max_mem,
+                                run=lambda piece: self.run_floats(piece[None])[0])
+        return np.stack([one(image) for image in x])
 
     # ---- images in and out -------------------------------------------------------------------------------------------
 
@@ -265,7 +262,7 @@ class Session:
         """Forget the graphs that were unused for longest, and let go of the memory that tinygrad holds for others."""
         count = len(self._graphs)
         while len(self._graphs) > 1 and (len(self._graphs) > MAX_GRAPHS
-                                         or sum(size for *_, size in self._graphs.values()) > self.max_mem):
+                                         or sum(size for *_, size in self._graphs.values()) > 0.6 * self.max_mem):
             self._graphs.popitem(last=False)
         if len(self._graphs) < count:
             free_cache(self.device)

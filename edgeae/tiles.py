@@ -250,6 +250,13 @@ def _joined(rows: Rows, plan: Plan, weights: Floats, run: Callable[[Rows], Float
     return joined
 
 
+def in_pieces(image: Floats, config: ModelConfig, max_mem: int, run: Callable[[Floats], Floats]) -> Floats:
+    """`run`, (h, w, C) → (h, w, C'), on an image of any size that is there already."""
+    height, width = image.shape[:2]
+    bands = join(reader(image), height, plan(height, width, config, max_mem), run)
+    return np.concatenate([band for _, band in bands if band is not None])
+
+
 def reader(rows: Rows) -> Callable[[int], Rows]:
     """What `join` reads from, for rows that are there already."""
     top = 0
