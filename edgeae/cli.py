@@ -158,6 +158,8 @@ def corrupt(source: Path, output: Path, corrupt: str, seed: int, as_json: bool) 
     click.option("--channels", type=click.Choice(["1", "3"]), default="3", show_default=True, help="Grey or RGB."),
     click.option("--widths", default=None, metavar="N,N,...", help="Channels of each scale.  [default: by ARCH]"),
     click.option("--code", type=click.IntRange(1, 65536), default=None, help="Size of the code layer."),
+    click.option("--image-skip/--no-image-skip", default=None,
+                 help="Add the image to the output (residual).  [default: yes; no for noise and with --targets]"),
     click.option("--epochs", type=click.IntRange(1), default=30, show_default=True),
     click.option("--batch", type=click.IntRange(1, 65536), default=64, show_default=True),
     click.option("--lr", type=float, default=1e-3, show_default=True, help="Peak learning rate."),
@@ -217,7 +219,8 @@ def _given() -> set[str]:
 
 
 def _configure(arch: str, data: str, targets: str | None, *, size: int, channels: str, widths: str | None,
-               code: int | None, corrupt: str | None, no_augment: bool, **settings: Any) -> Any:
+               code: int | None, corrupt: str | None, no_augment: bool, image_skip: bool | None,
+               **settings: Any) -> Any:
     from edgeae.config import ModelConfig, TrainConfig
     from edgeae.corruptions import parse
 
@@ -231,7 +234,10 @@ def _configure(arch: str, data: str, targets: str | None, *, size: int, channels
         sizes["code"] = code
     if corrupt is None:
         corrupt = "none" if arch == "vae" or targets is not None else "occlude"
-    parse(corrupt)
+    damage = parse(corrupt)
+    if image_skip is None:
+        image_skip = targets is None and not any(step.name == "noise" for step in damage.steps)
+    sizes["image_skip"] = image_skip
     model = ModelConfig.default(arch, **sizes)
     return model, TrainConfig(data=data, targets=targets, corrupt=corrupt, augment=not no_augment, **settings)
 

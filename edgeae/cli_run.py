@@ -47,7 +47,8 @@ def load(model: str, device: str | None, batch: int = 16, threads: int | None = 
                  help="How much of the result, the rest is the photo."),
     click.option("--compare", is_flag=True, help="Also write NAME.compare.png, before and after side by side."),
     click.option("--corrupt", default=None, metavar="SPEC",
-                 help="Damage the input first; see `edgeae corrupt`.  [default: none; occlude for the samples]"),
+                 help="Damage the input first; see `edgeae corrupt`.  [default: none; for the samples what the model "
+                      "learned to undo]"),
     click.option("--overwrite", is_flag=True, help="Replace outputs that exist. [default: skip them]"),
     click.option("--watch", is_flag=True, help="Wait for more pictures in the folder INPUT, until Ctrl-C."),
     click.option("--raw", default=None, metavar="WxH",
@@ -77,8 +78,7 @@ def run(inputs: tuple[Path, ...], model: str, device: str | None, output: Path |
     from edgeae.corruptions import parse
     from edgeae.restoring import Options
 
-    corrupt = corrupt if corrupt is not None else "none" if inputs else "occlude"
-    damage = parse(corrupt)
+    damage = parse(corrupt or "none")
     _check(inputs, output, mask, watch, raw, as_json)
     limits = {} if max_mem is None else {"max_mem": max_mem}
     settings = Options(strength, corrupt=damage, seed=seed, compare=compare, **limits)
@@ -120,9 +120,13 @@ def _check(inputs: Sequence[Path], output: Path | None, mask: Path | None, watch
 # ---- samples -----------------------------------------------------------------------------------------------------
 
 
-def _samples(session: Session, model: str, folder: Path, corrupt: str, seed: int, as_json: bool) -> None:
+def _samples(session: Session, model: str, folder: Path, corrupt: str | None, seed: int, as_json: bool) -> None:
     from edgeae.demonstration import demonstrate
 
+    task = session.metadata.get("task", "none")
+    if task == "image-to-image":
+        raise UsageError(f"{model} was trained on pairs of images, not on damage: give an INPUT.")
+    corrupt = corrupt or ("occlude" if task == "none" else task)
     samples = demonstrate(session, folder, corrupt, seed)
     rows = [[s.name, f"{s.psnr_before:.1f}", f"{s.psnr_after:.1f}", decibels(s.hole_psnr_before),
              decibels(s.hole_psnr_after), f"{s.ms:.1f}", s.picture] for s in samples]

@@ -36,6 +36,11 @@ def to_floats(rows: Rows, mode: str, channels: int) -> Floats:
     return _with_channels(colour, channels)
 
 
+def greyed(x: Floats) -> Floats:
+    """(n, W, 3) with all channels the BT.601 luma; (n, W, 1) as it is."""
+    return _with_channels(_with_channels(x, 1), x.shape[-1])
+
+
 def from_floats(result: Floats, rows: Rows, mode: str, target: str) -> Rows:
     """What a network gave for `rows` of `mode`, as rows of the mode `target` in the same type.
 

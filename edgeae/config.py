@@ -95,6 +95,8 @@ class ModelConfig(_Json):
         code: channels of the code layer (`conv`, `residual`), or dimensions of the Gaussian (`vae`, more than 20).
         context: 3×3 layers (`conv`) or residual blocks (`residual`) at the code's scale, on each side of the code:
             what carries the surroundings of a hole into it. Unused by `vae`.
+        image_skip: whether a `residual` that gives as many channels as it takes adds the image itself to its output,
+            as log-odds. Sharper where the image is whole; noise, whose extremes it passes on, is better without it.
     """
 
     arch: str
@@ -104,6 +106,7 @@ class ModelConfig(_Json):
     widths: tuple[int, ...] = (32, 64, 128)
     code: int = 32
     context: int = 2
+    image_skip: bool = True
 
     def __post_init__(self) -> None:
         if self.arch not in ARCHS:

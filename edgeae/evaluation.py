@@ -13,7 +13,7 @@ import numpy.typing as npt
 from edgeae import metrics
 from edgeae.corruptions import parse
 from edgeae.data import Split, batches, open_dataset
-from edgeae.errors import DataError
+from edgeae.errors import DataError, UsageError
 from edgeae.session import Session
 
 Floats = npt.NDArray[np.float32]
@@ -115,13 +115,16 @@ def evaluate(session: Session, data: str | os.PathLike[str], *, corrupt: str | N
 
     Raises:
         DataError: the data cannot be used, or its targets have another number of channels than the model gives.
+        UsageError: the model was trained on pairs of images, and there are no `targets`.
     """
     config = session.config
+    task = session.metadata.get("task", "none")
+    if task == "image-to-image" and targets is None:
+        raise UsageError("this model was trained on pairs of images: give the wanted outputs with --targets.")
     dataset = open_dataset(data, size=config.size, channels=config.in_channels, targets=targets, limit=limit,
                            val_fraction=1)
-    task = session.metadata.get("task", "none")
     if corrupt is None:
-        corrupt = "none" if targets is not None or task == "image-to-image" else task
+        corrupt = "none" if targets is not None else task
     trial = Trial.prepare(dataset.val, corrupt, seed)
     if trial.clean.shape[-1] != config.out_channels:
         found = trial.clean.shape[-1]

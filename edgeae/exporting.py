@@ -130,6 +130,9 @@ def _trial(file: WeightFile, data: str | None) -> tuple[Trial, str]:
         dataset = open_dataset(settings.data, size=config.size, channels=config.in_channels, targets=settings.targets,
                                limit=settings.limit, seed=settings.seed)
         seed = settings.seed
+    elif task == "image-to-image":
+        raise DataError(f"{file.path} was trained on pairs of images, which its run folder names: export it from "
+                        "there, without --data.")
     else:
         dataset = open_dataset(data or "faces", size=config.size, channels=config.in_channels,
                                limit=MAX_VALIDATION_IMAGES, val_fraction=1)

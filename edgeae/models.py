@@ -133,7 +133,7 @@ class ResidualAE(Autoencoder):
         self.up = [UpConv2d(b, a, init) for a, b in pairwise(widths)][::-1]
         self.merge = ResBlock(widths[0], init)
         self.to_image = Conv2d(widths[0], config.out_channels, 3, init, activation="sigmoid")
-        self.image_skips = config.in_channels == config.out_channels
+        self.image_skips = config.image_skip and config.in_channels == config.out_channels
 
     def features(self, x: Tensor) -> list[Tensor]:
         """The code, (B, H/stride, W/stride, code), then the features that skip it, coarse to fine."""

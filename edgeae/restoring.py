@@ -166,6 +166,7 @@ class _Work:
                  stack: ExitStack, network: Network) -> None:
         self._photo, self._config, self._options, self._network = photo, session.config, options, network
         self._task = session.metadata.get("task", "")
+        self._colours_grey = "gray:1" in self._task.split("+")
         self._seen: dict[str, pictures.Thumbnail] = {}
         self._clean: Rows | None = None
         self._damaged: Rows | None = None
@@ -314,6 +315,8 @@ class _Work:
     def _given(self, pixels: Rows, mask: Floats | None, channels: int, guess: Floats | None = None) -> Floats:
         """What the network is given."""
         x = colours.to_floats(pixels, self._photo.mode, channels)
+        if self._colours_grey:
+            x = colours.greyed(x)  # it has never seen a colour
         return x if mask is None else prepared(x, mask[..., 0] > 0, guess)
 
     def _asked(self, x: Floats) -> Floats:

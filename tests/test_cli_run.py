@@ -201,3 +201,15 @@ def test_watch_until_interrupted(tree: list[str], shelf: Path) -> None:
     stdout, stderr = program.communicate(timeout=60)
     assert program.returncode == 3 and "Traceback" not in stderr  # one is broken, one still empty
     assert "out/new.png  36×24" in stdout and "5 restored, 0 existed already, 1 failed" in stderr
+
+
+def test_samples_show_what_the_model_learned(shelf: Path) -> None:
+    from edgeae import weights
+
+    file = weights.read(shelf / "faces-conv.safetensors")
+    for task, damage in (("noise:0.2+blur:1", "noise:0.2+blur:1"), ("none", "occlude")):
+        weights.write("m.safetensors", file.tensors, file.metadata | {"task": task})
+        assert run("run", "-m", "./m.safetensors").stdout.startswith(f"device CPU, damage {damage}\n")
+    weights.write("m.safetensors", file.tensors, file.metadata | {"task": "image-to-image"})
+    assert "give an INPUT" in error(run("run", "-m", "./m.safetensors", code=2))
+    assert "from there, without --data" in error(run("export", "m.safetensors", "-o", "x.safetensors", code=1))

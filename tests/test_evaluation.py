@@ -134,3 +134,10 @@ def test_evaluate_scores_a_model_on_data(device: str, tiny_file: Callable[..., P
     np.save(tmp_path / "grey.npy", split().inputs[..., :1])
     with pytest.raises(DataError, match="targets have 1 channels, but the model gives 3"):
         evaluate(ae, tmp_path / "data.npy", targets=tmp_path / "grey.npy")
+
+
+def test_a_model_of_pairs_needs_their_targets(tiny_file: Callable[..., Path], device: str) -> None:
+    session = load(tiny_file("conv"), device)
+    session.metadata["task"] = "image-to-image"
+    with pytest.raises(UsageError, match="--targets"):
+        evaluate(session, "faces", limit=4)

@@ -328,3 +328,16 @@ def test_without_a_seed_nothing_is_allocated(arch: str, device: str) -> None:
     model = build(ModelConfig.default(arch), device)
     assert GlobalCounters.mem_used == before
     assert all(value.device == device for _, value, _ in parameters(model) if isinstance(value, Tensor))
+
+
+@pytest.mark.parametrize("skip", [True, False])
+def test_the_image_skip_of_a_residual(skip: bool, device: str, tiny_config: ConfigFactory, random_weights: Any) -> None:
+    """With a last layer of zeros the output is the image, or without the skip connection grey whatever the image."""
+    config = tiny_config("residual", image_skip=skip)
+    weights = random_weights(config)
+    for name in weights:
+        weights[name] = weights[name] * (not name.startswith("to_image"))
+    x = 0.1 + 0.8 * images(1, 16, 16, 3)
+    output = network(config, device, weights).reconstruct(Tensor(x, device=device)).numpy()
+    assert np.abs(output - (x if skip else 0.5)).max() < 1e-5
+    assert ModelConfig.from_json(config.to_json(), "here") == config

@@ -246,3 +246,21 @@ def test_a_vae_has_its_own_size(tiny_file: Callable[..., Path], device: str, sou
 def test_output_mode(mode: str, channels: tuple[int, int], task: str, expected: str) -> None:
     config = ModelConfig.default("conv", in_channels=channels[0], out_channels=channels[1])
     assert output_mode(mode, config, task) == expected
+
+
+def test_a_colorizer_is_given_grey(session: Session, source: Path, tmp_path: Path) -> None:
+    """It has never seen a colour; a grey photo comes out in colour."""
+    given: list[np.ndarray] = []
+
+    def network(piece: np.ndarray) -> np.ndarray:
+        given.append(piece)
+        return np.clip(piece * np.float32([1, 0.5, 0.2]), 0, 1)
+
+    session.metadata["task"] = "gray:1"
+    restore(source, tmp_path / "x.png", session, network=network)
+    (x,) = given
+    assert (x[..., :1] == x).all() and np.abs(
+        x[:72, :100, 0] * 255 - pixels(source) @ np.array([0.299, 0.587, 0.114])).max() < 0.01
+    grey = save(tmp_path / "g.png", pixels(source)[..., 0])
+    restore(grey, tmp_path / "y.png", session, network=network)
+    assert pixels(tmp_path / "y.png").shape == (72, 100, 3)

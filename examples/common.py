@@ -1,0 +1,66 @@
+"""What denoise.py, colorize.py, align.py and segment.py share: their flags, the training, and the picture."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+import edgeae
+from edgeae import imaging, pictures
+from edgeae.data import open_dataset
+from edgeae.evaluation import Trial
+from edgeae.runs import read_run
+from edgeae.training import Progress
+
+SHOWN = 8  # images in the picture
+
+Rows = dict[str, np.ndarray]  # a title, and images (N, H, W, 3) in the same order in each row
+
+
+def flags(text: str | None, name: str, epochs: int, limit: int) -> argparse.ArgumentParser:
+    """The flags that all have; `text` is the script's docstring."""
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="faces", help="a folder of pictures; by default generated faces")
+    parser.add_argument("--size", type=int, default=64, help="pixels a side in training (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=epochs, help="default: %(default)s")
+    parser.add_argument("--limit", type=int, default=limit, help="most pictures to use (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("runs") / name, help="the run folder (default: %(default)s)")
+    parser.add_argument("--device", help="one that `edgeae devices` lists; by default the best")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser
+
+
+def learn(model: edgeae.ModelConfig, settings: edgeae.TrainConfig, out: Path, device: str | None,
+          ) -> tuple[edgeae.Session, Trial]:
+    """Train; returns the best epoch's network and the validation images, damaged as training scored them.
+
+    A run of the same settings goes on where it was stopped, or is taken as it is.
+    """
+
+    def tell(progress: Progress) -> None:
+        if row := progress.row:
+            print(f"epoch {progress.epoch}/{progress.epochs}  loss {row['loss']:.4f}  "
+                  f"validation PSNR {row['val_psnr']:.2f} dB  {progress.seconds_left:.0f} s left", file=sys.stderr)
+
+    resume = (out / "config.json").exists() and read_run(out) == (model, settings)
+    edgeae.train(model, settings, out, device=device, resume=resume, on_progress=tell)
+    dataset = open_dataset(settings.data, size=model.size, targets=settings.targets, limit=settings.limit,
+                           seed=settings.seed)
+    return edgeae.load(out / "best.safetensors", device), Trial.prepare(dataset.val, settings.corrupt, settings.seed)
+
+
+def show(path: Path, rows: Rows) -> Rows:
+    """Write a picture with a row for each stage, the input first and what is wanted last; gives the rows back."""
+    imaging.write_image(pictures.comparison([images[:SHOWN] for images in rows.values()], labels=list(rows)), path)
+    print(path)
+    return rows
+
+
+def run(main: Callable[[], Rows]) -> None:
+    """What can go wrong ends in one sentence."""
+    try:
+        main()
+    except edgeae.EdgeaeError as error:
+        sys.exit(f"{error}")

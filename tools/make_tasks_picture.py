@@ -1,0 +1,42 @@
+"""Make docs/tasks.png: what the examples of denoising, colorization, alignment and segmentation give.
+
+python tools/make_tasks_picture.py [-r runs] [-o docs]
+
+It runs the four examples, which train where `runs/` does not hold their networks yet.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+import click
+
+from edgeae import imaging, pictures
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+# For each example the rows of its own picture that are shown between input and what is wanted: the network's result.
+TASKS = {"denoise": "network", "colorize": "coloured", "align": "shifted picture,\nmoved to fit it",
+         "segment": "output"}
+FACES = 3
+
+
+@click.command(help=__doc__)
+@click.option("-r", "--runs", type=click.Path(path_type=Path), default=Path("runs"))
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("docs"))
+@click.option("-d", "--device", default=None)
+def main(runs: Path, output: Path, device: str | None) -> None:
+    sys.path.insert(0, str(EXAMPLES))
+    shown = []
+    for task, result in TASKS.items():
+        arguments = ["--out", str(runs / task), *(["--device", device] if device else [])]
+        rows = importlib.import_module(task).main(arguments)
+        stages = [next(iter(rows.values())), rows[result], rows["wanted"]]
+        shown.append([stage[i] for i in range(FACES) for stage in stages])
+    titles = ["input", "output", "wanted"] * FACES
+    imaging.write_image(pictures.comparison(shown, titles, list(TASKS), min_side=96), output / "tasks.png")
+
+
+if __name__ == "__main__":
+    main()
