@@ -11,13 +11,14 @@ import errno
 import glob
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from edgeae import imaging
 from edgeae.errors import DeviceError, EdgeaeError, ImageError, UsageError
+from edgeae.files import is_file, is_folder
 from edgeae.folders import scan
 from edgeae.restoring import Floats, Options, Restored, restore
 from edgeae.session import Session
@@ -90,13 +91,13 @@ def collect(inputs: Sequence[Path], output: Path | None = None, overwrite: bool 
             input.
         ImageError: a folder or a pattern gives no image.
     """
-    if len(inputs) == 1 and not inputs[0].is_dir() and not _is_pattern(inputs[0]):
+    if len(inputs) == 1 and not is_folder(inputs[0]) and not _is_pattern(inputs[0]):
         return [Item(inputs[0], _target_of_one(inputs[0], output))]
-    if output is not None and (output.is_file() or output.suffix.lower().removeprefix(".") in imaging.WRITE_FORMATS):
+    if output is not None and (is_file(output) or output.suffix.lower().removeprefix(".") in imaging.WRITE_FORMATS):
         raise UsageError(f"{output} names one file for several inputs; name a folder after -o.")
     items: list[Item] = []
     for given in inputs:
-        if given.is_dir():
+        if is_folder(given):
             folder = output or given.with_name(f"{given.resolve().name}.out")
             files = scan(given, given, skip=folder if folder.is_dir() else None).files
             items += [Item(file.path, folder / file.name, not overwrite) for file in files]
@@ -120,7 +121,7 @@ def with_masks(items: Sequence[Item], mask: Path) -> list[Item]:
 
     Raises ImageError when a photo of several has none.
     """
-    if not mask.is_dir():
+    if not is_folder(mask):
         return [replace(item, mask=mask) for item in items]
     masks = {file.path.relative_to(mask).with_suffix(""): file.path for file in scan(mask, mask).files}
     by_name = {path.name: masks[path] for path in masks}
@@ -160,7 +161,7 @@ def _beside(source: Path) -> Path:
 def _target_of_one(source: Path, output: Path | None) -> Path:
     if output is None:
         return _beside(source)
-    if output.suffix and not output.is_dir():
+    if output.suffix and not is_folder(output):
         imaging.format_of(output, None, imaging.WRITE_FORMATS)
         return output
     target = output / source.name
@@ -173,7 +174,7 @@ def _check_targets(items: Sequence[Item]) -> None:
     for item in items:
         if (other := taken.setdefault(item.target, item.source)) != item.source:
             raise UsageError(f"{other} and {item.source} would both become {item.target}; restore them one by one.")
-        if item.target.parent.resolve() / item.target.name == item.source.parent.resolve() / item.source.name:
+        if os.path.realpath(item.target) == os.path.realpath(item.source):  # also through a link
             raise UsageError(f"{item.source} would be overwritten by its result; name another folder after -o.")
 
 
@@ -189,19 +190,22 @@ def restore_all(session: Session, items: Sequence[Item], options: Options | None
     order = {str(item.source): i for i, item in enumerate(items)}
     summary = Summary()
     lists: dict[type, list[Any]] = {Restored: summary.done, Failed: summary.failed, Skipped: summary.skipped}
-    for outcome in outcomes(session, lambda stop: iter(items), options, min(_WORKERS, max(1, len(items)))):
-        lists[type(outcome)].append(outcome)
-        on_done(outcome)
-    for found in lists.values():
-        found.sort(key=lambda outcome: order[outcome.source])
+    workers = min(_WORKERS, max(1, len(items)))
+    with contextlib.closing(outcomes(session, lambda stop: iter(items), options, workers)) as found:
+        for outcome in found:
+            lists[type(outcome)].append(outcome)
+            on_done(outcome)
+    for listed in lists.values():
+        listed.sort(key=lambda outcome: order[outcome.source])
     return summary
 
 
 def outcomes(session: Session, items: Callable[[threading.Event], Iterator[Item]], options: Options | None = None,
-             workers: int = _WORKERS) -> Iterator[Outcome]:
+             workers: int = _WORKERS) -> Generator[Outcome]:
     """Restore photos one by one as they come, and tell what became of each, in any order.
 
     Files are decoded and encoded in threads while the network runs, and small pictures of one shape run together.
+    Who may stop before the end closes it: it waits for those threads, which else are cut off with the process.
 
     Args:
         session: the model.
@@ -218,7 +222,8 @@ def outcomes(session: Session, items: Callable[[threading.Event], Iterator[Item]
     def job(item: Item) -> Callable[[], Outcome]:
         return lambda: _restore(item, session, options or Options(), together)
 
-    yield from together.results(job(item) for item in items(together.stopping))
+    with contextlib.closing(together.results(job(item) for item in items(together.stopping))) as results:
+        yield from results
 
 
 def _restore(item: Item, session: Session, options: Options, together: Together[Outcome]) -> Outcome:
@@ -251,7 +256,7 @@ def watched(folder: Path, output: Path | None, stop: threading.Event, overwrite:
 
     Raises UsageError when `folder` is none.
     """
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise UsageError(f"--watch {folder} is not a folder: name the one into which pictures come.")
     target = output or folder.with_name(f"{folder.resolve().name}.out")
     at_start = before = _states(folder, target)

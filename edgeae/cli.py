@@ -69,10 +69,11 @@ def interpolate(images: tuple[Path, ...], model: str, device: str | None, output
         edgeae interpolate -m faces-vae neutral.jpg smiling.jpg -o smile.gif
     """
     from edgeae import imaging, pictures
+    from edgeae.files import is_folder
 
     if len(images) < 2:
         raise UsageError("interpolate needs a SOURCE and a TARGET image.")
-    folder = not output.suffix or output.is_dir()
+    folder = not strip and (not output.suffix or is_folder(output))
     if strip and output.suffix.lower() != ".png":
         raise UsageError("a film strip is a .png; name one with -o.")
     if not folder and not strip:

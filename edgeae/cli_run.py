@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -13,6 +14,7 @@ import click
 from edgeae import console
 from edgeae.console import PATH, duration, emit, note, options, output_option, table
 from edgeae.errors import DeviceError, ImageError, PartialError, UsageError
+from edgeae.files import is_file, is_folder
 from edgeae.zoo import DEFAULT
 
 if TYPE_CHECKING:
@@ -78,7 +80,7 @@ def run(inputs: tuple[Path, ...], model: str, device: str | None, output: Path |
     from edgeae.corruptions import parse
     from edgeae.restoring import Options
 
-    damage = parse(corrupt or "none")
+    damage = parse("none" if corrupt is None else corrupt)
     _check(inputs, output, mask, watch, raw, as_json)
     limits = {} if max_mem is None else {"max_mem": max_mem}
     settings = Options(strength, corrupt=damage, seed=seed, compare=compare, **limits)
@@ -113,7 +115,7 @@ def _check(inputs: Sequence[Path], output: Path | None, mask: Path | None, watch
         raise UsageError("--raw takes one INPUT and neither --mask, --watch nor --json.")
     if watch and (len(inputs) > 1 or mask or as_json or output == PIPE):
         raise UsageError("--watch takes one folder and neither --mask, --json nor -o -.")
-    if output == PIPE and (len(inputs) != 1 or inputs[0].is_dir() or as_json):
+    if output == PIPE and (len(inputs) != 1 or is_folder(inputs[0]) or as_json):
         raise UsageError("-o - writes one picture to standard output: give one INPUT, and no --json.")
 
 
@@ -126,7 +128,7 @@ def _samples(session: Session, model: str, folder: Path, corrupt: str | None, se
     task = session.metadata.get("task", "none")
     if task == "image-to-image":
         raise UsageError(f"{model} was trained on pairs of images, not on damage: give an INPUT.")
-    corrupt = corrupt or ("occlude" if task == "none" else task)
+    corrupt = corrupt if corrupt is not None else "occlude" if task == "none" else task
     samples = demonstrate(session, folder, corrupt, seed)
     rows = [[s.name, f"{s.psnr_before:.1f}", f"{s.psnr_after:.1f}", decibels(s.hole_psnr_before),
              decibels(s.hole_psnr_after), f"{s.ms:.1f}", s.picture] for s in samples]
@@ -236,16 +238,17 @@ def _watched(session: Session, folder: Path, output: Path | None, settings: Opti
 
     _tell_of_size(session)
     counts: dict[type, int] = {Restored: 0, Failed: 0, Skipped: 0}
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise UsageError(f"--watch {folder} is not a folder: name the one into which pictures come.")
     note(f"watching {folder}; Ctrl-C ends it")
     try:
-        for outcome in outcomes(session, lambda stop: watched(folder, output, stop, overwrite), settings):
-            counts[type(outcome)] += 1
-            if isinstance(outcome, Failed):
-                console.complain(outcome.reason)
-            elif isinstance(outcome, Restored):
-                emit(None, _line(outcome), False)
+        with closing(outcomes(session, lambda stop: watched(folder, output, stop, overwrite), settings)) as found:
+            for outcome in found:
+                counts[type(outcome)] += 1
+                if isinstance(outcome, Failed):
+                    console.complain(outcome.reason)
+                elif isinstance(outcome, Restored):
+                    emit(None, _line(outcome), False)
     except KeyboardInterrupt:
         note(f"{counts[Restored]} restored, {counts[Skipped]} existed already, {counts[Failed]} failed")
     if counts[Failed]:
@@ -260,7 +263,7 @@ def _frames(session: Callable[[], Session], source: Path, target: Path, raw: str
     from edgeae.decoding import why_unreadable
 
     size = frames.parse_size(raw)
-    if target.suffix.lower().removeprefix(".") in imaging.WRITE_FORMATS or target.is_file():
+    if target.suffix.lower().removeprefix(".") in imaging.WRITE_FORMATS or is_file(target):
         raise UsageError(f"-o {target} is one picture; for frames give a folder, or - for raw ones.")
     count, started = 0, time.perf_counter()
 

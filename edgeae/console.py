@@ -132,7 +132,7 @@ def options(*decorators: Callable[[Any], Any]) -> Callable[[F], F]:
 def note(text: str) -> None:
     """A line for people, on stderr, unless -q."""
     if not _level().quiet:
-        click.echo(text, err=True)
+        click.echo("\n".join(map(_shown, text.split("\n"))), err=True)
 
 
 def emit(document: Any, text: str | Sequence[str], as_json: bool) -> None:
@@ -140,7 +140,7 @@ def emit(document: Any, text: str | Sequence[str], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(_plain(document), indent=2))
     elif text and not _level().quiet:
-        click.echo(text if isinstance(text, str) else "\n".join(text))
+        click.echo("\n".join(map(_shown, [text] if isinstance(text, str) else text)))
 
 
 def binary(stream: TextIO | None, name: str) -> BinaryIO:
@@ -155,7 +155,12 @@ def complain(sentence: str) -> None:
     prefix = "edgeae:"
     if _on_terminal() and os.environ.get("NO_COLOR", "") in ("", "0"):
         prefix = click.style(prefix, fg="red", bold=True)
-    click.echo(f"{prefix} {' '.join(sentence.split())}", err=True)
+    click.echo(f"{prefix} {_shown(' '.join(sentence.split()))}", err=True)
+
+
+def _shown(line: str) -> str:
+    """Without what a terminal takes as commands: a file may have any name."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
 def _plain(value: Any) -> Any:
@@ -205,7 +210,7 @@ class StatusLine:
         """A bar of `done` out of `total`, and a text."""
         if self._shown:
             filled = 24 * done // max(1, total)
-            click.echo(f"\r\033[2K{'█' * filled}{'░' * (24 - filled)} {text}", nl=False, err=True)
+            click.echo(f"\r\033[2K{'█' * filled}{'░' * (24 - filled)} {_shown(text)}", nl=False, err=True)
 
     def clear(self) -> None:
         """Leave an empty line for what comes next."""
@@ -240,6 +245,14 @@ class Program(click.Group):
     """The command group: turns every failure into one sentence on stderr and the right exit code."""
 
     command_class = Command
+
+    def make_context(self, *args: Any, **settings: Any) -> click.Context:
+        """Read the command line; click itself has other words and another code for an interrupt."""
+        try:
+            return super().make_context(*args, **settings)
+        except KeyboardInterrupt:
+            _fail("interrupted.", INTERRUPTED, Level())
+            raise
 
     def invoke(self, context: click.Context) -> Any:
         """Run a command."""

@@ -12,6 +12,7 @@ import subprocess
 import traceback
 import types
 from collections.abc import Iterator
+from pathlib import Path
 
 from edgeae.errors import DeviceError, EdgeaeError, OutOfMemoryError
 
@@ -91,6 +92,19 @@ def _share_kernel_cache() -> None:
     if helpers._db_connection is None:
         connect = functools.partial(sqlite3.connect, check_same_thread=False)
         helpers.sqlite3 = types.SimpleNamespace(**{**vars(sqlite3), "connect": connect})
+        if not _has_kernel_cache(helpers.CACHEDB):
+            helpers.CACHELEVEL.value = 0  # each process compiles its kernels anew, which takes a second or two
+
+
+def _has_kernel_cache(path: str) -> bool:
+    """Whether tinygrad's database of kernels can be used: a service may have no home, a container be read-only."""
+    from tinygrad import helpers
+
+    try:
+        helpers.db_connection().execute("PRAGMA schema_version").fetchone()
+    except (OSError, sqlite3.Error):
+        return False
+    return os.access(path, os.W_OK) and os.access(Path(path).parent, os.W_OK)
 
 
 def reason_of(error: BaseException) -> str:

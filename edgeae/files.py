@@ -16,6 +16,20 @@ from typing import BinaryIO
 from edgeae.errors import EdgeaeError
 
 
+def is_folder(path: Path) -> bool:
+    """As Path.is_dir, but for any text: a name that is too long is none."""
+    with suppress(OSError):
+        return path.is_dir()
+    return False
+
+
+def is_file(path: Path) -> bool:
+    """As Path.is_file, but for any text."""
+    with suppress(OSError):
+        return path.is_file()
+    return False
+
+
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Give a binary file, writable and seekable, whose content becomes `path` when the block ends without an error.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -61,18 +61,19 @@ class Together(Generic[T]):
         self._failure: BaseException | None = None
         self.stopping = threading.Event()
 
-    def results(self, jobs: Iterator[Callable[[], T]]) -> Iterator[T]:
-        """Run all jobs; gives their results as they come.
+    def results(self, jobs: Iterator[Callable[[], T]]) -> Generator[T]:
+        """Run all jobs; gives their results as they come. Closed before the end, it waits for those under way.
 
         A job calls `ask` for the network and `taking` for room. What a job raises, or the network, ends everything and
         is raised here, after the jobs under way have ended.
         """
         source, lock = jobs, threading.Lock()
-        threads = [threading.Thread(target=self._work, args=(source, lock), daemon=True) for _ in range(self._workers)]
-        self._alive = self._busy = len(threads)
-        for thread in threads:
-            thread.start()
+        threads: list[threading.Thread] = []
         try:
+            self._alive = self._busy = self._workers
+            for _ in range(self._workers):
+                threads.append(threading.Thread(target=self._work, args=(source, lock), daemon=True))
+                threads[-1].start()
             while True:
                 with self._changed:
                     self._changed.wait_for(self._something_to_do)
@@ -91,7 +92,8 @@ class Together(Generic[T]):
                 self.stopping.set()
                 self._changed.notify_all()
             for thread in threads:
-                thread.join()
+                if thread.ident is not None:  # else an interrupt came before its start
+                    thread.join()
 
     def ask(self, piece: Floats) -> tuple[Floats, float]:
         """In a job: the network's answer to one piece, (h, w, C) → (h, w, C'), and its share of the time in ms."""
