@@ -145,8 +145,8 @@ def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory, device: str, tiny_config: Callable[..., ModelConfig],
            random_weights: Callable[..., Any], tiny_metadata: Callable[..., dict[str, str]]) -> Path:
-    """A folder of tiny random networks under the shipped models' names."""
-    from edgeae import weights
+    """A folder of tiny random networks under the shipped models' names, and `fp16`, `int8` and `int4`."""
+    from edgeae import quantize, weights
     from edgeae.golden import make_golden
     from edgeae.session import load
 
@@ -156,6 +156,11 @@ def models(tmp_path_factory: pytest.TempPathFactory, device: str, tiny_config: C
         weights.write(path, random_weights(config), tiny_metadata(config))
         made = {"golden": make_golden(load(path, device))}
         weights.write(path, random_weights(config), tiny_metadata(config) | made)
+    for scheme in ("fp16", "int8", "int4"):
+        config, packed = tiny_config("conv"), {}
+        for name, value in random_weights(config).items():
+            packed |= quantize.pack(name, value, scheme)
+        weights.write(folder / f"{scheme}.safetensors", packed, tiny_metadata(config, scheme))
     return folder
 
 

@@ -122,26 +122,6 @@ def whole(path: Path) -> None:
         raise AssertionError(f"{path} is not known")
 
 
-def make_models(folder: Path, device: str, config: Callable[..., Any], random_weights: Callable[..., Any],
-                metadata: Callable[..., dict[str, str]]) -> Path:
-    """Tiny random networks under the shipped models' names, and `int8` and `int4`; what is called is in conftest.py."""
-    from edgeae import quantize
-    from edgeae.config import ARCHS
-    from edgeae.golden import make_golden
-    from edgeae.session import load
-
-    for arch in ARCHS:
-        path, made = folder / f"faces-{arch}.safetensors", config(arch)
-        weights.write(path, random_weights(made), metadata(made))
-        weights.write(path, random_weights(made), metadata(made) | {"golden": make_golden(load(path, device))})
-    for scheme in ("fp16", "int8", "int4"):
-        packed: dict[str, Any] = {}
-        for name, value in random_weights(config("conv")).items():
-            packed |= quantize.pack(name, value, scheme)
-        weights.write(folder / f"{scheme}.safetensors", packed, metadata(config("conv"), scheme))
-    return folder
-
-
 @functools.cache
 def sharing(folder: Path) -> Callable[..., Any]:
     """`session.load` that loads each shipped name once for all tests; files, which change, as ever."""

@@ -23,23 +23,15 @@ from helpers import photo
 from PIL import Image
 
 import edgeae
-from edgeae import session, zoo
+from edgeae import session
 from edgeae.cli import main
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory, device: str, tiny_config: Any, random_weights: Any,
-           tiny_metadata: Any) -> Path:
-    """A folder of tiny networks."""
-    return faults.make_models(tmp_path_factory.mktemp("models"), device, tiny_config, random_weights, tiny_metadata)
-
-
 @pytest.fixture
-def shelf(models: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The tiny networks take the places of the shipped ones."""
-    monkeypatch.setattr(zoo, "folders", lambda: [models])
-    monkeypatch.setattr(session, "load", faults.sharing(models))
-    return models
+def shelf(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Its networks are loaded once for all tests."""
+    monkeypatch.setattr(session, "load", faults.sharing(shelf))
+    return shelf
 
 
 @pytest.fixture(autouse=True)

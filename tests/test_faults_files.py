@@ -20,7 +20,7 @@ from faults import Case, Nursery, check, child, judge, sentence, table
 from helpers import photo
 from PIL import Image
 
-from edgeae import session, weights, zoo
+from edgeae import session, weights
 from edgeae.cli import main
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX files and permissions")
@@ -28,19 +28,11 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX files and
 TINY = "--size 16 --widths 4 --code 4 --batch 4 --epochs 1"
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory, device: str, tiny_config: Any, random_weights: Any,
-           tiny_metadata: Any) -> Path:
-    """A folder of tiny networks."""
-    return faults.make_models(tmp_path_factory.mktemp("models"), device, tiny_config, random_weights, tiny_metadata)
-
-
 @pytest.fixture
-def shelf(models: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The tiny networks take the places of the shipped ones."""
-    monkeypatch.setattr(zoo, "folders", lambda: [models])
-    monkeypatch.setattr(session, "load", faults.sharing(models))
-    return models
+def shelf(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Its networks are loaded once for all tests."""
+    monkeypatch.setattr(session, "load", faults.sharing(shelf))
+    return shelf
 
 
 @pytest.fixture(scope="module")
