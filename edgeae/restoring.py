@@ -241,8 +241,9 @@ class _Work:
 
     def _with_mask(self, mask: Path, stack: ExitStack) -> Reader:
         """A reader of pixels, mask, and a guess of what large holes hide, if there are any."""
-        photo, coarse, top = self._photo, self._coarse_guess(mask), 0
+        photo, top = self._photo, 0
         factor = inpainting.coarse_factor(photo.width, photo.height)
+        coarse = self._coarse_guess(mask, factor)
         read, read_mask = self._read, self._mask_reader(mask, stack)
 
         def all_of_them(count: int) -> Rows:
@@ -266,9 +267,9 @@ class _Work:
             read = tiles.reader(stored(upright(plane.read(plane.height), plane.turn), photo.turn))
         return lambda count: colours.to_depth(colours.convert(read(count), plane.mode, "L"), photo.dtype)
 
-    def _coarse_guess(self, mask: Path) -> Floats | None:
-        """What the network makes of the whole photo, so much smaller that large holes are small; None without any."""
-        photo, factor = self._photo, inpainting.coarse_factor(self._photo.width, self._photo.height)
+    def _coarse_guess(self, mask: Path, factor: int) -> Floats | None:
+        """What the network makes of the whole photo, made smaller by a factor; None if it has no large holes."""
+        photo = self._photo
         if self._config.in_channels != self._config.out_channels:
             return None
         small = inpainting.Reducer(factor, photo.width)
