@@ -443,6 +443,7 @@ def test_two_trainings_in_one_folder(shelf: Path, nursery: Nursery) -> None:
         for words in (line, ["train", "--resume", "run"]):  # not `check`: the first one's files come and go
             second = nursery.run(words)
             assert second.code == 1 and "another training writes to run" in faults.sentence(second.stderr)
+            assert "Traceback" not in second.stderr + second.stdout
         assert first.poll() is None
         epochs = [int(told.split()[1].split("/")[0]) for told, _ in zip(first.stderr, range(3), strict=False)]
         assert epochs == [3, 4, 5]
