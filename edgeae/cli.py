@@ -160,7 +160,7 @@ def corrupt(source: Path, output: Path, corrupt: str, seed: int, as_json: bool) 
     click.option("--widths", default=None, metavar="N,N,...", help="Channels of each scale.  [default: by ARCH]"),
     click.option("--code", type=click.IntRange(1, 65536), default=None, help="Size of the code layer."),
     click.option("--image-skip/--no-image-skip", default=None,
-                 help="Add the image to the output (residual).  [default: yes; no for noise and with --targets]"),
+                 help="Add the image to the output (residual).  [default: yes; no with --targets]"),
     click.option("--epochs", type=click.IntRange(1), default=30, show_default=True),
     click.option("--batch", type=click.IntRange(1, 65536), default=64, show_default=True),
     click.option("--lr", type=float, default=1e-3, show_default=True, help="Peak learning rate."),
@@ -169,7 +169,9 @@ def corrupt(source: Path, output: Path, corrupt: str, seed: int, as_json: bool) 
     click.option("--beta", type=float, default=0.01, show_default=True, help="Weight of the KL term (vae)."),
     click.option("--corrupt", default=None, metavar="SPEC",
                  help="Damage to learn to undo.  [default: occlude; none for vae and with --targets]"),
-    click.option("--no-augment", is_flag=True, help="No flips, crops and light changes."),
+    click.option("--crop", type=click.IntRange(8, 4096), default=None,
+                 help="Train on squares of so many pixels, cut from the images anew in each epoch."),
+    click.option("--no-augment", is_flag=True, help="No flips, zooms and light changes."),
     click.option("--limit", type=click.IntRange(2), default=None, help="Use at most so many images."),
     click.option("--licence", default="", help="Of the data, kept in the weight files."),
     console.device_option,
@@ -235,9 +237,9 @@ def _configure(arch: str, data: str, targets: str | None, *, size: int, channels
         sizes["code"] = code
     if corrupt is None:
         corrupt = "none" if arch == "vae" or targets is not None else "occlude"
-    damage = parse(corrupt)
+    parse(corrupt)
     if image_skip is None:
-        image_skip = targets is None and not any(step.name == "noise" for step in damage.steps)
+        image_skip = targets is None
     sizes["image_skip"] = image_skip
     model = ModelConfig.default(arch, **sizes)
     return model, TrainConfig(data=data, targets=targets, corrupt=corrupt, augment=not no_augment, **settings)

@@ -90,13 +90,11 @@ class ModelConfig(_Json):
         arch: `conv`, `residual` or `vae`.
         size: height and width in pixels of the images it was trained on; the only size a `vae` takes.
         in_channels, out_channels: 1 (grey) or 3 (RGB).
-        widths: channels of each scale. `conv` and `vae` halve the resolution before each of them; `residual` has the
-            first at the image's own resolution and halves before each of the others.
-        code: channels of the code layer (`conv`, `residual`), or dimensions of the Gaussian (`vae`, more than 20).
-        context: 3×3 layers (`conv`) or residual blocks (`residual`) at the code's scale, on each side of the code:
-            what carries the surroundings of a hole into it. Unused by `vae`.
-        image_skip: whether a `residual` that gives as many channels as it takes adds the image itself to its output,
-            as log-odds. Sharper where the image is whole; noise, whose extremes it passes on, is better without it.
+        widths: channels of each scale; the resolution is halved before each of them.
+        code: channels of the code layer (`conv`, `residual`), or dimensions of the Gaussian (`vae`, at least 20).
+        context: residual blocks at the deepest scale, on each side of the code: what carries the surroundings of a
+            hole into it.
+        image_skip: whether a `residual` that gives as many channels as it takes adds the image itself to its output.
     """
 
     arch: str
@@ -111,7 +109,7 @@ class ModelConfig(_Json):
     def __post_init__(self) -> None:
         if self.arch not in ARCHS:
             raise UsageError(f"unknown architecture {reprlib.repr(self.arch)}; choose one of {', '.join(ARCHS)}.")
-        _in_range("the number of widths", len(self.widths), 2 if self.arch == "residual" else 1, MAX_STAGES)
+        _in_range("the number of widths", len(self.widths), 1, MAX_STAGES)
         for width in self.widths:
             _in_range("each width", width, 1, MAX_WIDTH)
         for name, channels in (("in_channels", self.in_channels), ("out_channels", self.out_channels)):
@@ -120,15 +118,15 @@ class ModelConfig(_Json):
         _in_range("size", self.size, self.stride, MAX_SIZE)
         if self.size % self.stride:
             raise UsageError(f"size must be a multiple of {self.stride} for these widths, not {self.size}.")
-        _in_range("code", self.code, 21 if self.arch == "vae" else 1, MAX_CODE)
+        _in_range("code", self.code, 20 if self.arch == "vae" else 1, MAX_CODE)
         _in_range("context", self.context, 0, MAX_CONTEXT)
 
     @classmethod
     def default(cls, arch: str, **changes: Any) -> Self:
         """The sizes we ship: about 1 M parameters and at most 250 MFLOP for a 64×64 image."""
         sizes: dict[str, dict[str, Any]] = {
-            "conv": {"widths": (32, 64, 128), "code": 32, "context": 2},
-            "residual": {"widths": (16, 32, 64, 128), "code": 32, "context": 1},
+            "conv": {"widths": (32, 64, 96), "code": 32, "context": 2},
+            "residual": {"widths": (32, 64, 64, 96), "code": 32, "context": 1},
             "vae": {"widths": (32, 64, 96, 128), "code": 64, "context": 0},
         }
         return cls(arch=arch, **{**sizes.get(arch, {}), **changes})
@@ -136,7 +134,7 @@ class ModelConfig(_Json):
     @property
     def stride(self) -> int:
         """Pixels of the image for one position of the deepest layer: 2 to the number of halvings."""
-        return int(2 ** (len(self.widths) - (self.arch == "residual")))
+        return int(2 ** len(self.widths))
 
     def code_shape(self, height: int, width: int) -> tuple[int, ...]:
         """Shape of one image's code: `(dims,)` for `vae`, else `(height/stride, width/stride, channels)`."""
@@ -159,7 +157,9 @@ class TrainConfig(_Json):
             it climbs from 0.
         skip_drop: share of training images for which a `residual` gets no skip connections, so that its decoder also
             learns to work from the code alone; this costs quality of the restored image.
-        corrupt: damage specification (see corruptions.py); `augment`: flips, crops and light changes.
+        crop: side in pixels of the squares that are cut from the training images, elsewhere in each epoch; None trains
+            on whole ones. Not for a `vae`.
+        corrupt: damage specification (see corruptions.py); `augment`: flips, zooms (not with `crop`) and light changes.
         seed: of everything random in the run.
         limit: use at most so many images; None is all of them.
         source, licence: where the data come from and what they allow, for the weight files; without a source its name.
@@ -176,6 +176,7 @@ class TrainConfig(_Json):
     beta: float = 0.01
     beta_warmup: float = 0.2
     skip_drop: float = 0.0
+    crop: int | None = None
     corrupt: str = "occlude"
     augment: bool = True
     seed: int = 0
@@ -192,6 +193,8 @@ class TrainConfig(_Json):
         for name in ("warmup", "beta_warmup", "skip_drop"):
             _in_range(name, getattr(self, name), 0.0, 1.0)
         _in_range("seed", self.seed, 0, 2**32 - 1)
+        if self.crop is not None:
+            _in_range("crop", self.crop, 1, MAX_SIZE)
         if self.limit is not None:
             _in_range("limit", self.limit, 2, 2**31)
         if self.loss not in LOSSES:

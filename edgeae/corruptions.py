@@ -1,6 +1,8 @@
 """Damage to images, the same for training, `edgeae run` and `edgeae corrupt`, and the SPEC text that names it.
 
-SPEC is `name[:strength]`, joined with `+` and applied from left to right: `occlude`, `occlude:0.2+noise:0.1`.
+SPEC is `name[:strength]`, joined with `+` and applied from left to right: `occlude`, `occlude:0.2+noise:0.1`. Several
+joined with `,` are choices, one of which is drawn for each image, and `low..high` for a strength is a range that it is
+drawn from: `none,occlude:0.05..0.3,noise:0..0.1+jpeg:5..50`.
 
 name      strength                                                                      range    default
 none      takes none
@@ -43,45 +45,61 @@ LUMA_BT601 = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 class Step:
     """One kind of damage and its strength, in the unit and range that the module's table gives.
 
-    Raises `UsageError` for an unknown name, or a strength out of range.
+    most: the strength is drawn evenly from `strength` to this, a whole number where the kind wants one; None for no
+    range. Raises `UsageError` for an unknown name, or a strength out of range.
     """
 
     name: str
     strength: float
+    most: float | None = None
 
     def __post_init__(self) -> None:
         kind = _kind(self.name)
-        in_range = kind.low <= self.strength <= kind.high  # False for NaN
-        if not in_range or (kind.whole and self.strength != int(self.strength)):
-            raise UsageError(_bad_strength(self.name, str(self.strength)))
+        for strength in (self.strength, self.strength if self.most is None else self.most):
+            in_range = kind.low <= strength <= kind.high  # False for NaN
+            if not in_range or (kind.whole and strength != int(strength)):
+                raise UsageError(_bad_strength(self.name, str(strength)))
+        if self.most is not None and self.most < self.strength:
+            raise UsageError(f"Corruption {self.name!r} cannot have strength '{self.strength}..{self.most}': "
+                             "give the smaller number first.")
 
     def __str__(self) -> str:
-        return f"{self.name}:{float(self.strength)!r}".removesuffix(".0")
+        numbers = [self.strength] if self.most is None else [self.strength, self.most]
+        return f"{self.name}:" + "..".join(repr(float(number)).removesuffix(".0") for number in numbers)
+
+    def drawn(self, rng: np.random.Generator) -> float:
+        """A strength; one that is fixed draws nothing."""
+        if self.most is None:
+            return self.strength
+        if _kind(self.name).whole:
+            return float(rng.integers(int(self.strength), int(self.most) + 1))
+        return float(rng.uniform(self.strength, self.most))
 
 
 @dataclass(frozen=True)
 class Corruption:
     """Damage to be done, drawn afresh at each call; `str()` gives the SPEC with every strength spelled out.
 
-    No steps at all is `none`.
+    choices: one of them is drawn for each image, each as likely as any other; no steps at all are `none`.
     """
 
-    steps: tuple[Step, ...] = ()
+    choices: tuple[tuple[Step, ...], ...] = ((),)
 
     def __str__(self) -> str:
-        return "+".join(map(str, self.steps)) or "none"
+        return ",".join("+".join(map(str, steps)) or "none" for steps in self.choices)
 
     @property
-    def has_holes(self) -> bool:
-        """Whether the mask marks holes (some step is occlude, scratch or pixels) and not just everything."""
-        return any(KINDS[step.name].makes_holes for step in self.steps)
+    def steps(self) -> tuple[Step, ...]:
+        """All that may be done."""
+        return tuple(step for steps in self.choices for step in steps)
 
     def __call__(self, image: FloatArray, rng: np.random.Generator) -> tuple[FloatArray, BoolArray]:
         """Damages one image, float32 (H, W, C) in [0, 1] with C 1 or 3, which stays as it was.
 
         Returns the damaged image, of the same shape and range, and a mask, bool (H, W), True where content is lost:
 
-        - with a hole-making step, exactly the holes of all such steps, joined by OR. A later `shift` moves them along.
+        - with a hole-making step (occlude, scratch, pixels), exactly the holes of all such steps, joined by OR. A later
+          `shift` moves them along.
           Steps that touch every pixel do not widen the mask, or holes in a noisy image could not be told apart;
           a later `blur` or `jpeg` smears a hole's colour a little past its edge;
         - with none, all True; without any step, all False.
@@ -92,20 +110,30 @@ class Corruption:
             raise ImageError(
                 f"Cannot corrupt an array of {image.dtype} {image.shape}: give float32 (H, W, C) with 1 or 3 channels."
             )
+        steps = self.choices[int(rng.integers(len(self.choices))) if len(self.choices) > 1 else 0]
         damaged, holes = image, np.zeros(image.shape[:2], dtype=np.bool_)
-        for step in self.steps:
-            damaged, holes = KINDS[step.name].damage(damaged, holes, step.strength, rng)
-        mask = holes if self.has_holes or not self.steps else ~holes
+        for step in steps:
+            damaged, holes = KINDS[step.name].damage(damaged, holes, step.drawn(rng), rng)
+        has_holes = any(KINDS[step.name].makes_holes for step in steps)
+        mask = holes if has_holes or not steps else ~holes
         return np.clip(damaged, 0, 1), mask  # clip also copies, so that the result never shares memory with the input
 
 
 def parse(spec: str) -> Corruption:
-    """Reads a SPEC (see the module's docstring); names in any case, spaces around `+` and `:` allowed.
+    """Reads a SPEC (see the module's docstring); names in any case, spaces around `,`, `+`, `:` and `..` allowed.
 
     Raises `UsageError` that lists the names for an unknown or missing one, and the range for a bad strength.
     """
+    found = Corruption(tuple(_steps(choice, spec) for choice in spec.split(",")))
+    if max(len(found.steps), len(found.choices)) > MOST_STEPS:
+        raise UsageError(f"Corruption {spec[:40]!r}… names {max(len(found.steps), len(found.choices))} damages: "
+                         f"{MOST_STEPS} are the most.")
+    return found
+
+
+def _steps(choice: str, spec: str) -> tuple[Step, ...]:
     steps = []
-    for part in spec.split("+"):
+    for part in choice.split("+"):
         name, colon, text = (piece.strip() for piece in part.partition(":"))
         name = name.lower()
         if not name:
@@ -114,16 +142,14 @@ def parse(spec: str) -> Corruption:
             if colon:
                 raise UsageError(f"Corruption 'none' takes no strength: write 'none', not {part.strip()!r}.")
             continue
-        strength = _kind(name).default
+        numbers = [_kind(name).default]
         if colon:
             try:
-                strength = float(text) + 0.0  # + 0.0 turns -0 into 0
+                numbers = [float(number) + 0.0 for number in text.split("..", 1)]  # + 0.0 turns -0 into 0
             except ValueError:
                 raise UsageError(_bad_strength(name, text)) from None
-        steps.append(Step(name, strength))
-    if len(steps) > MOST_STEPS:
-        raise UsageError(f"Corruption {spec[:40]!r}… joins {len(steps)} damages: {MOST_STEPS} are the most.")
-    return Corruption(tuple(steps))
+        steps.append(Step(name, *numbers))
+    return tuple(steps)
 
 
 Damage = Callable[[FloatArray, BoolArray, float, np.random.Generator], tuple[FloatArray, BoolArray]]

@@ -29,7 +29,7 @@ Corrupt = Callable[[Images, np.random.Generator], tuple[NDArray[Any], NDArray[An
 T = TypeVar("T")
 
 # The purpose word of a Philox counter: switching augmentation on must not change the damage an image gets.
-_ORDER, _AUGMENT, _CORRUPT = range(3)
+_ORDER, _AUGMENT, _CORRUPT, _CROP = range(4)
 
 
 @dataclass(frozen=True)
@@ -160,6 +160,16 @@ def augment(
     return images, targets
 
 
+def _cut(images: NDArray[np.uint8], index: NDArray[np.int64], corners: Sequence[NDArray[np.float64]],
+         crop: int | None) -> NDArray[np.uint8]:
+    """The images of these rows, or from each a square of `crop` pixels; `corners`: where, as shares of the room."""
+    if crop is None:
+        return images[index]
+    room = np.array(images.shape[1:3]) - crop + 1
+    starts = (np.stack(corners) * room).astype(int)
+    return np.stack([images[row, y : y + crop, x : x + crop] for row, (y, x) in zip(index, starts, strict=True)])
+
+
 def _as_float(images: NDArray[np.uint8]) -> Images:
     scaled: Images = np.multiply(images, np.float32(1 / 255), dtype=np.float32)
     return scaled
@@ -173,26 +183,31 @@ def batches(
     seed: int,
     corrupt: Corrupt | None,
     augment: Augment | None,
+    crop: int | None = None,
     shuffle: bool = True,
     drop_last: bool = True,
 ) -> Iterator[Batch]:
     """One epoch of a split, in batches.
 
     batch: images a batch. corrupt: `(image float32 (H, W, C), rng) -> (damaged, mask (H, W))`, drawn afresh for each
-    image and epoch, or None. augment: None leaves the images as they are. shuffle: a new order each epoch.
+    image and epoch, or None. augment: None leaves the images as they are. crop: side in pixels of a square that is cut
+    from each image, somewhere else each time, before all of that; None takes whole images. shuffle: a new order each
+    epoch.
     drop_last: no batch is ever short, because a training step is compiled for one shape. The last batch is filled up
     from the start of the order rather than thrown away, so that every image is seen at least once; a split smaller
     than one batch is repeated in it, each repeat varied and damaged differently. With False the last batch is short
     and every image comes exactly once.
 
-    The result depends only on the arguments, never on what was iterated before. Raises UsageError for batch < 1 or a
-    negative seed or epoch, at the call; yields nothing for an empty split.
+    The result depends only on the arguments, never on what was iterated before. Raises UsageError for batch < 1, a
+    negative seed or epoch, or a crop larger than the images, at the call; yields nothing for an empty split.
     """
     if batch < 1:
         raise UsageError(f"--batch {batch} is too small: give 1 or more.")
     if seed < 0 or epoch < 0:
         raise UsageError(f"seed {seed} and epoch {epoch} must be 0 or more.")
-    return _epoch(split, batch, epoch, seed, corrupt, augment, shuffle, drop_last)
+    if crop is not None and not 1 <= crop <= min(split.inputs.shape[1:3]):
+        raise UsageError(f"--crop {crop} does not fit images of {split.inputs.shape[1]} pixels a side.")
+    return _epoch(split, batch, epoch, seed, corrupt, augment, crop, shuffle, drop_last)
 
 
 def _epoch(
@@ -202,6 +217,7 @@ def _epoch(
     seed: int,
     corrupt: Corrupt | None,
     settings: Augment | None,
+    crop: int | None,
     shuffle: bool,
     fill: bool,
 ) -> Iterator[Batch]:
@@ -216,9 +232,10 @@ def _epoch(
     for start in range(0, n, batch):
         places = np.arange(start, start + batch if fill else min(start + batch, n))
         index = order[places % n].astype(np.int64)
-        inputs = _as_float(split.inputs[index])
-        targets = None if split.targets is None else _as_float(split.targets[index])
         marks = list(zip(index.tolist(), (places // n).tolist(), strict=True))
+        corners = [stream(_CROP, *mark).random(2) for mark in marks] if crop else []
+        inputs = _as_float(_cut(split.inputs, index, corners, crop))
+        targets = None if split.targets is None else _as_float(_cut(split.targets, index, corners, crop))
         if settings is not None and (settings.moves or settings.lights):
             inputs, targets = augment(inputs, [stream(_AUGMENT, *mark) for mark in marks], settings, targets)
         clean = inputs if targets is None else targets

@@ -195,12 +195,15 @@ class Conv2d:
 
 
 class UpConv2d:
-    """4×4 transposed convolution of stride 2 (padding 1), bias and activation: doubles height and width."""
+    """4×4 transposed convolution of stride 2 (padding 1), bias and activation: doubles height and width.
+
+    The arguments are those of `Conv2d`.
+    """
 
     def __init__(self, cin: int, cout: int, init: Init,
-                 activation: Activation = "relu") -> None:
+                 activation: Activation = "relu", gain: float | None = None) -> None:
         # An output pixel sees 2×2 of the 4×4 taps: a quarter of the fan-in that `Init` counts.
-        self.weight: Weight = init.weight(4, 4, cin, cout, gain=4 * _gain(activation))
+        self.weight: Weight = init.weight(4, 4, cin, cout, gain=4 * (_gain(activation) if gain is None else gain))
         self.bias = init.bias(cout)
         self._activation = activation
 

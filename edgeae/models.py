@@ -47,12 +47,6 @@ def kl_to_unit_gaussian(mu: Tensor, logvar: Tensor) -> Tensor:
     return (-0.5 * (1 + logvar - mu.square() - logvar.exp())).sum(1).mean()
 
 
-def log_odds(x: Tensor) -> Tensor:
-    """The inverse of the sigmoid, log(x / (1 − x)), for x in [0, 1] kept 1e-3 (a quarter of a grey level) inside."""
-    x = x.clip(1e-3, 1 - 1e-3)
-    return (x / (1 - x)).log()
-
-
 class Autoencoder:
     """What the three have in common."""
 
@@ -89,7 +83,7 @@ class Autoencoder:
 class ConvAE(Autoencoder):
     """Convolutional autoencoder: strided convolutions down, a few channels of code, up-convolutions back.
 
-    The code is the only way through, so what it loses the output blurs. The `context` layers at the code's scale carry
+    The code is the only way through, so what it loses the output blurs. The `context` blocks at the code's scale carry
     what surrounds a hole into it. Fully convolutional: any size that is a multiple of the stride.
     """
 
@@ -97,10 +91,10 @@ class ConvAE(Autoencoder):
         widths = (config.in_channels, *config.widths)
         deepest = widths[-1]
         self.down = [Conv2d(a, b, 4, init) for a, b in pairwise(widths)]
-        self.gather = [Conv2d(deepest, deepest, 3, init) for _ in range(config.context)]
+        self.gather = [ResBlock(deepest, init) for _ in range(config.context)]
         self.to_code = Conv2d(deepest, config.code, 1, init, activation=None)
         self.from_code = Conv2d(config.code, deepest, 3, init)
-        self.spread = [Conv2d(deepest, deepest, 3, init) for _ in range(config.context)]
+        self.spread = [ResBlock(deepest, init) for _ in range(config.context)]
         self.up = [UpConv2d(b, a, init) for a, b in pairwise(config.widths)][::-1]
         self.to_image = UpConv2d(widths[1], config.out_channels, init, activation="sigmoid")
 
@@ -114,34 +108,37 @@ class ConvAE(Autoencoder):
 
 
 class ResidualAE(Autoencoder):
-    """Residual autoencoder: residual blocks, and skip connections past the code.
+    """Residual autoencoder: a residual block at every scale, and skip connections past the code.
 
     The encoder's features at each scale are added to the decoder's at the same scale, and the image itself to the
-    output (as log-odds, before the sigmoid), so edges need not pass through the code: sharper outputs. What the damage
-    removed is in no skip connection and has to be invented from the code. Fully convolutional, like `ConvAE`.
+    output, so that edges need not pass through the code and the network has only to tell what is wrong with the image:
+    sharper outputs. What the damage removed is in no skip connection and has to be invented from the code. Fully
+    convolutional, like `ConvAE`.
     """
 
     def __init__(self, config: ModelConfig, init: Init) -> None:
         widths = config.widths
-        deepest = widths[-1]
-        self.stem = Conv2d(config.in_channels, widths[0], 3, init)
-        self.down = [Conv2d(a, b, 4, init) for a, b in pairwise(widths)]
+        shallow, deepest = widths[:-1], widths[-1]
+        self.image_skips = config.image_skip and config.in_channels == config.out_channels
+        self.down = [Conv2d(a, b, 4, init) for a, b in pairwise((config.in_channels, *widths))]
+        self.before = [ResBlock(width, init) for width in shallow]  # each before the next halving
         self.gather = [ResBlock(deepest, init) for _ in range(config.context)]
         self.to_code = Conv2d(deepest, config.code, 1, init, activation=None)
         self.from_code = Conv2d(config.code, deepest, 3, init)
         self.spread = [ResBlock(deepest, init) for _ in range(config.context)]
         self.up = [UpConv2d(b, a, init) for a, b in pairwise(widths)][::-1]
-        self.merge = ResBlock(widths[0], init)
-        self.to_image = Conv2d(widths[0], config.out_channels, 3, init, activation="sigmoid")
-        self.image_skips = config.image_skip and config.in_channels == config.out_channels
+        self.after = [ResBlock(width, init) for width in shallow][::-1]  # each after the doubling of its place
+        # Beside the image the last layer starts near zero, as a residual block does.
+        self.to_image = (UpConv2d(widths[0], config.out_channels, init, activation=None, gain=0.01) if self.image_skips
+                         else UpConv2d(widths[0], config.out_channels, init, activation="sigmoid"))
 
     def features(self, x: Tensor) -> list[Tensor]:
-        """The code, (B, H/stride, W/stride, code), then the features that skip it, coarse to fine."""
-        skips = [self.stem(x)]
-        for down in self.down:
-            skips.append(down(skips[-1]))
-        code = skips.pop().sequential([*self.gather, self.to_code])
-        return [code, *skips[::-1], *([log_odds(x)] if self.image_skips else [])]
+        """The code, (B, H/stride, W/stride, code), then what skips it: features, coarse to fine, and the image."""
+        skips = [x] if self.image_skips else []
+        for down, before in zip(self.down, self.before, strict=False):
+            x = before(down(x))
+            skips.insert(0, x)
+        return [x.sequential([self.down[-1], *self.gather, self.to_code]), *skips]
 
     def decode(self, code: Tensor, *skips: Tensor) -> Tensor:
         """(B, H/stride, W/stride, code) → (B, H, W, C).
@@ -149,17 +146,22 @@ class ResidualAE(Autoencoder):
         Without `skips`, what the code alone can tell: a picture only if training left out skip connections at times
         (`skip_drop`).
         """
+        return self._decode(code, *skips).clip(0, 1)
+
+    def _decode(self, code: Tensor, *skips: Tensor) -> Tensor:
+        """`decode` before its values are kept in [0, 1], where a value outside would have no gradient."""
         x = code.sequential([self.from_code, *self.spread])
-        for i, up in enumerate(self.up):
-            x = up(x, add=skips[i] if skips else None)
-        return self.to_image(self.merge(x), add=skips[-1] if skips and self.image_skips else None)
+        rest = iter(skips)
+        for up, after in zip(self.up, self.after, strict=True):
+            x = after(up(x, add=next(rest, None)))
+        return self.to_image(x, add=next(rest, None))
 
     def losses(self, x: Tensor, y: Tensor, kind: str, beta: Tensor, noise: Tensor | None = None) -> dict[str, Tensor]:
         """`noise`: 1 for an image that keeps its skip connections, 0 for one that does not; None keeps all."""
         code, *skips = self.features(x)
         if noise is not None:
             skips = [skip * noise.reshape(-1, 1, 1, 1) for skip in skips]
-        recon = reconstruction_loss(self.decode(code, *skips), y, kind)
+        recon = reconstruction_loss(self._decode(code, *skips), y, kind)
         return {"loss": recon, "recon": recon}
 
     def draw_noise(self, rng: np.random.Generator, batch: int, skip_drop: float) -> Array | None:
@@ -181,15 +183,17 @@ class VAE(Autoencoder):
         self.code = config.code
         flat = side * side * widths[-1]
         self.down = [Conv2d(a, b, 4, init) for a, b in pairwise(widths)]
+        self.gather = [ResBlock(widths[-1], init) for _ in range(config.context)]
         self.to_mu = Linear(flat, config.code, init)
         self.to_logvar = Linear(flat, config.code, init, gain=0.01)
         self.from_code = Linear(config.code, flat, init, activation="relu")
+        self.spread = [ResBlock(widths[-1], init) for _ in range(config.context)]
         self.up = [UpConv2d(b, a, init) for a, b in pairwise(config.widths)][::-1]
         self.to_image = UpConv2d(widths[1], config.out_channels, init, activation="sigmoid")
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(B, size, size, C) → μ, log σ², each (B, code)."""
-        h = x.sequential([*self.down]).flatten(1)
+        h = x.sequential([*self.down, *self.gather]).flatten(1)
         return self.to_mu(h), self.to_logvar(h)
 
     def encode(self, x: Tensor) -> Tensor:
@@ -198,7 +202,7 @@ class VAE(Autoencoder):
 
     def decode(self, code: Tensor, *skips: Tensor) -> Tensor:
         """(B, code) → (B, size, size, C)."""
-        return self.from_code(code).reshape(-1, *self._grid).sequential([*self.up, self.to_image])
+        return self.from_code(code).reshape(-1, *self._grid).sequential([*self.spread, *self.up, self.to_image])
 
     def losses(self, x: Tensor, y: Tensor, kind: str, beta: Tensor, noise: Tensor | None = None) -> dict[str, Tensor]:
         """`noise`: standard normal, or None to take μ. Reconstruction and KL are weighed as sums over an image, which

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise, product
 from typing import Any, Literal, TypeAlias
@@ -78,19 +78,17 @@ def default_memory() -> int:
 
 def layers(config: ModelConfig) -> list[tuple[Kind, int]]:
     """The layers that widen what a network sees, in order, with their channels; not a `vae`'s linear ones."""
-    widths, deepest = config.widths, config.widths[-1]
-    if config.arch != "residual":
-        context: list[tuple[Kind, int]] = [("same", deepest)] * (config.context * (config.arch == "conv"))
-        return [*_each("down", widths), *context, ("same", deepest), *context, *_each("up", widths[-2::-1]),
-                ("up", config.out_channels)]
-    context = [("same", deepest)] * (2 * config.context)
-    merge: list[tuple[Kind, int]] = [("same", widths[0])] * 2
-    return [("same", widths[0]), *_each("down", widths[1:]), *context, ("same", deepest), *context,
-            *_each("up", widths[-2::-1]), *merge, ("same", config.out_channels)]
+    *shallow, deepest = config.widths
+    context: list[tuple[Kind, int]] = [("same", deepest)] * (2 * config.context)
+    down = [layer for width in shallow for layer in _scale("down", width, config)]
+    up = [layer for width in shallow[::-1] for layer in _scale("up", width, config)]
+    return [*down, ("down", deepest), *context, ("same", deepest), *context, *up, ("up", config.out_channels)]
 
 
-def _each(kind: Kind, widths: Sequence[int]) -> list[tuple[Kind, int]]:
-    return [(kind, width) for width in widths]
+def _scale(kind: Kind, width: int, config: ModelConfig) -> list[tuple[Kind, int]]:
+    """A change of scale, and the residual block after it."""
+    block: list[tuple[Kind, int]] = [("same", width)] * (2 * (config.arch == "residual"))
+    return [(kind, width), *block]
 
 
 def reach(config: ModelConfig) -> int:

@@ -125,6 +125,9 @@ class Trainer:
         self.config, self.settings, self.dataset, self._names = config, settings, dataset, names
         if settings.batch % len(names):
             raise TrainingError(f"a batch of {settings.batch} cannot be shared by {len(names)} devices.")
+        if settings.crop and (config.arch == "vae" or settings.crop % config.stride or settings.crop > config.size):
+            raise TrainingError(f"a crop of {settings.crop} does not suit this network: give a multiple of "
+                                f"{config.stride} up to {config.size}, and none for a vae.")
         self.steps = math.ceil(len(dataset.train) / settings.batch)
         self.model: Autoencoder = build(config, names[0], settings.seed)
         self._parameters: dict[str, Tensor] = {}
@@ -164,9 +167,10 @@ class Trainer:
         """Train for one epoch (from 0) and validate; returns its row of metrics.csv."""
         started = time.perf_counter()
         sums: dict[str, float] = {}
-        augment = Augment() if self.settings.augment else None
+        crop = self.settings.crop
+        augment = (Augment(zoom=1.0) if crop else Augment()) if self.settings.augment else None
         stream = prefetch(batches(self.dataset.train, self.settings.batch, epoch=epoch, seed=self.settings.seed,
-                                  corrupt=self.damage, augment=augment))
+                                  corrupt=self.damage, augment=augment, crop=crop))
         lr = beta = 0.0
         with Tensor.train(), closing(stream):
             for i, batch in enumerate(stream):

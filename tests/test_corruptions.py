@@ -33,10 +33,11 @@ def steps(draw):
     name = draw(st.sampled_from(tuple(KINDS)))
     kind = KINDS[name]
     number = st.integers(int(kind.low), int(kind.high)) if kind.whole else st.floats(kind.low, kind.high)
-    return Step(name, draw(number))
+    return Step(name, *sorted(draw(st.lists(number, min_size=1, max_size=2))))
 
 
-corruptions = st.lists(steps(), max_size=3).map(lambda drawn: Corruption(tuple(drawn)))
+choices = st.lists(st.lists(steps(), max_size=3).map(tuple), min_size=1, max_size=3)
+corruptions = choices.map(lambda drawn: Corruption(tuple(drawn)))
 
 
 def test_names_and_defaults_are_the_documented_ones():
@@ -53,6 +54,36 @@ def test_names_and_defaults_are_the_documented_ones():
 def test_canonical_spec_parses_to_an_equal_object(corruption):
     assert parse(str(corruption)) == corruption
     assert str(parse(str(corruption))) == str(corruption)
+
+
+def test_one_of_several_choices_is_drawn_as_often_as_any() -> None:
+    image, rng = noise_image(), np.random.default_rng(0)
+    corruption = parse("none, pixels:1e-9 ,occlude:0.2..0.4")
+    assert str(corruption) == "none,pixels:1e-09,occlude:0.2..0.4"
+    shares = np.array([corruption(image, rng)[1].mean() for _ in range(600)])
+    assert 0.28 < np.mean(shares > 0) < 0.39
+    covered = shares[shares > 0]
+    assert 0.15 < covered.min() < 0.23 and 0.37 < covered.max() < 0.45
+    assert covered.mean() == pytest.approx(0.3, abs=0.02)
+
+
+def test_a_range_of_whole_numbers_and_a_fixed_strength_that_draws_nothing() -> None:
+    step = parse("jpeg:5..7").steps[0]
+    rng = np.random.default_rng(0)
+    assert {step.drawn(rng) for _ in range(60)} == {5.0, 6.0, 7.0}
+    before = rng.bit_generator.state
+    assert parse("noise:0.2").steps[0].drawn(rng) == 0.2
+    assert rng.bit_generator.state == before
+
+
+@pytest.mark.parametrize(("spec", "message"), [
+    ("noise:0.2..0.1", "smaller number first"), ("noise:0..2", "from 0 to 1"), ("noise:0..", "give a number"),
+    ("jpeg:5..7.5", "whole number"), ("noise:0..0.1..0.2", "give a number"), ("blur,,noise", "part without a name"),
+    ("none," * 16 + "none", "16 are the most"),
+])
+def test_bad_ranges_and_choices(spec: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        parse(spec)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +188,6 @@ def test_scratches_are_thin():
 @pytest.mark.parametrize("name", ["noise", "blur", "jpeg", "gray", "shift"])
 def test_global_damage_masks_everything(name):
     assert damage(name, noise_image())[1].all()
-    assert not parse(name).has_holes
     assert not damage("none", noise_image())[1].any()
 
 

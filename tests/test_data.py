@@ -189,6 +189,29 @@ def test_damage_and_targets() -> None:
     np.testing.assert_allclose(batch.targets, paired.targets[batch.index] / 255, atol=1e-7)
 
 
+def test_crops_are_windows_that_move_from_epoch_to_epoch() -> None:
+    images = make_split(12, size=16, paired=True)
+    corners: dict[int, set[tuple[int, int]]] = {i: set() for i in range(12)}
+    for e in range(8):
+        for batch in epoch(images, epoch=e, crop=10):
+            assert batch.inputs.shape == (4, 10, 10, 3) and batch.targets.shape == (4, 10, 10, 1)
+            for row, found, target in zip(batch.index, batch.inputs, batch.targets, strict=True):
+                (place,) = ((y, x) for y in range(7) for x in range(7)
+                            if np.array_equal(_float(images.inputs[row, y:y + 10, x:x + 10]), found))
+                y, x = place
+                assert images.targets is not None
+                np.testing.assert_array_equal(_float(images.targets[row, y:y + 10, x:x + 10]), target)
+                corners[int(row)].add(place)
+    assert min(len(places) for places in corners.values()) > 4
+    assert {axis for places in corners.values() for place in places for axis in place} == set(range(7))
+    assert_same(epoch(images, epoch=3, crop=10), epoch(images, epoch=3, crop=10))
+    assert_same(epoch(images, epoch=3, crop=16), epoch(images, epoch=3))
+
+
+def _float(image: np.ndarray) -> np.ndarray:
+    return np.multiply(image, np.float32(1 / 255), dtype=np.float32)
+
+
 @pytest.mark.parametrize(("batch", "changes"), [(0, {}), (4, {"seed": -1}), (4, {"epoch": -1})])
 def test_bad_arguments_are_refused_at_the_call(batch: int, changes: dict[str, int]) -> None:
     with pytest.raises(UsageError):

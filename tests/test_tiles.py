@@ -56,8 +56,8 @@ def test_reach_is_the_distance_at_which_inputs_stop_to_matter(
 
 def test_bytes_count_every_layer() -> None:
     config = ModelConfig(arch="conv", size=16, widths=(8, 16), code=4, context=1)
-    # in and out 3×; down to 8 at a quarter and 16 at a sixteenth; two context layers and one after the code; up again
-    expected = 4 * (18 + 8 / 4 + 16 / 16 * 4 + 8 / 4 + 3)
+    # in and out 3×; down to 8 at a quarter and 16 at a sixteenth; two context blocks and a layer after the code; up again
+    expected = 4 * (18 + 8 / 4 + 16 / 16 * 6 + 8 / 4 + 3)
     assert tiles.bytes_per_pixel(config) == pytest.approx(expected)
 
 
@@ -113,7 +113,7 @@ def test_too_little_memory_is_told() -> None:
 
 @pytest.mark.parametrize("size", [(130, 517), (400, 64), (96, 96), (333, 331)], ids=str)
 def test_the_identity_gives_the_image(size: tuple[int, int]) -> None:
-    config = ModelConfig(arch="conv", size=16, widths=(4, 4), code=4, context=1)
+    config = ModelConfig(arch="conv", size=16, widths=(4, 4), code=4, context=0)
     image = np.random.default_rng(0).random((*size, 3), dtype=np.float32)
     plan = tiles.Plan(tiles._axis(size[0], 64, config), tiles._axis(size[1], 96, config))
     assert plan.pieces > 1
@@ -126,7 +126,7 @@ def test_the_identity_gives_the_image(size: tuple[int, int]) -> None:
 
 
 def test_pieces_that_are_not_needed_are_left_out() -> None:
-    config = ModelConfig(arch="conv", size=16, widths=(4, 4), code=4, context=1)
+    config = ModelConfig(arch="conv", size=16, widths=(4, 4), code=4, context=0)
     image = np.zeros((400, 96, 1), np.float32)
     image[150:160, 40:50] = 1
     plan = tiles.Plan(tiles._axis(400, 64, config), tiles._axis(96, 64, config))
