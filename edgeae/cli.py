@@ -169,8 +169,12 @@ def corrupt(source: Path, output: Path, corrupt: str, seed: int, as_json: bool) 
     click.option("--beta", type=float, default=0.01, show_default=True, help="Weight of the KL term (vae)."),
     click.option("--corrupt", default=None, metavar="SPEC",
                  help="Damage to learn to undo.  [default: occlude; none for vae and with --targets]"),
-    click.option("--crop", type=click.IntRange(8, 4096), default=None,
-                 help="Train on squares of so many pixels, cut from the images anew in each epoch."),
+    click.option("--crop-from", type=click.IntRange(8, 4096), default=None, metavar="PIXELS",
+                 help="Fit images to this side, and train on squares of --size from them.  [default: whole images]"),
+    click.option("--zoom", type=click.FloatRange(0.01, 1), default=0.85, show_default=True,
+                 help="Smallest side that training zooms to, as a share of the image's."),
+    click.option("--blend", type=click.FloatRange(0, 1), default=0, show_default=True,
+                 help="Share of images mixed with another one; for aligned images, such as faces."),
     click.option("--no-augment", is_flag=True, help="No flips, zooms and light changes."),
     click.option("--limit", type=click.IntRange(2), default=None, help="Use at most so many images."),
     click.option("--licence", default="", help="Of the data, kept in the weight files."),
@@ -323,6 +327,8 @@ def _scores(scores: Scores) -> str:
                  help="As in `train`; of data with a validation split, that split."),
     click.option("--targets", type=TEXT, default=None, help="Folder of wanted outputs, paired by name."),
     click.option("--corrupt", default=None, metavar="SPEC", help="Damage to undo.  [default: what it was trained on]"),
+    click.option("--size", type=click.IntRange(8, 4096), default=None,
+                 help="Pixels a side; not for a vae.  [default: what it was trained on]"),
     click.option("--limit", type=click.IntRange(1), default=None, help="Use at most so many images."),
     console.device_option,
     console.seed_option,
@@ -330,16 +336,18 @@ def _scores(scores: Scores) -> str:
     console.threads_option,
     console.json_option,
 )
-def evaluate(model: str, data: str, targets: str | None, corrupt: str | None, limit: int | None, device: str | None,
-             seed: int, batch: int, threads: int | None, as_json: bool) -> None:
+def evaluate(model: str, data: str, targets: str | None, corrupt: str | None, size: int | None, limit: int | None,
+             device: str | None, seed: int, batch: int, threads: int | None, as_json: bool) -> None:
     """Score a model on a dataset.
 
-    PSNR, SSIM, MSE and sharpness of its input and of its output against the clean images.
+    PSNR, SSIM, MSE and sharpness of its input and of its output against the clean images; then what the clean images
+    cost as codes of 8-bit numbers, beside WebP and JPEG files of no more bytes.
     """
     from edgeae.evaluation import evaluate as evaluate_session
 
     session = load(model, device, batch, threads)
-    found = evaluate_session(session, data, corrupt=corrupt, targets=targets, seed=seed, limit=limit)
+    found = evaluate_session(session, data, corrupt=corrupt, targets=targets, seed=seed, limit=limit,
+                             size=size)
 
     def row(name: str, scores: Scores | None) -> list[str]:
         if scores is None:
@@ -348,9 +356,13 @@ def evaluate(model: str, data: str, targets: str | None, corrupt: str | None, li
                 f"{scores.sharpness:.3f}"]
 
     header = ["", "PSNR, dB", "in the holes", "SSIM", "MSE", "sharpness"]
-    emit(found.as_dict() | {"device": session.device}, [
-        f"{found.images} images of {data}, damage {found.corrupt}, on {session.device}",
-        *table(header, [row("input", found.input), row("output", found.output)], right=range(1, 6))], as_json)
+    lines = [f"{found.images} images of {data}, damage {found.corrupt}, on {session.device}",
+             *table(header, [row("input", found.input), row("output", found.output)], right=range(1, 6))]
+    if found.rates:
+        lines += ["", *table(["undamaged", "bytes", "bits a pixel", "PSNR, dB"], [
+            [rate.name, f"{rate.bytes:,.0f}", f"{rate.bits_per_pixel:.2f}", f"{rate.psnr:.2f}"]
+            for rate in found.rates], right=range(1, 4))]
+    emit(found.as_dict() | {"device": session.device}, lines, as_json)
 
 
 @main.command()

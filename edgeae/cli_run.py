@@ -130,12 +130,12 @@ def _samples(session: Session, model: str, folder: Path, corrupt: str | None, se
         raise UsageError(f"{model} was trained on pairs of images, not on damage: give an INPUT.")
     corrupt = corrupt if corrupt is not None else "occlude" if task == "none" else task
     samples = demonstrate(session, folder, corrupt, seed)
-    rows = [[s.name, f"{s.psnr_before:.1f}", f"{s.psnr_after:.1f}", decibels(s.hole_psnr_before),
+    rows = [[s.name, s.corrupt, f"{s.psnr_before:.1f}", f"{s.psnr_after:.1f}", decibels(s.hole_psnr_before),
              decibels(s.hole_psnr_after), f"{s.ms:.1f}", s.picture] for s in samples]
-    header = ["sample", "PSNR before", "after, dB", "hole before", "after, dB", "ms", "picture"]
+    header = ["sample", "damage", "PSNR before", "after, dB", "hole before", "after, dB", "ms", "picture"]
     document = {"model": model, "device": session.device, "corrupt": corrupt, "samples": samples,
                 "picture": str(folder / "samples.png")}
-    emit(document, [f"device {session.device}, damage {corrupt}", *table(header, rows, right=range(1, 6)),
+    emit(document, [f"device {session.device}", *table(header, rows, right=range(2, 7)),
                     f"all of them: {folder / 'samples.png'}"], as_json)
 
 

@@ -157,9 +157,12 @@ class TrainConfig(_Json):
             it climbs from 0.
         skip_drop: share of training images for which a `residual` gets no skip connections, so that its decoder also
             learns to work from the code alone; this costs quality of the restored image.
-        crop: side in pixels of the squares that are cut from the training images, elsewhere in each epoch; None trains
-            on whole ones. Not for a `vae`.
-        corrupt: damage specification (see corruptions.py); `augment`: flips, zooms (not with `crop`) and light changes.
+        crop_from: side in pixels that images are fitted to when it is not the network's own size: training takes
+            squares of that size from them, elsewhere in each epoch, and validation all of them. Not for a `vae`.
+        corrupt: damage specification (see corruptions.py).
+        augment: flips, zooms (not with `crop_from`) and light changes.
+        zoom: smallest side of what is zoomed to, as a share of the image's; 1 zooms nothing.
+        blend: share of training images that are mixed with another one: for aligned images, such as faces.
         seed: of everything random in the run.
         limit: use at most so many images; None is all of them.
         source, licence: where the data come from and what they allow, for the weight files; without a source its name.
@@ -176,9 +179,11 @@ class TrainConfig(_Json):
     beta: float = 0.01
     beta_warmup: float = 0.2
     skip_drop: float = 0.0
-    crop: int | None = None
+    crop_from: int | None = None
     corrupt: str = "occlude"
     augment: bool = True
+    zoom: float = 0.85
+    blend: float = 0.0
     seed: int = 0
     limit: int | None = None
     source: str = ""
@@ -190,11 +195,12 @@ class TrainConfig(_Json):
         _in_range("lr", self.lr, 1e-9, 10.0)
         _in_range("weight_decay", self.weight_decay, 0.0, 10.0)
         _in_range("beta", self.beta, 0.0, 1e6)
-        for name in ("warmup", "beta_warmup", "skip_drop"):
+        for name in ("warmup", "beta_warmup", "skip_drop", "blend"):
             _in_range(name, getattr(self, name), 0.0, 1.0)
+        _in_range("zoom", self.zoom, 0.01, 1.0)
         _in_range("seed", self.seed, 0, 2**32 - 1)
-        if self.crop is not None:
-            _in_range("crop", self.crop, 1, MAX_SIZE)
+        if self.crop_from is not None:
+            _in_range("crop_from", self.crop_from, 1, MAX_SIZE)
         if self.limit is not None:
             _in_range("limit", self.limit, 2, 2**31)
         if self.loss not in LOSSES:

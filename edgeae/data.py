@@ -41,6 +41,8 @@ class Augment:
         image and is resized back to its full size, which is zoom and translation in one.
     brightness: largest offset added to every pixel, either way, 0 to 1.
     contrast: largest relative change of the distance from the image's mean, either way, 0 to 1.
+    blend: probability of mixing an image with the next of its batch, from none of it to all (Zhang et al., mixup,
+        2018), 0 to 1. Of aligned images, such as faces, a mixture is one more: a few hundred become many.
 
     Raises UsageError when a strength is out of its range.
     """
@@ -49,9 +51,10 @@ class Augment:
     zoom: float = 0.85
     brightness: float = 0.1
     contrast: float = 0.1
+    blend: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("flip", "zoom", "brightness", "contrast"):
+        for name in ("flip", "zoom", "brightness", "contrast", "blend"):
             value = getattr(self, name)
             if not 0 <= value <= 1 or (name == "zoom" and value == 0):
                 least = "above 0" if name == "zoom" else "0"
@@ -66,6 +69,11 @@ class Augment:
     def moves(self) -> bool:
         """Whether the geometry changes."""
         return self.flip > 0 or self.zoom < 1
+
+    @property
+    def changes(self) -> bool:
+        """Whether anything does."""
+        return self.moves or self.lights or self.blend > 0
 
     @property
     def lights(self) -> bool:
@@ -137,11 +145,11 @@ def augment(
 ) -> tuple[Images, Images | None]:
     """Vary each image with its own generator: flip, crop and resize back, then brightness and contrast.
 
-    images: float32 (N, H, W, C) in [0, 1]; rngs: N generators, each advanced by six draws whatever the settings.
+    images: float32 (N, H, W, C) in [0, 1]; rngs: N generators, each advanced by eight draws whatever the settings.
     targets: float32 (N, H, W, C_out) or None; they get the same geometry, and keep their brightness and contrast.
     Returns new arrays (or the given ones where nothing changes), values in [0, 1].
     """
-    draws = np.array([rng.random(6) for rng in rngs], dtype=np.float32).reshape(-1, 6)
+    draws = np.array([rng.random(8) for rng in rngs], dtype=np.float32).reshape(-1, 8)
     if settings.moves:
         sides = 1 - draws[:, 0] * np.float32(1 - settings.zoom)
         starts = draws[:, 1:3] * (1 - sides)[:, None]
@@ -157,6 +165,10 @@ def augment(
         images = images * gain[:, None, None, None]
         images += offset[:, None, None, None]
         np.clip(images, 0, 1, out=images)
+    if settings.blend > 0:
+        shares = np.where(draws[:, 6] < settings.blend, draws[:, 7], 0)[:, None, None, None]
+        images = images + shares * (np.roll(images, 1, axis=0) - images)
+        targets = None if targets is None else targets + shares * (np.roll(targets, 1, axis=0) - targets)
     return images, targets
 
 
@@ -236,7 +248,7 @@ def _epoch(
         corners = [stream(_CROP, *mark).random(2) for mark in marks] if crop else []
         inputs = _as_float(_cut(split.inputs, index, corners, crop))
         targets = None if split.targets is None else _as_float(_cut(split.targets, index, corners, crop))
-        if settings is not None and (settings.moves or settings.lights):
+        if settings is not None and settings.changes:
             inputs, targets = augment(inputs, [stream(_AUGMENT, *mark) for mark in marks], settings, targets)
         clean = inputs if targets is None else targets
         mask = np.zeros(inputs.shape[:3], dtype=np.bool_)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeae import evaluation, imaging, pictures
-from edgeae.corruptions import parse
+from edgeae.corruptions import Corruption, parse
 from edgeae.files import atomic_write
 from edgeae.photos import Photo
 from edgeae.photowriter import Writer
@@ -17,12 +17,16 @@ from edgeae.restoring import damaged_rows
 from edgeae.samples import samples
 from edgeae.session import Session
 
+HEADERS = ("original", "damaged", "restored")
+SHOWN_SIDE = 128  # pixels
+
 
 @dataclass(frozen=True)
 class Demonstration:
-    """One sample: PSNR in dB before and after, of the image and of its holes, and the time in the network."""
+    """One sample: its damage, PSNR in dB before and after, of the image and of its holes, and the network's time."""
 
     name: str
+    corrupt: str
     psnr_before: float
     psnr_after: float
     hole_psnr_before: float | None
@@ -35,17 +39,19 @@ def demonstrate(session: Session, folder: Path, corrupt: str = "occlude", seed: 
     """Damage each sample picture, restore it, and write original / damaged / restored side by side.
 
     Args:
-        session: the model; the samples are shown at the size it was trained on.
+        session: the model; the samples are shown at the size it was trained on, or larger if it takes any.
         folder: gets `NAME.png` for each sample and `samples.png` with all of them.
-        corrupt: the damage (corruptions.py), drawn from `seed`.
+        corrupt: the damage (corruptions.py), drawn from `seed`. Of several choices each sample gets another one.
     """
-    damage = parse(corrupt)
-    shown = samples(session.config.size, session.config.in_channels)
+    damages = one_of_each_kind(parse(corrupt))
+    size = session.config.size
+    shown = samples(size if session.config.arch == "vae" else max(size, SHOWN_SIDE), session.config.in_channels)
     session.reconstruct(shown[0].image)  # compiles, so that the times are those of a warm network
     session.reconstruct(shown[0].image)
     rows, results = [], []
     for i, sample in enumerate(shown):
         clean = imaging.to_float(sample.image)
+        damage = damages[i % len(damages)]
         damaged, mask = damage(clean, np.random.default_rng((seed, i)))
         started = time.perf_counter()
         restored = session.reconstruct(damaged)
@@ -55,14 +61,19 @@ def demonstrate(session: Session, folder: Path, corrupt: str = "occlude", seed: 
         path = folder / f"{sample.name}.png"
         imaging.write_image(pictures.comparison([row], HEADERS, min_side=256), path)
         rows.append(row)
-        results.append(Demonstration(sample.name, before.psnr, after.psnr, before.hole_psnr, after.hole_psnr, ms,
-                                     str(path)))
+        results.append(Demonstration(sample.name, str(damage), before.psnr, after.psnr, before.hole_psnr,
+                                     after.hole_psnr, ms, str(path)))
     imaging.write_image(pictures.comparison(rows, HEADERS, [sample.name for sample in shown], min_side=192),
                         folder / "samples.png")
     return results
 
 
-HEADERS = ("original", "damaged", "restored")
+def one_of_each_kind(damage: Corruption) -> list[Corruption]:
+    """The choices of a damage that differ in more than strength, without that of none at all."""
+    kinds: dict[tuple[str, ...], Corruption] = {}
+    for steps in filter(None, damage.choices):
+        kinds.setdefault(tuple(step.name for step in steps), Corruption((steps,)))
+    return list(kinds.values()) or [Corruption()]
 
 
 def corrupt_file(source: Path, output: Path, corrupt: str, seed: int = 0) -> float:

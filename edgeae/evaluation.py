@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from edgeae import metrics
 from edgeae.corruptions import parse
 from edgeae.data import Split, batches, open_dataset
 from edgeae.errors import DataError, UsageError
+from edgeae.rates import Rate, rates
 from edgeae.session import Session
 
 Floats = npt.NDArray[np.float32]
@@ -42,12 +43,17 @@ class Scores:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate` finds: the scores of the damaged input, and of the model's output, on `images` images."""
+    """What `evaluate` finds on `images` images.
+
+    input, output: scores of what the model was given, damaged, and of what it made of it. rates: what the undamaged
+    images cost as codes, and as files of as many bytes (rates.py).
+    """
 
     images: int
     corrupt: str
     input: Scores | None
     output: Scores
+    rates: tuple[Rate, ...] = ()
 
     def as_dict(self) -> dict[str, object]:
         """For JSON, which has no infinity and no NaN: such a score, as the PSNR of a perfect output, is None."""
@@ -104,7 +110,8 @@ class Trial:
 
 
 def evaluate(session: Session, data: str | os.PathLike[str], *, corrupt: str | None = None,
-             targets: str | os.PathLike[str] | None = None, seed: int = 0, limit: int | None = None) -> Evaluation:
+             targets: str | os.PathLike[str] | None = None, seed: int = 0, limit: int | None = None,
+             size: int | None = None) -> Evaluation:
     """Score a loaded model on a dataset.
 
     Args:
@@ -112,16 +119,19 @@ def evaluate(session: Session, data: str | os.PathLike[str], *, corrupt: str | N
         data, targets, limit: see `open_dataset`; of data with a validation split that split is taken, else all of it.
         corrupt: the damage to undo; None is what the model was trained on. With `targets`, none is added.
         seed: of the damage.
+        size: height and width in pixels that images are fitted to; None is what the model was trained on.
 
     Raises:
         DataError: the data cannot be used, or its targets have another number of channels than the model gives.
-        UsageError: the model was trained on pairs of images, and there are no `targets`.
+        UsageError: the model was trained on pairs of images, and there are no `targets`; or a `size` for a `vae`.
     """
     config = session.config
+    if config.arch == "vae" and size not in (None, config.size):
+        raise UsageError(f"a vae has one size: leave out --size {size}, its images have {config.size} pixels a side.")
     task = session.metadata.get("task", "none")
     if task == "image-to-image" and targets is None:
         raise UsageError("this model was trained on pairs of images: give the wanted outputs with --targets.")
-    dataset = open_dataset(data, size=config.size, channels=config.in_channels, targets=targets, limit=limit,
+    dataset = open_dataset(data, size=size or config.size, channels=config.in_channels, targets=targets, limit=limit,
                            val_fraction=1)
     if corrupt is None:
         corrupt = "none" if targets is not None else task
@@ -129,4 +139,5 @@ def evaluate(session: Session, data: str | os.PathLike[str], *, corrupt: str | N
     if trial.clean.shape[-1] != config.out_channels:
         found = trial.clean.shape[-1]
         raise DataError(f"the targets have {found} channels, but the model gives {config.out_channels}.")
-    return trial.evaluate(session.run_floats)
+    found = trial.evaluate(session.run_floats)
+    return found if targets is not None else replace(found, rates=tuple(rates(session, trial.clean)))

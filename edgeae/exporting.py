@@ -127,8 +127,8 @@ def _trial(file: WeightFile, data: str | None) -> tuple[Trial, str]:
     seed = 0
     if data is None and (file.path.parent / "config.json").exists():
         _, settings = read_run(file.path.parent)
-        dataset = open_dataset(settings.data, size=config.size, channels=config.in_channels, targets=settings.targets,
-                               limit=settings.limit, seed=settings.seed)
+        dataset = open_dataset(settings.data, size=settings.crop_from or config.size, channels=config.in_channels,
+                               targets=settings.targets, limit=settings.limit, seed=settings.seed)
         seed = settings.seed
     elif task == "image-to-image":
         raise DataError(f"{file.path} was trained on pairs of images, which its run folder names: export it from "

@@ -14,28 +14,28 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from edgeae.seams import LARGE, Bools, Floats, fitted, halved, has_square, prepared
+from edgeae.seams import Bools, Floats, fitted, halved, has_square, large, prepared
 
 Network = Callable[[Floats], Floats]
 
 COARSE_PIXELS = 1 << 18  # of the picture that `coarse_factor` asks for
-_SMALLEST = 64  # pixels a side, of what networks are trained on
 
 
-def filled(known: Floats, hole: Bools, network: Network) -> Floats:
+def filled(known: Floats, hole: Bools, network: Network, size: int) -> Floats:
     """A picture with its hole filled by a network; what is not hole is the network's too.
 
     Args:
         known: (H, W, C) in [0, 1]; what it holds in the hole does not count.
         hole: (H, W).
         network: (h, w, C) → (h, w, C), any size.
+        size: height and width of the images it was trained on.
     """
-    guess = None
-    if min(hole.shape) >= _SMALLEST and has_square(hole, LARGE):
+    guess, side = None, large(size)
+    if min(hole.shape) >= size and has_square(hole, side):
         coarse, still = halved(known, hole)
-        coarse = np.where(still[..., None], filled(coarse, still, network), coarse)
+        coarse = np.where(still[..., None], filled(coarse, still, network, size), coarse)
         guess = enlarged(coarse, 2, 0, len(hole), hole.shape[1])
-    return fitted(network(prepared(known, hole, guess)), known, hole)
+    return fitted(network(prepared(known, hole, guess, side)), known, hole)
 
 
 def coarse_factor(width: int, height: int) -> int:

@@ -17,6 +17,9 @@ object with `dequantize() -> Tensor`, whose arithmetic becomes part of the layer
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol, TypeAlias
 
@@ -148,12 +151,28 @@ def _finish(y: Tensor, bias: Tensor, add: Tensor | None, activation: Activation)
     return y.relu() if activation == "relu" else y.sigmoid()
 
 
+_record: ContextVar[list[Shape] | None] = ContextVar("record", default=None)
+
+
+@contextmanager
+def recorded() -> Iterator[list[Shape]]:
+    """Give a list that the shape of every layer is added to which is called within, in order."""
+    shapes: list[Shape] = []
+    token = _record.set(shapes)
+    try:
+        yield shapes
+    finally:
+        _record.reset(token)
+
+
 def _cpu_kernel(x: Tensor, weight: Weight, bias: Tensor, add: Tensor | None, activation: Activation,
                 up: bool = False) -> Tensor | None:
     """The whole layer as one kernel, where kernels/ has one."""
     batch, height, width, _ = x.shape
     *sides, c_in, c_out = weight.shape
     shape = Shape(batch, height, width, c_in, c_out, kernel=sides[0] if sides else 1, up=up)
+    if (record := _record.get()) is not None:
+        record.append(shape)
     return graph.convolution(x, weight, bias, add, activation, shape)
 
 

@@ -9,7 +9,7 @@ import copy
 import io
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,12 +20,12 @@ from PIL import Image
 
 from edgeae import colours, imaging, inpainting, pictures, tiles
 from edgeae.config import ModelConfig
-from edgeae.corruptions import Corruption
+from edgeae.corruptions import Corruption, parse
 from edgeae.errors import ImageError, UsageError
 from edgeae.files import atomic_write
 from edgeae.photos import Photo, stored, upright
 from edgeae.photowriter import Writer
-from edgeae.seams import LARGE, fitted, has_square, prepared
+from edgeae.seams import fitted, has_square, large, prepared
 from edgeae.session import Session
 
 Rows = npt.NDArray[Any]
@@ -155,8 +155,16 @@ def output_mode(mode: str, config: ModelConfig, task: str) -> str:
     alpha = "A" if mode.endswith("A") else ""
     if config.out_channels == 1:
         return "L" + alpha
-    makes_colours = config.in_channels == 1 or "gray" in task or task == "image-to-image"
+    makes_colours = config.in_channels == 1 or colours_grey(task) or task == "image-to-image"
     return "RGB" + alpha if makes_colours and mode.startswith("L") else mode
+
+
+def colours_grey(task: str, least: float = 0.0) -> bool:
+    """Whether all that a network learned to undo takes colour away: at least this share of it, 1 for all."""
+    with suppress(UsageError):  # another task than undoing damage
+        return all(any(step.name == "gray" and step.strength >= least for step in steps)
+                   for steps in parse(task).choices)
+    return False
 
 
 class _Work:
@@ -166,7 +174,7 @@ class _Work:
                  stack: ExitStack, network: Network) -> None:
         self._photo, self._config, self._options, self._network = photo, session.config, options, network
         self._task = session.metadata.get("task", "")
-        self._colours_grey = "gray:1" in self._task.split("+")
+        self._colours_grey = colours_grey(self._task, 1)
         self._seen: dict[str, pictures.Thumbnail] = {}
         self._clean: Rows | None = None
         self._damaged: Rows | None = None
@@ -279,14 +287,15 @@ class _Work:
                 hole = read_mask(len(rows))[..., 0] > 0
                 small.add(colours.to_floats(rows, photo.mode, self._config.in_channels), hole)
         known, hole = small.result()
-        if not has_square(hole, max(1, LARGE // factor)):
+        if not has_square(hole, max(1, large(self._config.size) // factor)):
             return None
 
         def network(image: Floats) -> Floats:
             return tiles.in_pieces(image, self._config, self._options.max_mem, self._asked)
 
         seen, lost = upright(known, photo.turn), upright(hole[..., None], photo.turn)[..., 0]
-        guess = inpainting.filled(np.ascontiguousarray(seen), np.ascontiguousarray(lost), network)
+        guess = inpainting.filled(np.ascontiguousarray(seen), np.ascontiguousarray(lost), network,
+                                  self._config.size)
         return np.where(hole[..., None], stored(guess, photo.turn), known)
 
     def _mask_of(self, rows: Rows) -> Floats | None:
@@ -318,7 +327,7 @@ class _Work:
         x = colours.to_floats(pixels, self._photo.mode, channels)
         if self._colours_grey:
             x = colours.greyed(x)  # it has never seen a colour
-        return x if mask is None else prepared(x, mask[..., 0] > 0, guess)
+        return x if mask is None else prepared(x, mask[..., 0] > 0, guess, large(self._config.size))
 
     def _asked(self, x: Floats) -> Floats:
         started = time.perf_counter()

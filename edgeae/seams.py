@@ -15,27 +15,35 @@ from edgeae.corruptions import FILL
 Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
 
-THIN, LARGE = 7, 25  # pixels
+THIN = 7  # pixels
 _SWEEPS = 8  # of Jacobi's method at each scale; more change less than half a grey level
 
 
-def prepared(known: Floats, hole: Bools, guess: Floats | None = None) -> Floats:
+def large(size: int) -> int:
+    """Side in pixels of the squares that are large for a network trained on images of `size` pixels a side.
+
+    It has seen holes of up to a third of the area.
+    """
+    return max(1, size * 5 // 8)
+
+
+def prepared(known: Floats, hole: Bools, guess: Floats | None = None, side: int = 0) -> Floats:
     """The picture that a network is given: holes in the colour they have in training, others filled.
 
     A network that has only seen holes of some size leaves thin ones as they are. Where no square of THIN pixels fits
     into the hole, the membrane over it is the better beginning, for every network: on scratches over 64×64 faces,
     11.9 dB in the hole become 25.3 with `faces-residual` (OpenCV's inpainting: 24.5), and 25.7 become 26.1 with
-    `faces-conv`. Where one of LARGE pixels fits, it is the `guess`.
+    `faces-conv`. Where a `large` square fits, it is the `guess`.
 
     Args:
         known: (H, W, C) in [0, 1]; what it holds in the hole does not count.
         hole: (H, W).
-        guess: (H, W, C), what `inpainting` made of it at a coarser scale.
+        guess: (H, W, C), what `inpainting` made of it at a coarser scale; side: of a `large` square.
     """
     deep = _opened(hole, THIN)
     smooth = fitted(np.zeros_like(known), known, hole) if (hole & ~deep).any() else known
     given: Floats = np.where(deep[..., None], FILL, np.where(hole[..., None], smooth, known))
-    return given if guess is None else np.where(_opened(hole, LARGE, rim=LARGE)[..., None], guess, given)
+    return given if guess is None else np.where(_opened(hole, side, rim=side)[..., None], guess, given)
 
 
 def has_square(hole: Bools, side: int) -> bool:

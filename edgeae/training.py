@@ -105,8 +105,8 @@ def train(
     with locked(folder):
         if not resume and (folder / "last.safetensors").exists():
             raise TrainingError(f"{folder} holds a run already; go on with --resume {folder} or choose another -o.")
-        dataset = open_dataset(settings.data, size=model.size, channels=model.in_channels, targets=settings.targets,
-                               limit=settings.limit, seed=settings.seed, report=on_report)
+        dataset = open_dataset(settings.data, size=settings.crop_from or model.size, channels=model.in_channels,
+                               targets=settings.targets, limit=settings.limit, seed=settings.seed, report=on_report)
         wanted = dataset.train.inputs if dataset.train.targets is None else dataset.train.targets
         model = replace(model, out_channels=wanted.shape[-1])
         with tinygrad_on(names[0]):
@@ -125,9 +125,9 @@ class Trainer:
         self.config, self.settings, self.dataset, self._names = config, settings, dataset, names
         if settings.batch % len(names):
             raise TrainingError(f"a batch of {settings.batch} cannot be shared by {len(names)} devices.")
-        if settings.crop and (config.arch == "vae" or settings.crop % config.stride or settings.crop > config.size):
-            raise TrainingError(f"a crop of {settings.crop} does not suit this network: give a multiple of "
-                                f"{config.stride} up to {config.size}, and none for a vae.")
+        if settings.crop_from and (config.arch == "vae" or settings.crop_from < config.size):
+            raise TrainingError(f"squares of {config.size} pixels cannot be cut from {settings.crop_from} for a "
+                                f"{config.arch}: give a larger side, and none for a vae.")
         self.steps = math.ceil(len(dataset.train) / settings.batch)
         self.model: Autoencoder = build(config, names[0], settings.seed)
         self._parameters: dict[str, Tensor] = {}
@@ -167,8 +167,9 @@ class Trainer:
         """Train for one epoch (from 0) and validate; returns its row of metrics.csv."""
         started = time.perf_counter()
         sums: dict[str, float] = {}
-        crop = self.settings.crop
-        augment = (Augment(zoom=1.0) if crop else Augment()) if self.settings.augment else None
+        crop = self.config.size if self.settings.crop_from else None
+        zoom = 1.0 if crop else self.settings.zoom
+        augment = Augment(zoom=zoom, blend=self.settings.blend) if self.settings.augment else None
         stream = prefetch(batches(self.dataset.train, self.settings.batch, epoch=epoch, seed=self.settings.seed,
                                   corrupt=self.damage, augment=augment, crop=crop))
         lr = beta = 0.0

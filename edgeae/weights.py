@@ -36,7 +36,7 @@ from edgeae import quantize
 from edgeae.config import ModelConfig
 from edgeae.errors import WeightsError
 from edgeae.files import write_bytes_atomic
-from edgeae.layers import Weight
+from edgeae.layers import Weight, recorded
 from edgeae.models import Autoencoder, build
 
 FORMAT_VERSION = "1"
@@ -264,7 +264,10 @@ def describe(path: Path) -> dict[str, Any]:
     """What `edgeae info` tells of a weight file: strings and numbers, in the order to show them."""
     file = read(path)
     config, metadata = file.config, file.metadata
-    count = sum(math.prod(value.shape) for _, value, _ in parameters(build(config, "PYTHON")))
+    model = build(config, "PYTHON")
+    count = sum(math.prod(value.shape) for _, value, _ in parameters(model))
+    with recorded() as shapes:  # nothing is computed
+        model.reconstruct(Tensor.empty(1, config.size, config.size, config.in_channels, device="PYTHON"))
     code = math.prod(config.code_shape(config.size, config.size))
     pixels = config.size**2 * config.in_channels
     return {
@@ -272,6 +275,7 @@ def describe(path: Path) -> dict[str, Any]:
         "size_bytes": file.size_bytes,
         "architecture": config.arch,
         "parameters": count,
+        "mflop_an_image": round(sum(shape.flop for shape in shapes) / 1e6, 1),
         "image": f"{config.size}×{config.size}, {config.in_channels} → {config.out_channels} channels",
         "any_size": "no" if config.arch == "vae" else f"yes, worked in multiples of {config.stride}",
         "code_size": code,

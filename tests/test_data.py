@@ -93,6 +93,19 @@ def test_targets_move_along_and_keep_their_light() -> None:
     assert np.nanmax(np.nanmax(difference, axis=(1, 2, 3)) - np.nanmin(difference, axis=(1, 2, 3))) < 1e-5
 
 
+def test_blends_lie_between_an_image_and_the_next() -> None:
+    images = np.random.default_rng(0).random((400, 4, 4, 3), dtype=np.float32)
+    settings = Augment(flip=0, zoom=1, brightness=0, contrast=0, blend=0.4)
+    found, targets = augment(images, rngs(400), settings, 1 - images)
+    other = np.roll(images, 1, axis=0)
+    shares = ((found - images) * (other - images)).sum((1, 2, 3)) / np.square(other - images).sum((1, 2, 3))
+    np.testing.assert_allclose(found, images + shares[:, None, None, None] * (other - images), atol=1e-6)
+    np.testing.assert_allclose(targets, 1 - found, atol=1e-6)
+    mixed = shares[shares > 0]
+    assert 0.3 < len(mixed) / 400 < 0.5
+    assert mixed.min() < 0.1 and mixed.max() > 0.9 and abs(mixed.mean() - 0.5) < 0.1
+
+
 def test_values_stay_in_range_and_given_arrays_stay_as_they_are() -> None:
     images = np.random.default_rng(0).integers(0, 2, (16, 8, 8, 3)).astype(np.float32)
     before = images.copy()

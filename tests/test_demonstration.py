@@ -10,7 +10,7 @@ from PIL import Image
 
 from edgeae import imaging
 from edgeae.corruptions import FILL, parse
-from edgeae.demonstration import corrupt_file, demonstrate
+from edgeae.demonstration import SHOWN_SIDE, corrupt_file, demonstrate, one_of_each_kind
 from edgeae.errors import EdgeaeError, ImageError, UsageError
 from edgeae.samples import samples
 from edgeae.session import Session, load
@@ -53,7 +53,7 @@ def contains(picture: np.ndarray, part: np.ndarray) -> bool:
 
 def test_demonstration(session: Session, tmp_path: Path) -> None:
     results = demonstrate(session, tmp_path / "shown", "occlude:0.2", seed=3)
-    shown = samples(16)
+    shown = samples(SHOWN_SIDE)
     assert [result.name for result in results] == [sample.name for sample in shown]
     for i, (result, sample) in enumerate(zip(results, shown, strict=True)):
         clean = sample.image / np.float32(255)
@@ -66,10 +66,17 @@ def test_demonstration(session: Session, tmp_path: Path) -> None:
         assert result.ms > 0
 
         for image in (clean, damaged, restored):
-            enlarged = imaging.to_uint8(image).repeat(16, axis=0).repeat(16, axis=1)
+            enlarged = imaging.to_uint8(image).repeat(2, axis=0).repeat(2, axis=1)
             assert contains(pixels(Path(result.picture)), enlarged)
     names = {path.name for path in (tmp_path / "shown").iterdir()}
     assert names == {f"{sample.name}.png" for sample in shown} | {"samples.png"}
+
+
+def test_every_kind_of_damage_has_its_turn(session: Session, tmp_path: Path) -> None:
+    kinds = one_of_each_kind(parse("none,noise:0.1,noise:0.2..0.3,jpeg+blur,noise"))
+    assert [str(kind) for kind in kinds] == ["noise:0.1", "jpeg:15+blur:1.5"]
+    found = [result.corrupt for result in demonstrate(session, tmp_path, "noise:0.1,none,gray")]
+    assert found == (["noise:0.1", "gray:1"] * 3)[: len(found)]
 
 
 @pytest.mark.parametrize("corrupt", ["none", "noise"])

@@ -7,7 +7,7 @@ from PIL import Image
 
 from edgeae import inpainting
 from edgeae.corruptions import FILL
-from edgeae.seams import LARGE, halved
+from edgeae.seams import halved
 
 
 def hole_in(shape: tuple[int, int], place: tuple[slice, slice]) -> np.ndarray:
@@ -26,7 +26,7 @@ def test_a_network_meets_only_holes_of_its_size() -> None:
         met.append((x.shape[:2], int((x == FILL).all(axis=-1).sum())))
         return np.full_like(x, 0.3)
 
-    result = inpainting.filled(image, hole, network)
+    result = inpainting.filled(image, hole, network, 40)
     assert [shape for shape, _ in met] == [(32, 40), (64, 80), (128, 160), (256, 320)][-len(met):] and len(met) >= 3
     painted = [count / (shape[0] * shape[1]) for shape, count in met]
     assert painted[0] > 0.1 and max(painted[1:]) < 0.02
@@ -36,7 +36,7 @@ def test_a_network_meets_only_holes_of_its_size() -> None:
 def test_small_holes_need_one_scale() -> None:
     image = np.float32(photo(128, 128) / 255)
     calls = []
-    inpainting.filled(image, hole_in((128, 128), np.s_[50:70, 50:70]), lambda x: calls.append(1) or x)  # type: ignore[func-returns-value]
+    inpainting.filled(image, hole_in((128, 128), np.s_[50:70, 50:70]), lambda x: calls.append(1) or x, 64)  # type: ignore[func-returns-value]
     assert len(calls) == 1
 
 
@@ -79,7 +79,3 @@ def test_enlarged_strips_are_the_enlarged_picture(factor: int) -> None:
     strips = [inpainting.enlarged(coarse, factor, top, min(top + 24, height), width) for top in range(0, height, 24)]
     assert np.abs(np.concatenate(strips) - whole).max() < 1e-6
     assert inpainting.enlarged(coarse, factor, 8, 8, width).shape == (0, width, 3)
-
-
-def test_a_square_of_25_pixels_is_large() -> None:
-    assert LARGE == 25

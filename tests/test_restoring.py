@@ -19,7 +19,7 @@ from edgeae.session import Session, load
 @pytest.fixture
 def session(tiny_file: Callable[..., Path], device: str) -> Session:
     """A random tiny `conv`."""
-    return load(tiny_file("conv"), device)
+    return load(tiny_file("conv", size=64), device)
 
 
 @pytest.fixture

@@ -56,7 +56,7 @@ def test_reach_is_the_distance_at_which_inputs_stop_to_matter(
 
 def test_bytes_count_every_layer() -> None:
     config = ModelConfig(arch="conv", size=16, widths=(8, 16), code=4, context=1)
-    # in and out 3×; down to 8 at a quarter and 16 at a sixteenth; two context blocks and a layer after the code; up again
+    # in and out 3×; down to 8 at a quarter, 16 at a sixteenth; two blocks and a layer there; up again
     expected = 4 * (18 + 8 / 4 + 16 / 16 * 6 + 8 / 4 + 3)
     assert tiles.bytes_per_pixel(config) == pytest.approx(expected)
 

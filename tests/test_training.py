@@ -23,6 +23,7 @@ from edgeae.corruptions import parse
 from edgeae.data import open_dataset
 from edgeae.errors import DataError, EdgeaeError, TrainingError, UsageError, WeightsError
 from edgeae.evaluation import Trial
+from edgeae.exporting import export
 from edgeae.runs import COLUMNS, read_run
 from edgeae.session import Session, load
 from edgeae.training import Progress, Trainer, TrainResult, train
@@ -433,6 +434,23 @@ def test_paired_grey_targets(device: str, configs: Configs, tmp_path: Path) -> N
     assert isinstance(ae, Session)
     # The run resumes too, with the channels that its data asked for.
     train(model, again, tmp_path / "run", device=device, resume=True)
+
+
+def test_squares_from_larger_images(device: str, configs: Configs, tmp_path: Path) -> None:
+    """A run sees squares of the network's size, and validates and exports on whole images."""
+    settings = settings_for("conv", crop_from=24)
+    result = train(configs("conv"), settings, tmp_path / "run", device=device)
+    assert result.rows[-1]["loss"] < result.rows[0]["loss"]
+    with Image.open(tmp_path / "run" / "preview.png") as preview:
+        wide = preview.width
+    train(configs("conv"), settings_for("conv", epochs=1), tmp_path / "plain", device=device)
+    with Image.open(tmp_path / "plain" / "preview.png") as preview:
+        assert preview.width != wide
+    report = export(tmp_path / "run", tmp_path / "m.safetensors", device=device)
+    assert report.fp32.psnr == pytest.approx(result.best["val_psnr"], abs=1e-3)
+    for config, side in ((configs("conv"), 8), (configs("vae"), 24)):
+        with pytest.raises(TrainingError, match=f"cannot be cut from {side} for a {config.arch}"):
+            train(config, replace(settings, crop_from=side), tmp_path / config.arch, device=device)
 
 
 def test_two_devices_give_what_one_gives(runs: Runs, device: str, tmp_path: Path) -> None:

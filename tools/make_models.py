@@ -1,65 +1,93 @@
 """Make the shipped models: train, quantize to int8, score, and write models/ with its README.
 
-    python tools/make_models.py --faces FACES --photos PHOTOS [--only NAME] [-o models] [--runs runs/shipped]
+    python tools/make_models.py --data DATA [--only NAME] [-o models] [--runs runs/shipped]
 
-FACES holds `train` and `val` folders of aligned faces (Face Research Lab London Set), PHOTOS likewise, by category
-(Caltech-101). A run that was stopped is resumed; one that is complete is only exported again. About an hour on two
-cores.
+DATA holds `faces` (Face Research Lab London Set, aligned), `photos` (Caltech-101) and `digits` (MNIST), each with a
+training and a validation split. A run that was stopped is resumed; one that is complete is only exported again. About
+two hours on two cores. Needs `pip install ".[peers,samples]"`, for the scores.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import shutil
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
+import numpy.typing as npt
+import score_tables
 
 from edgeae import training
 from edgeae.config import ModelConfig, TrainConfig
 from edgeae.data import open_dataset
-from edgeae.evaluation import Scores, Trial, score
 from edgeae.exporting import export
-from edgeae.session import load
-from edgeae.weights import describe
 
-LICENCE = "CC BY 4.0"
+Images = npt.NDArray[np.uint8]
+
 LONDON = "Face Research Lab London Set (DeBruine and Jones 2017, doi 10.6084/m9.figshare.5047666.v5)"
-CALTECH = "Caltech-101 (Li, Andreetto, Ranzato and Perona 2022)"
+CALTECH = "Caltech-101 (Li, Andreetto, Ranzato and Perona 2022, doi 10.22002/D1.20086)"
+MNIST = "MNIST (LeCun, Cortes and Burges 1998), handwritten digits"
+
+HOLES = "none,scratch:0.02..0.1,pixels:0.1..0.5," + ",".join(["occlude:0.04..0.35"] * 3)
+ALL = ("none,scratch:0.02..0.1,pixels:0.1..0.5,occlude:0.04..0.3,occlude:0.04..0.3,noise:0.02..0.15,noise:0.02..0.15,"
+       "noise:0.08..0.12,jpeg:5..40,jpeg:5..40,gray,blur:0.3..1")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one shipped model is trained; `photos` is how many images of everything join the faces."""
+    """How one shipped model is trained."""
 
     arch: str
-    epochs: int
-    photos: int
-    corrupt: str
-    beta: float = 0.01
-
-    @property
-    def source(self) -> str:
-        """The attribution."""
-        return f"{LONDON}; {CALTECH}, " + ("faces and other photos" if self.photos else "faces")
+    data: str
+    source: str
+    licence: str
+    model: dict[str, Any]
+    train: dict[str, Any] = field(default_factory=dict)
 
 
 RECIPES = {
-    "faces-residual": Recipe("residual", epochs=60, photos=240, corrupt="occlude"),
-    "faces-conv": Recipe("conv", epochs=45, photos=240, corrupt="occlude"),
-    "faces-vae": Recipe("vae", epochs=60, photos=0, corrupt="none", beta=0.25),
+    "faces-residual": Recipe(
+        "residual", "faces", f"{LONDON}; {CALTECH}, faces", "CC BY 4.0", {"size": 128},
+        {"epochs": 125, "batch": 16, "lr": 1.5e-3, "corrupt": HOLES}),
+    "faces-conv": Recipe(
+        "conv", "faces", f"{LONDON}; {CALTECH}, faces", "CC BY 4.0", {"size": 128},
+        {"epochs": 125, "batch": 16, "lr": 1.5e-3, "corrupt": HOLES}),
+    "faces-vae": Recipe(
+        "vae", "faces", f"{LONDON}; {CALTECH}, faces", "CC BY 4.0", {"size": 64},
+        {"epochs": 200, "batch": 16, "lr": 1e-3, "beta": 0.05, "corrupt": "none", "zoom": 0.95, "blend": 0.5}),
+    "photos-residual": Recipe(
+        "residual", "photos", CALTECH, "CC BY 4.0", {"size": 64},
+        {"epochs": 60, "batch": 32, "lr": 1.5e-3, "crop_from": 128, "corrupt": ALL}),
+    "photos-conv": Recipe(
+        "conv", "photos", CALTECH, "CC BY 4.0", {"size": 64},
+        {"epochs": 30, "batch": 32, "lr": 1.5e-3, "crop_from": 128, "corrupt": ALL}),
+    "digits-vae": Recipe(
+        "vae", "digits", MNIST, "CC BY-SA 3.0",
+        {"size": 28, "in_channels": 1, "out_channels": 1, "widths": (32, 64), "code": 20, "context": 1},
+        {"epochs": 30, "batch": 128, "lr": 2e-3, "loss": "bce", "beta": 1.0, "beta_warmup": 0.0, "corrupt": "none",
+         "augment": False}),
 }
 
 
-def gather(faces: Path, photos: Path, extra: int, size: int, path: Path) -> None:
-    """Write one `.npz` with the training images of all sources, and the validation images of FACES alone."""
-    main = open_dataset(faces, size=size)
-    easy = open_dataset(photos / "train" / "Faces_easy", size=size, val_fraction=1).val
-    parts = [main.train.inputs, main.train.inputs, easy.inputs]  # the aligned faces count twice
-    if extra:
-        parts.append(open_dataset(photos / "train", size=size, val_fraction=1, limit=extra, seed=1).val.inputs)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, train=np.concatenate(parts), val=main.val.inputs)
+def faces(data: Path, size: int) -> tuple[Images, Images]:
+    """All training faces, the aligned ones three times, and the validation faces, which are all aligned."""
+    aligned = open_dataset(data / "faces", size=size)
+    easy = open_dataset(data / "photos" / "train" / "Faces_easy", size=size, val_fraction=1).val
+    return np.concatenate([aligned.train.inputs] * 3 + [easy.inputs]), aligned.val.inputs
+
+
+def source_of(recipe: Recipe, data: Path, runs: Path) -> Path:
+    """What the run trains on: a folder of DATA, or a file made of several."""
+    if recipe.data != "faces":
+        return data / recipe.data
+    path = runs / f"faces-{recipe.model['size']}.npz"
+    if not path.exists():
+        train, val = faces(data, recipe.model["size"])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(path, train=train, val=val)
+    return path
 
 
 def show(progress: training.Progress) -> None:
@@ -71,81 +99,33 @@ def show(progress: training.Progress) -> None:
                    f"{row['images_per_s']:.0f} images/s, {progress.seconds_left / 60:.0f} min left", err=True)
 
 
-def mean_filled(trial: Trial) -> np.ndarray:
-    """The damaged images with every hole filled with the mean colour of what is left: the least a model must beat."""
-    filled = trial.inputs.copy()
-    for image, hole in zip(filled, trial.mask, strict=True):
-        if hole.any() and not hole.all():
-            image[hole] = image[~hole].mean(axis=0)
-    return filled
-
-
-def write_readme(output: Path, faces: Path, device: str | None) -> None:
-    """`models/README.md`: what each file was trained on, and its scores on validation faces beside the baselines."""
-    lines = [
-        "# Shipped models", "",
-        "Made by `python tools/make_models.py`, int8. Load one by its name: `edgeae run -m faces-conv photo.jpg`.", "",
-        "| model | architecture | parameters | code | bytes | trained on |", "|---|---|---|---|---|---|",
-    ]
-    names = sorted(path.stem for path in output.glob("*.safetensors"))
-    found = {name: describe(output / f"{name}.safetensors") for name in names}
-    for name, d in found.items():
-        lines.append(f"| `{name}` | {d['architecture']} | {d['parameters']:,} | {d['code_size']:,} numbers, "
-                     f"{d['compression_ratio']}:1 | {d['size_bytes']:,} | {d['train_data']} |")
-    val = open_dataset(faces, size=64, val_fraction=1).val
-    trial = Trial.prepare(val, "occlude", seed=0)
-    lines += ["", "## Scores", "",
-              f"{len(val)} validation faces of people not trained on, 64×64; the epoch that is shipped was chosen by "
-              "its PSNR on them. PSNR is that of the mean squared error over all pixels of all images; sharpness is "
-              "the amplitude of fine detail relative to the original "
-              "(`edgeae.metrics.sharpness`), on undamaged input.", "",
-              "| restoring `occlude` | PSNR, dB | in the holes | SSIM |", "|---|---|---|---|",
-              _row("damaged", score(trial.inputs, trial.clean, trial.mask)),
-              _row("mean-fill", score(mean_filled(trial), trial.clean, trial.mask))]
-    clean = Trial.prepare(val, "none", seed=0)
-    own: list[str] = []
-    for name in names:
-        session = load(output / f"{name}.safetensors", device)
-        if session.config.arch != "vae":
-            lines.append(_row(f"`{name}`", trial.evaluate(session.run_floats).output))
-        s = clean.evaluate(session.run_floats).output
-        own.append(f"| `{name}` | {s.psnr:.2f} | {s.ssim:.3f} | {s.sharpness:.3f} |")
-    lines += ["", "| undamaged input | PSNR, dB | SSIM | sharpness |", "|---|---|---|---|", *own, "",
-              "## Attribution", "", f"- {LONDON}, CC BY 4.0; cropped and resized.", f"- {CALTECH}, CC BY 4.0; resized.",
-              "- The weights are under CC BY 4.0 likewise.", ""]
-    (output / "README.md").write_text("\n".join(lines))
-
-
-def _row(name: str, scores: Scores) -> str:
-    return f"| {name} | {scores.psnr:.2f} | {scores.hole_psnr:.2f} | {scores.ssim:.3f} |"
+def make(name: str, data: Path, runs: Path, output: Path, device: str | None) -> None:
+    """Train one model, or go on with it, and write its file and its curves."""
+    recipe, run = RECIPES[name], runs / name
+    model = ModelConfig.default(recipe.arch, **recipe.model)
+    settings = TrainConfig(data=str(source_of(recipe, data, runs)), source=recipe.source, licence=recipe.licence,
+                           **recipe.train)
+    click.echo(f"{name}: training", err=True)
+    training.train(model, settings, run, device=device, resume=(run / "config.json").exists(), on_progress=show)
+    report = export(run, output / f"{name}.safetensors", scheme="int8", device=device)
+    click.echo(f"{report.path}: {report.size_bytes:,} bytes, {report.psnr_to_fp32:.1f} dB to fp32", err=True)
+    (output / "curves").mkdir(exist_ok=True)
+    for made, kept in (("metrics.csv", f"{name}.csv"), ("curves.png", f"{name}.png")):
+        shutil.copyfile(run / made, output / "curves" / kept)
 
 
 @click.command(help=__doc__)
-@click.option("--faces", type=click.Path(path_type=Path, exists=True), required=True)
-@click.option("--photos", type=click.Path(path_type=Path, exists=True), required=True)
+@click.option("--data", type=click.Path(path_type=Path, exists=True), required=True)
 @click.option("--only", multiple=True, type=click.Choice(list(RECIPES)), help="Make only these.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("models"))
 @click.option("--runs", type=click.Path(path_type=Path), default=Path("runs/shipped"))
 @click.option("-d", "--device", default=None)
-@click.option("--train-only", is_flag=True, help="Stop before the export.")
-def main(faces: Path, photos: Path, only: tuple[str, ...], output: Path, runs: Path, device: str | None,
-         train_only: bool) -> None:
+@click.option("--scores/--no-scores", default=True, help="Write the README with its tables.")
+def main(data: Path, only: tuple[str, ...], output: Path, runs: Path, device: str | None, scores: bool) -> None:
     for name in only or RECIPES:
-        recipe = RECIPES[name]
-        model = ModelConfig.default(recipe.arch)
-        data = runs / f"{name}.npz"
-        if not data.exists():
-            gather(faces, photos, recipe.photos, model.size, data)
-        settings = TrainConfig(data=str(data), epochs=recipe.epochs, batch=16, corrupt=recipe.corrupt, beta=recipe.beta,
-                               source=recipe.source, licence=LICENCE)
-        click.echo(f"{name}: training", err=True)
-        training.train(model, settings, runs / name, device=device, resume=(runs / name / "config.json").exists(),
-                       on_progress=show)
-        if not train_only:
-            report = export(runs / name, output / f"{name}.safetensors", scheme="int8", device=device)
-            click.echo(f"{report.path}: {report.size_bytes:,} bytes, {report.psnr_to_fp32:.1f} dB to fp32", err=True)
-    if not train_only:
-        write_readme(output, faces, device)
+        make(name, data, runs, output, device)
+    if scores:
+        score_tables.write_readme(output, data, runs, device)
 
 
 if __name__ == "__main__":
