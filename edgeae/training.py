@@ -99,6 +99,9 @@ def train(
         TrainingError: the folder holds a run already, or another training writes to it, or the loss became NaN.
         DeviceError: the device is not usable, or failed.
     """
+    if settings.crop_from and (model.arch == "vae" or settings.crop_from < model.size):
+        raise TrainingError(f"squares of {model.size} pixels cannot be cut from {settings.crop_from} for a "
+                            f"{model.arch}: give a larger side, and none for a vae.")
     names = devices.resolve_many(device)
     devices.set_threads(threads)
     folder = Path(run)
@@ -125,9 +128,6 @@ class Trainer:
         self.config, self.settings, self.dataset, self._names = config, settings, dataset, names
         if settings.batch % len(names):
             raise TrainingError(f"a batch of {settings.batch} cannot be shared by {len(names)} devices.")
-        if settings.crop_from and (config.arch == "vae" or settings.crop_from < config.size):
-            raise TrainingError(f"squares of {config.size} pixels cannot be cut from {settings.crop_from} for a "
-                                f"{config.arch}: give a larger side, and none for a vae.")
         self.steps = math.ceil(len(dataset.train) / settings.batch)
         self.model: Autoencoder = build(config, names[0], settings.seed)
         self._parameters: dict[str, Tensor] = {}
