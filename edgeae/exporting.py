@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -58,7 +59,8 @@ class ExportReport:
 
 
 def export(checkpoint: str | os.PathLike[str], output: str | os.PathLike[str], *, scheme: str = "none",
-           data: str | None = None, device: str | None = None, licence: str | None = None) -> ExportReport:
+           data: str | None = None, device: str | None = None, licence: str | None = None, tune: int = 0,
+           on_epoch: Callable[[int, float], None] | None = None) -> ExportReport:
     """Write the network of a checkpoint as a self-describing file for inference.
 
     Args:
@@ -69,6 +71,8 @@ def export(checkpoint: str | os.PathLike[str], output: str | os.PathLike[str], *
             validation images of the run that the checkpoint lies in, else generated faces.
         device: where to measure, and whose output the golden input's is.
         licence: written into the file in place of the checkpoint's.
+        tune: epochs to train on with rounded weights (tuning.py); the checkpoint must lie in its run folder.
+        on_epoch: called after each of them with its number and the PSNR on the validation images; 0 before the first.
 
     Raises:
         WeightsError: the checkpoint cannot be read, or is quantized already.
@@ -83,17 +87,18 @@ def export(checkpoint: str | os.PathLike[str], output: str | os.PathLike[str], *
     source = weights.read(path / "best.safetensors" if path.is_dir() else path)
     if source.scheme != "none":
         raise WeightsError(f"{source.path} is quantized already ({source.scheme}); export from the fp32 checkpoint.")
+    trial, data_name = _trial(source, data)
     floats = source.floats()
+    kept = floats if tune == 0 else _tuned(source, scheme, tune, device, on_epoch)
     packed: dict[str, weights.Array] = {}
     reports = []
-    for name, value in floats.items():
+    for name, value in kept.items():
         stored = quantize.pack(name, value, scheme)
         error = np.abs(quantize.unpack(name, stored, value.shape, scheme) - value).max()
         size = sum(tensor.nbytes for tensor in stored.values())
         reports.append(TensorReport(name, value.shape, value.nbytes, size, float(error)))
         packed |= stored
 
-    trial, data_name = _trial(source, data)
     name = devices.resolve(device)
     changes = {"quantize": scheme, "edgeae_version": __version__} | ({"licence": licence} if licence else {})
     exported = replace(source, path=Path(output), metadata=source.metadata | changes, tensors=packed)
@@ -111,6 +116,20 @@ def export(checkpoint: str | os.PathLike[str], output: str | os.PathLike[str], *
         ssim_to_fp32=1.0 if same else float(np.mean(metrics.ssim(after, before))),
         fp32=score(before, trial.clean, trial.mask), exported=scores,
     )
+
+
+def _tuned(source: WeightFile, scheme: str, epochs: int, device: str | None,
+           on_epoch: Callable[[int, float], None] | None) -> dict[str, weights.Array]:
+    from edgeae.tuning import tuned
+
+    folder = source.path.parent
+    if scheme not in ("int8", "int4"):
+        raise UsageError(f"tuning is for weights of int8 or int4, not {scheme!r}.")
+    if not (folder / "config.json").exists():
+        raise UsageError(f"{source.path} does not lie in its run folder, which names the data to tune on.")
+    model, settings = read_run(folder)
+    return tuned(source.floats(), replace(model, out_channels=source.config.out_channels), settings, scheme, epochs,
+                 device, on_epoch)
 
 
 def _run(file: WeightFile, device: str, trial: Trial) -> tuple[npt.NDArray[np.float32], Session]:

@@ -105,6 +105,11 @@ def unpack(name: str, tensors: Mapping[str, Array], shape: tuple[int, ...], sche
     return ((nibbles.astype(np.float32) - 8) * np.repeat(scale, GROUP, axis=0)[:rows]).reshape(shape)
 
 
+def rounded(name: str, weight: Array, scheme: str) -> Array:
+    """What a float32 tensor is after `pack` and `unpack`."""
+    return unpack(name, pack(name, weight, scheme), weight.shape, scheme)
+
+
 def packed_shapes(name: str, shape: tuple[int, ...], scheme: str) -> dict[str, tuple[str, tuple[int, ...]]]:
     """For each tensor that a file in `scheme` holds for `name`: its type, in NumPy's spelling, and its shape."""
     if not name.endswith("weight") or scheme == "none":

@@ -217,6 +217,10 @@ class Trainer:
         """The network's parameters, float32."""
         return {name: value.numpy() for name, value in self._parameters.items()}
 
+    def put(self, name: str, array: Array) -> None:
+        """Set a parameter between two steps."""
+        self._parameters[name].assign(Tensor(np.ascontiguousarray(array), device=self._names[0])).realize()
+
     def _state(self) -> dict[str, Tensor]:
         """What the optimizer remembers."""
         return {weights.OPTIMIZER + name: value for name, value in self._optimizer.state().items()}
