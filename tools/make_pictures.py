@@ -1,6 +1,9 @@
-"""Make the README's picture in docs/: the sample photos, damaged and restored.
+"""Make the README's pictures in docs/.
 
-python tools/make_pictures.py [-o docs]
+    python tools/make_pictures.py --data DATA [-o docs]
+
+DATA holds `faces`, as for make_models.py; of it only validation faces are shown, of people that no model was trained
+on. The photos are public domain or CC0 (`pip install ".[samples]"`).
 """
 
 from __future__ import annotations
@@ -9,19 +12,80 @@ import tempfile
 from pathlib import Path
 
 import click
+import numpy as np
+import numpy.typing as npt
 
 import edgeae
-from edgeae import imaging, restoring
+from edgeae import imaging, pictures
+from edgeae.corruptions import Corruption, parse
+from edgeae.data import open_dataset
+from edgeae.demonstration import demonstrate
+from edgeae.samples import samples
+from edgeae.session import Session
 from edgeae.zoo import DEFAULT
+
+Floats = npt.NDArray[np.float32]
+
+# For every kind of damage the photo that it is shown on.
+DAMAGES = {
+    "occlude:0.12": "chelsea", "scratch:0.06": "astronaut", "pixels:0.4": "coffee", "noise:0.1": "rocket",
+    "jpeg:10": "astronaut", "blur:0.8": "chelsea", "gray": "coffee",
+}
+FACE_DAMAGES = ("occlude:0.1", "occlude:0.25", "scratch:0.08", "pixels:0.4", "none")
+SHOWN = 128  # pixels a side
+PEOPLE = ((3, 3, "neutral", "smiling"), (8, 12, "neutral", "neutral"))  # from whom to whom, and how they look
+
+
+def row(clean: Floats, damage: Corruption, models: list[Session], seed: int) -> list[Floats]:
+    """An original, it damaged, and what each model makes of that."""
+    damaged, _ = damage(clean, np.random.default_rng(seed))
+    return [clean, damaged, *(model.reconstruct(damaged) for model in models)]
+
+
+def of_photos(conv: Session, residual: Session) -> imaging.Pixels:
+    """Every kind of damage to photos."""
+    shown = {sample.name: imaging.to_float(sample.image) for sample in samples(SHOWN)}
+    rows = [row(shown[name], parse(spec), [conv, residual], seed)
+            for seed, (spec, name) in enumerate(DAMAGES.items())]
+    return pictures.comparison(rows, ["original", "damaged", "photos-conv", "photos-residual"], list(DAMAGES))
+
+
+def of_faces(faces: Floats, conv: Session, residual: Session) -> imaging.Pixels:
+    """Holes in faces."""
+    rows = [row(faces[5 * seed + 2], parse(spec), [conv, residual], seed) for seed, spec in enumerate(FACE_DAMAGES)]
+    return pictures.comparison(rows, ["original", "damaged", "faces-conv", "faces-residual"], list(FACE_DAMAGES))
+
+
+def morphs(data: Path, vae: Session) -> list[Floats]:
+    """Frames: one person from neutral to smiling, and beside it one person who becomes another."""
+    size = vae.config.size
+    looks = {look: open_dataset(data / "faces" / "val" / look, size=size, val_fraction=1).val.inputs
+             for look in ("neutral", "smiling")}
+    films = [vae.interpolate(looks[before][a], looks[after][b], steps=20) for a, b, before, after in PEOPLE]
+    return [pictures.grid([imaging.fit(frame, (2 * size, 2 * size)) for frame in frames], columns=len(films))
+            for frames in zip(*films, strict=True)]
 
 
 @click.command(help=__doc__)
+@click.option("--data", type=click.Path(path_type=Path, exists=True), required=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("docs"))
 @click.option("-d", "--device", default=None)
-def main(output: Path, device: str | None) -> None:
+def main(data: Path, output: Path, device: str | None) -> None:
+    model = {name: edgeae.load(name, device) for name in
+             ("photos-conv", "photos-residual", "faces-conv", "faces-residual", "faces-vae", "digits-vae")}
     with tempfile.TemporaryDirectory() as folder:
-        restoring.demonstrate(edgeae.load(DEFAULT, device), Path(folder))
-        imaging.write_image(imaging.read_image(Path(folder) / "samples.png"), output / "samples.png")
+        demonstrate(model[DEFAULT], Path(folder), model[DEFAULT].metadata["task"])
+        imaging.write_image(imaging.read_image(Path(folder) / "samples.png"), output / "samples.jpg")
+    imaging.write_image(of_photos(model["photos-conv"], model["photos-residual"]), output / "photos.jpg")
+    faces = imaging.to_float(open_dataset(data / "faces", size=SHOWN).val.inputs)
+    imaging.write_image(of_faces(faces, model["faces-conv"], model["faces-residual"]), output / "faces.jpg")
+    pictures.write_animation(morphs(data, model["faces-vae"]), output / "morphs.gif", fps=12)
+    drawn = [pictures.grid(model["faces-vae"].sample(24, seed=1), columns=8),
+             pictures.grid(model["digits-vae"].sample(64, seed=1), columns=16)]
+    imaging.write_image(drawn[0], output / "samples-faces.jpg")
+    imaging.write_image(drawn[1], output / "samples-digits.png")
+    for path in sorted(output.iterdir()):
+        click.echo(f"{path}: {path.stat().st_size:,} bytes")
 
 
 if __name__ == "__main__":

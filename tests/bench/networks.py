@@ -65,7 +65,8 @@ class Net:
         is_reference = name == "reference"
         batch = 64 if is_reference and not quick else 16
         decay = 0.0 if is_reference else 0.01  # without, AdamW is Adam
-        return cls(name, ModelConfig.default("conv" if is_reference else name, size=16 if quick else 64),
+        widths = {"widths": (32, 64, 128)} if is_reference else {}
+        return cls(name, ModelConfig.default("conv" if is_reference else name, size=16 if quick else 64, **widths),
                    TrainConfig("random numbers", batch=batch, weight_decay=decay, beta=0.25, corrupt="none"))
 
     def build(self, seed: int = 0) -> Autoencoder:

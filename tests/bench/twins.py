@@ -122,14 +122,22 @@ class ResidualTwin(Twin):
     """Of `ResidualAE`, with its skip connections."""
 
     def forward(self, x: Tensor) -> Tensor:
-        skips = [self.stem(x)]
-        for down in self.down:
-            skips.append(down(skips[-1]))
-        y = self.spread(self.from_code(self.to_code(self.gather(skips.pop()))))
-        for up in self.up:
-            y = up(y, add=skips.pop())
-        inside = x.clamp(1e-3, 1 - 1e-3)
-        return self.to_image(self.merge(y), add=(inside / (1 - inside)).log())
+        return self.decode(x).clamp(0, 1)
+
+    def decode(self, x: Tensor) -> Tensor:
+        """The restored image, not yet kept in [0, 1]."""
+        skips, y = [x], x
+        for down, before in zip(self.down, self.before, strict=False):
+            y = before(down(y))
+            skips.append(y)
+        y = self.spread(self.from_code(self.to_code(self.gather(self.down[-1](y)))))
+        for up, after in zip(self.up, self.after, strict=True):
+            y = after(up(y, add=skips.pop()))
+        return self.to_image(y, add=skips.pop())
+
+    def losses(self, x: Tensor, y: Tensor, beta: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Of the image as it is before it is kept in [0, 1]."""
+        return functional.mse_loss(self.decode(x), y)
 
 
 class VAETwin(Twin):
@@ -149,14 +157,14 @@ class VAETwin(Twin):
     def decode(self, code: Tensor) -> Tensor:
         """(B, code) → (B, C, size, size)."""
         height, width, channels = self.grid
-        return self.to_image(self.up(self.from_code(code).reshape(-1, channels, height, width)))
+        return self.to_image(self.up(self.spread(self.from_code(code).reshape(-1, channels, height, width))))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.decode(self.to_mu(self.down(x).flatten(1)))
+        return self.decode(self.to_mu(self.gather(self.down(x)).flatten(1)))
 
     def losses(self, x: Tensor, y: Tensor, beta: Tensor, noise: Tensor | None = None) -> Tensor:
         """With the KL term; without `noise` it is drawn."""
-        h = self.down(x).flatten(1)
+        h = self.gather(self.down(x)).flatten(1)
         mu, logvar = self.to_mu(h), self.to_logvar(h)
         noise = torch.randn_like(mu) if noise is None else noise
         recon = functional.mse_loss(self.decode(mu + (0.5 * logvar).exp() * noise), y)

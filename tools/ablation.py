@@ -1,0 +1,228 @@
+"""What each choice bought: short trainings that differ in one thing, written as models/ablation.md.
+
+    python tools/ablation.py --data DATA [-o models] [--runs runs/ablation] [--epochs 40] [--seeds 2]
+
+Faces of 64×64, as make_models.py gathers them; the network of the last epoch is scored, so that no validation image is
+chosen by. A variant that is scored already is not trained again. About 25 minutes on two cores. What is not in the
+package any more, or never was, stands here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import click
+import make_models
+import numpy as np
+import score_models
+from score_models import Measures
+from score_tables import table
+from tinygrad import Tensor
+
+from edgeae import models, training
+from edgeae.config import ModelConfig, TrainConfig
+from edgeae.data import open_dataset
+from edgeae.layers import Conv2d, Init, ResBlock, UpConv2d
+from edgeae.session import tinygrad_on
+
+SIZE = 64
+KEYS = {"square, hole": "square, hole", "centre, hole": "centre, hole", "undamaged": "undamaged",
+        "sharpness": "sharpness"}
+
+
+# ---- what else could be --------------------------------------------------------------------------------------------
+
+
+class FullResolution(models.ResidualAE):
+    """A residual that begins with 16 channels at the image's own resolution and has blocks at the ends only, with the
+    image added as log-odds before a sigmoid: as the first shipped models were."""
+
+    def __init__(self, config: ModelConfig, init: Init) -> None:
+        widths = (16, 32, 64, 128)
+        self.image_skips = True
+        self.stem = Conv2d(3, widths[0], 3, init)
+        self.down = [Conv2d(a, b, 4, init) for a, b in pairwise(widths)]
+        self.gather, self.spread = [ResBlock(128, init)], [ResBlock(128, init)]
+        self.to_code = Conv2d(128, config.code, 1, init, activation=None)
+        self.from_code = Conv2d(config.code, 128, 3, init)
+        self.up = [UpConv2d(b, a, init) for a, b in pairwise(widths)][::-1]
+        self.merge, self.to_image = ResBlock(16, init), Conv2d(16, 3, 3, init, activation="sigmoid")
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        skips = [self.stem(x)]
+        for down in self.down:
+            skips.append(down(skips[-1]))
+        inside = x.clip(1e-3, 1 - 1e-3)
+        return [skips.pop().sequential([*self.gather, self.to_code]), *skips[::-1], (inside / (1 - inside)).log()]
+
+    def _decode(self, code: Tensor, *skips: Tensor) -> Tensor:
+        x = code.sequential([self.from_code, *self.spread])
+        for up, skip in zip(self.up, skips, strict=False):
+            x = up(x, add=skip)
+        return self.to_image(self.merge(x), add=skips[-1])
+
+
+class WithoutBlocks(models.ResidualAE):
+    """Nothing between one scale and the next."""
+
+    def __init__(self, config: ModelConfig, init: Init) -> None:
+        super().__init__(config, init)
+        self.before = self.after = [_same for _ in self.up]  # type: ignore[assignment]
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
+
+
+class PlainContext(models.ConvAE):
+    """Plain layers where the blocks are."""
+
+    def __init__(self, config: ModelConfig, init: Init) -> None:
+        super().__init__(config, init)
+        width = config.widths[-1]
+        self.gather, self.spread = ([Conv2d(width, width, 3, init) for _ in range(2 * config.context)]  # type: ignore
+                                    for _ in range(2))
+
+
+Loss = Callable[[Tensor, Tensor, str], Tensor]
+
+
+def with_edges(recon: Tensor, target: Tensor, kind: str) -> Tensor:
+    """Squared error, and as much of that of the differences between neighbours."""
+    error = recon - target
+    steps = (error[:, 1:] - error[:, :-1]).square().mean() + (error[:, :, 1:] - error[:, :, :-1]).square().mean()
+    return error.square().mean() + 0.5 * steps
+
+
+def absolute(recon: Tensor, target: Tensor, kind: str) -> Tensor:
+    """Mean absolute error, rounded off near zero (Charbonnier)."""
+    return ((recon - target).square() + 1e-6).sqrt().mean()
+
+
+def hole_losses(self: models.Autoencoder, x: Tensor, y: Tensor, kind: str, beta: Tensor,
+                noise: Tensor | None = None) -> dict[str, Tensor]:
+    """The error in the holes once more: of all pixels that the damage changed."""
+    recon = self._decode(*self.features(x)) if isinstance(self, models.ResidualAE) else self.reconstruct(x)
+    error = (recon - y).square()
+    loss = error.mean() + (error * ((x - y).abs() > 1e-3)).mean()
+    return {"loss": loss, "recon": error.mean()}
+
+
+# ---- variants ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A training that differs from the first of its architecture: in the class, the loss, or the settings."""
+
+    name: str
+    arch: str
+    cls: type[models.Autoencoder] | None = None
+    loss: Loss | None = None
+    hole: bool = False
+    averaged: bool = False
+    model: dict[str, Any] = field(default_factory=dict)
+    train: dict[str, Any] = field(default_factory=dict)
+
+    @contextmanager
+    def patched(self) -> Iterator[None]:
+        classes = models._CLASSES | ({self.arch: self.cls} if self.cls else {})
+        with mock.patch.dict(models._CLASSES, classes):
+            if self.loss:
+                with mock.patch.object(models, "reconstruction_loss", self.loss):
+                    yield
+            elif self.hole:
+                with mock.patch.object(classes[self.arch], "losses", hole_losses):
+                    yield
+            else:
+                yield
+
+
+VARIANTS = [
+    Variant("`residual`, as shipped", "residual"),
+    Variant("from full resolution, log-odds, no blocks between (former)", "residual", FullResolution),
+    Variant("no blocks between the scales", "residual", WithoutBlocks),
+    Variant("image not added", "residual", model={"image_skip": False}),
+    Variant("error of edges too", "residual", loss=with_edges),
+    Variant("absolute error", "residual", loss=absolute),
+    Variant("error in holes twice", "residual", hole=True),
+    Variant("weights averaged, 0.998 a step", "residual", averaged=True),
+    Variant("only `occlude:0.125`", "residual", train={"corrupt": "occlude"}),
+    Variant("no augmentation", "residual", train={"augment": False}),
+    Variant("batch 64 for 16", "residual", train={"batch": 64}),
+    Variant("`conv`, as shipped", "conv"),
+    Variant("plain layers for blocks (former)", "conv", PlainContext),
+    Variant("error of edges too", "conv", loss=with_edges),
+    Variant("error in holes twice", "conv", hole=True),
+    Variant("weights averaged, 0.998 a step", "conv", averaged=True),
+]
+
+
+def trained(variant: Variant, data: Path, run: Path, epochs: int, seed: int) -> Measures:
+    """Train a variant and score its last epoch."""
+    model = ModelConfig.default(variant.arch, size=SIZE, **variant.model)
+    recipe = make_models.RECIPES[f"faces-{variant.arch}"]
+    path = run.parent / f"faces-{SIZE}.npz"
+    if not path.exists():
+        train, val = make_models.faces(data, SIZE)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(path, train=train, val=val)
+    settings = TrainConfig(**{"data": str(path), **recipe.train, "epochs": epochs, "seed": seed, **variant.train})
+    clean = np.load(path)["val"].astype(np.float32) / 255
+    with variant.patched(), tinygrad_on("CPU"):
+        trainer = training.Trainer(model, settings, open_dataset(settings.data, size=SIZE), ("CPU",))
+        mean = trainer.tensors()
+
+        def average(step: int, loss: float) -> None:
+            for name, value in trainer.tensors().items():
+                mean[name] += (1 - 0.998) * (value - mean[name])
+
+        for epoch in range(epochs):
+            trainer.epoch(epoch, average if variant.averaged else lambda step, loss: None)
+        if variant.averaged:
+            for name, value in mean.items():
+                trainer.put(name, value)
+        found = score_models.undamaged_measures(trainer.session, clean)
+        return found | score_models.hole_measures(clean, score_models.network_alone(trainer.session))
+
+
+@click.command(help=__doc__)
+@click.option("--data", type=click.Path(path_type=Path, exists=True), required=True)
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("models"))
+@click.option("--runs", type=click.Path(path_type=Path), default=Path("runs/ablation"))
+@click.option("--epochs", type=int, default=40)
+@click.option("--seeds", type=int, default=2)
+def main(data: Path, output: Path, runs: Path, epochs: int, seeds: int) -> None:
+    store = runs / f"scores-{epochs}.json"
+    scores: dict[str, list[Measures]] = json.loads(store.read_text()) if store.exists() else {}
+    rows, first = [], {}
+    for variant in VARIANTS:
+        found = scores.setdefault(f"{variant.arch}: {variant.name}", [])
+        for seed in range(len(found), seeds):
+            found.append(trained(variant, data, runs / "run", epochs, seed))
+            click.echo(f"{variant.arch}: {variant.name}, seed {seed}: {found[-1]}", err=True)
+            store.write_text(json.dumps(scores))
+        mean = {key: float(np.mean([one[key] for one in found[:seeds]])) for key in KEYS}
+        spread = max(abs(one["centre, hole"] - mean["centre, hole"]) for one in found[:seeds])
+        first.setdefault(variant.arch, mean)
+        base = first[variant.arch]
+        same = mean is base
+        rows.append([variant.name, *(f"{mean[key]:.2f}" if same else f"{mean[key] - base[key]:+.2f}" for key in KEYS),
+                     f"{spread:.2f}"])
+    lines = ["## What each choice bought", "",
+             f"By `python tools/ablation.py`: faces of {SIZE}×{SIZE}, {epochs} epochs, the mean of {seeds} seeds, the "
+             "last epoch's network by itself. PSNR in dB and sharpness; below the first of each architecture the "
+             "differences to it. The last column is how far a seed lies from the mean, in the centre hole.", "",
+             *table(["", *KEYS.values(), "seeds, ±"], rows)]
+    (output / "ablation.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
