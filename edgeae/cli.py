@@ -282,14 +282,16 @@ class _TrainingProgress:
                  help="How the weights are stored."),
     click.option("--data", type=TEXT, default=None,
                  help="Images to measure on.  [default: those of the run, else faces]"),
+    click.option("--standardize", type=TEXT, default=None, metavar="DATA",
+                 help="Turn a vae's code so that samples look like these images; for small sets."),
     click.option("--tune", type=click.IntRange(0, 10000), default=0, show_default=True, metavar="EPOCHS",
                  help="Train on for so long with the weights rounded; for int4."),
     click.option("--licence", default=None, help="Written into the file."),
     console.device_option,
     console.json_option,
 )
-def export(checkpoint: Path, output: Path, quantize: str, data: str | None, tune: int, licence: str | None,
-           device: str | None, as_json: bool) -> None:
+def export(checkpoint: Path, output: Path, quantize: str, data: str | None, standardize: str | None, tune: int,
+           licence: str | None, device: str | None, as_json: bool) -> None:
     """Write a checkpoint as a file for a device.
 
     CHECKPOINT is a weight file or a run folder, whose best weights are taken.
@@ -299,7 +301,8 @@ def export(checkpoint: Path, output: Path, quantize: str, data: str | None, tune
     """
     from edgeae.exporting import export as export_file
 
-    report = export_file(checkpoint, output, scheme=quantize, data=data, device=device, licence=licence, tune=tune,
+    report = export_file(checkpoint, output, scheme=quantize, data=data, device=device, licence=licence,
+                         standardize=standardize, tune=tune,
                          on_epoch=lambda epoch, psnr: note(f"tuning {epoch}/{tune}  PSNR {psnr:.2f} dB"))
     rows = [[t.name, "×".join(map(str, t.shape)), f"{t.fp32_bytes:,}", f"{t.size_bytes:,}",
              f"{8 * t.size_bytes / (t.fp32_bytes / 4):.2f}", f"{t.largest_error:.2e}"] for t in report.tensors]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from edgeae import devices, golden, metrics, quantize, weights
+from edgeae import devices, golden, imaging, metrics, quantize, weights
 from edgeae._version import __version__
 from edgeae.data import open_dataset
 from edgeae.errors import DataError, UsageError, WeightsError
@@ -59,7 +59,8 @@ class ExportReport:
 
 
 def export(checkpoint: str | os.PathLike[str], output: str | os.PathLike[str], *, scheme: str = "none",
-           data: str | None = None, device: str | None = None, licence: str | None = None, tune: int = 0,
+           data: str | None = None, device: str | None = None, licence: str | None = None,
+           standardize: str | None = None, tune: int = 0,
            on_epoch: Callable[[int, float], None] | None = None) -> ExportReport:
     """Write the network of a checkpoint as a self-describing file for inference.
 
@@ -71,6 +72,8 @@ def export(checkpoint: str | os.PathLike[str], output: str | os.PathLike[str], *
             validation images of the run that the checkpoint lies in, else generated faces.
         device: where to measure, and whose output the golden input's is.
         licence: written into the file in place of the checkpoint's.
+        standardize: images (see open_dataset; of data with a training split that split) whose codes in a `vae` become
+            those of the unit Gaussian, for `sample` (standard.py).
         tune: epochs to train on with rounded weights (tuning.py); the checkpoint must lie in its run folder.
         on_epoch: called after each of them with its number and the PSNR on the validation images; 0 before the first.
 
@@ -89,7 +92,8 @@ def export(checkpoint: str | os.PathLike[str], output: str | os.PathLike[str], *
         raise WeightsError(f"{source.path} is quantized already ({source.scheme}); export from the fp32 checkpoint.")
     trial, data_name = _trial(source, data)
     floats = source.floats()
-    kept = floats if tune == 0 else _tuned(source, scheme, tune, device, on_epoch)
+    kept = floats if standardize is None else _standardized(source, standardize, device)
+    kept = kept if tune == 0 else _tuned(kept, source, scheme, tune, device, on_epoch)
     packed: dict[str, weights.Array] = {}
     reports = []
     for name, value in kept.items():
@@ -118,7 +122,15 @@ def export(checkpoint: str | os.PathLike[str], output: str | os.PathLike[str], *
     )
 
 
-def _tuned(source: WeightFile, scheme: str, epochs: int, device: str | None,
+def _standardized(source: WeightFile, data: str, device: str | None) -> dict[str, weights.Array]:
+    from edgeae.standard import standardized
+
+    config = source.config
+    images = open_dataset(data, size=config.size, channels=config.in_channels).train.inputs
+    return standardized(source.floats(), config, imaging.to_float(images), devices.resolve(device))
+
+
+def _tuned(floats: Mapping[str, weights.Array], source: WeightFile, scheme: str, epochs: int, device: str | None,
            on_epoch: Callable[[int, float], None] | None) -> dict[str, weights.Array]:
     from edgeae.tuning import tuned
 
@@ -128,7 +140,7 @@ def _tuned(source: WeightFile, scheme: str, epochs: int, device: str | None,
     if not (folder / "config.json").exists():
         raise UsageError(f"{source.path} does not lie in its run folder, which names the data to tune on.")
     model, settings = read_run(folder)
-    return tuned(source.floats(), replace(model, out_channels=source.config.out_channels), settings, scheme, epochs,
+    return tuned(floats, replace(model, out_channels=source.config.out_channels), settings, scheme, epochs,
                  device, on_epoch)
 
 

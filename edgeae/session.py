@@ -97,6 +97,17 @@ class Session:
         codes = self._call("encode", self._pad(x))[0]
         return codes if isinstance(image, np.ndarray) and image.ndim == 4 else codes[0]
 
+    def posterior(self, image: ImageLike) -> tuple[Floats, Floats]:
+        """μ and log σ² of the Gaussian that a `vae` makes of an image, each (dims,); or (N, dims) for an array of N.
+
+        Raises as `reconstruct` does, and UsageError for another architecture.
+        """
+        if self.config.arch != "vae":
+            raise UsageError(f"only a vae has a posterior; this model is {self.config.arch!r}.")
+        x, _ = self._take(image)
+        mu, logvar = self._call("posterior", x)
+        return (mu, logvar) if isinstance(image, np.ndarray) and image.ndim == 4 else (mu[0], logvar[0])
+
     def decode(self, code: Codes, dtype: npt.DTypeLike = np.uint8) -> npt.NDArray[Any]:
         """The image of a code: (H, W, C), or (N, H, W, C) for N codes, as uint8 or as float32 in [0, 1].
 
@@ -280,10 +291,10 @@ def free_cache(device: str) -> None:
         cached()
 
 
-def _realized(function: Callable[..., Tensor | list[Tensor]]) -> Callable[..., list[Tensor]]:
+def _realized(function: Callable[..., Tensor | Sequence[Tensor]]) -> Callable[..., list[Tensor]]:
     def run(*inputs: Tensor) -> list[Tensor]:
         result = function(*inputs)
-        results = result if isinstance(result, list) else [result]
+        results = [result] if isinstance(result, Tensor) else list(result)
         Tensor.realize(*results)
         return results
 

@@ -1,5 +1,7 @@
 """Make the shipped models: train, quantize to int8, score, and write models/ with its README.
 
+int4 files are made too, trained on while rounded, but they stay in the run folders: the README has their scores.
+
     python tools/make_models.py --data DATA [--only NAME] [-o models] [--runs runs/shipped]
 
 DATA holds `faces` (Face Research Lab London Set, aligned), `photos` (Caltech-101) and `digits` (MNIST), each with a
@@ -45,6 +47,8 @@ class Recipe:
     licence: str
     model: dict[str, Any]
     train: dict[str, Any] = field(default_factory=dict)
+    tune: int = 10  # epochs, for int4
+    standardize: str | None = None  # part of DATA whose images the code of a vae is standardized to
 
 
 RECIPES = {
@@ -56,18 +60,19 @@ RECIPES = {
         {"epochs": 125, "batch": 16, "lr": 1.5e-3, "corrupt": HOLES}),
     "faces-vae": Recipe(
         "vae", "faces", f"{LONDON}; {CALTECH}, faces", "CC BY 4.0", {"size": 64},
-        {"epochs": 200, "batch": 16, "lr": 1e-3, "beta": 0.05, "corrupt": "none", "zoom": 0.95, "blend": 0.5}),
+        {"epochs": 200, "batch": 16, "lr": 1e-3, "beta": 0.05, "corrupt": "none", "zoom": 0.95, "blend": 0.5},
+        standardize="faces"),
     "photos-residual": Recipe(
         "residual", "photos", CALTECH, "CC BY 4.0", {"size": 64},
-        {"epochs": 60, "batch": 32, "lr": 1.5e-3, "crop_from": 128, "corrupt": ALL}),
+        {"epochs": 60, "batch": 32, "lr": 1.5e-3, "crop_from": 128, "corrupt": ALL}, tune=2),
     "photos-conv": Recipe(
         "conv", "photos", CALTECH, "CC BY 4.0", {"size": 64},
-        {"epochs": 30, "batch": 32, "lr": 1.5e-3, "crop_from": 128, "corrupt": ALL}),
+        {"epochs": 30, "batch": 32, "lr": 1.5e-3, "crop_from": 128, "corrupt": ALL}, tune=2),
     "digits-vae": Recipe(
         "vae", "digits", MNIST, "CC BY-SA 3.0",
         {"size": 28, "in_channels": 1, "out_channels": 1, "widths": (32, 64), "code": 20, "context": 1},
         {"epochs": 30, "batch": 128, "lr": 2e-3, "loss": "bce", "beta": 1.0, "beta_warmup": 0.0, "corrupt": "none",
-         "augment": False}),
+         "augment": False}, tune=3),
 }
 
 
@@ -107,8 +112,12 @@ def make(name: str, data: Path, runs: Path, output: Path, device: str | None) ->
                            **recipe.train)
     click.echo(f"{name}: training", err=True)
     training.train(model, settings, run, device=device, resume=(run / "config.json").exists(), on_progress=show)
-    report = export(run, output / f"{name}.safetensors", scheme="int8", device=device)
+    standardize = str(data / recipe.standardize) if recipe.standardize else None
+    report = export(run, output / f"{name}.safetensors", scheme="int8", device=device, standardize=standardize)
     click.echo(f"{report.path}: {report.size_bytes:,} bytes, {report.psnr_to_fp32:.1f} dB to fp32", err=True)
+    if not (int4 := run / "int4.safetensors").exists():
+        tuned = export(run, int4, scheme="int4", device=device, tune=recipe.tune, standardize=standardize)
+        click.echo(f"{int4}: {tuned.size_bytes:,} bytes, {tuned.psnr_to_fp32:.1f} dB to fp32", err=True)
     (output / "curves").mkdir(exist_ok=True)
     for made, kept in (("metrics.csv", f"{name}.csv"), ("curves.png", f"{name}.png")):
         shutil.copyfile(run / made, output / "curves" / kept)

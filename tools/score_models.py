@@ -14,7 +14,6 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 from skimage.color import rgb2lab
-from tinygrad import Tensor
 
 from edgeae import imaging, metrics
 from edgeae.corruptions import FILL
@@ -158,12 +157,7 @@ def mean_colour(data: Path) -> npt.NDArray[np.float64]:
 
 def vae_measures(session: Session, clean: Floats) -> Measures:
     """Reconstruction from μ; the bound that training minimizes, nats an image; dimensions in use; steps of morphs."""
-    posteriors = []
-    with Tensor.train(False):
-        for start in range(0, len(clean), 250):
-            mu, logvar = session._model.posterior(Tensor(clean[start : start + 250], device=session.device))
-            posteriors.append((mu.numpy(), logvar.numpy()))
-    mu, logvar = (np.concatenate(part) for part in zip(*posteriors, strict=True))
+    mu, logvar = session.posterior(clean)
     kl = 0.5 * (np.exp(logvar) + mu**2 - 1 - logvar)
     noise = np.random.default_rng(0).standard_normal(mu.shape).astype(np.float32)
     drawn = session.decode(mu + np.exp(logvar / 2) * noise, np.float32).clip(1e-6, 1 - 1e-6)

@@ -8,7 +8,6 @@ originals are, for the cost of quantization. Needs `pip install ".[peers,samples
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -20,7 +19,6 @@ from score_models import Floats, Measures, Photos
 
 from edgeae import metrics
 from edgeae.data import open_dataset
-from edgeae.exporting import export
 from edgeae.session import Session, load
 from edgeae.weights import describe
 
@@ -129,21 +127,14 @@ def quantization_table(scorer: Scorer, runs: Path, names: Sequence[str], scores:
                        device: str | None) -> list[str]:
     """What int8 and int4 cost, in dB against the float32 originals."""
     rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        for name in names:
-            best = runs / name / "best.safetensors"
-            if not best.exists():
-                continue
-            original = scorer.score(name, load(best, device))
-            for scheme in ("int8", "int4"):
-                if scheme == "int8":
-                    found = scores[name]
-                else:
-                    file = Path(folder, f"{name}.safetensors")
-                    export(best, file, scheme=scheme, device=device)
-                    found = scorer.score(name, load(file, device))
-                rows.append([f"`{name}`", scheme, *(f"{original[key] - found[key]:+.3f}" if key in found else ""
-                                                    for key in QUANTIZED)])
+    for name in names:
+        best, int4 = runs / name / "best.safetensors", runs / name / "int4.safetensors"
+        if not best.exists():
+            continue
+        original = scorer.score(name, load(best, device))
+        found = {"int8": scores[name], "int4": scorer.score(name, load(int4, device)) if int4.exists() else {}}
+        rows += [[f"`{name}`", scheme, *(f"{original[key] - one[key]:+.3f}" if key in one else "" for key in QUANTIZED)]
+                 for scheme, one in found.items()]
     return table(["lost to float32, dB", "", *QUANTIZED.values()], rows)
 
 
@@ -185,7 +176,9 @@ def write_readme(output: Path, data: Path, runs: Path, device: str | None, limit
         "PCA's components are of the aligned training faces and their mirror images. A dimension is in use where its "
         "KL is more than 0.1 nats. The largest step is that of 15 from one validation image to the next, as root mean "
         "squared differences.", "", *vae_table(scorer, scores, sizes),
-        "### What quantization costs", "", *quantization_table(scorer, runs, names, scores, device),
+        "### What quantization costs", "",
+        "Of the float32 network's decibels. int4 by `edgeae export --quantize int4 --tune EPOCHS`; its files are not "
+        "shipped.", "", *quantization_table(scorer, runs, names, scores, device),
     ]
     ablation = output / "ablation.md"
     if ablation.exists():
