@@ -6,7 +6,7 @@ Heavy modules are imported inside the commands, so that `--help` and `--version`
 from __future__ import annotations
 
 import shlex
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from edgeae.errors import DeviceError, GateError, UsageError
 from edgeae.zoo import DEFAULT_VAE
 
 if TYPE_CHECKING:
+    from edgeae.config import ModelConfig
     from edgeae.data import Report
     from edgeae.evaluation import Scores
     from edgeae.training import Progress
@@ -133,8 +134,8 @@ def sample(model: str, device: str | None, output: Path, count: int, seed: int, 
 def corrupt(source: Path, output: Path, corrupt: str, seed: int, as_json: bool) -> None:
     """Damage an image as training does.
 
-    SPEC is one of none, occlude, scratch, pixels, noise, blur, jpeg, gray and shift, with a strength where you want
-    one (occlude:0.2), several joined with +.
+    SPEC is one of none, occlude, scratch, pixels, smear, noise, blur, jpeg, gray and shift, with a strength where you
+    want one (occlude:0.2), or a range of them (occlude:0.1..0.3); several joined with +, or, with commas, one of them.
     """
     from edgeae.demonstration import corrupt_file
 
@@ -161,6 +162,8 @@ def corrupt(source: Path, output: Path, corrupt: str, seed: int, as_json: bool) 
     click.option("--code", type=click.IntRange(1, 65536), default=None, help="Size of the code layer."),
     click.option("--image-skip/--no-image-skip", default=None,
                  help="Add the image to the output (residual).  [default: yes; no with --targets]"),
+    click.option("--start", type=TEXT, default=None, metavar="MODEL",
+                 help="Begin with a model's weights; ARCH and its sizes may be left out.  [default: random]"),
     click.option("--epochs", type=click.IntRange(1), default=30, show_default=True),
     click.option("--batch", type=click.IntRange(1, 65536), default=64, show_default=True),
     click.option("--lr", type=float, default=1e-3, show_default=True, help="Peak learning rate."),
@@ -190,6 +193,7 @@ def train(arch: str | None, data: str | None, targets: str | None, output: Path 
     \b
         edgeae train conv --data photos/ --epochs 30 -o runs/photos-conv
         edgeae train --resume runs/photos-conv
+        edgeae train --start photos-residual --data mine/ --lr 3e-4 -o runs/mine
     """
     from edgeae import runs, training
 
@@ -200,10 +204,10 @@ def train(arch: str | None, data: str | None, targets: str | None, output: Path 
         model, settings = runs.read_run(resume)
         folder = resume
     else:
-        if not arch or not data:
-            raise UsageError("train needs an ARCH and --data, or --resume RUN.")
+        if not (arch or flags["start"]) or not data:
+            raise UsageError("train needs an ARCH and --data, or --start MODEL and --data, or --resume RUN.")
         model, settings = _configure(arch, data, targets, **flags)
-        folder = output or Path("runs") / f"{Path(data).stem or 'data'}-{arch}"
+        folder = output or Path("runs") / f"{Path(data).stem or 'data'}-{model.arch}"
     progress = _TrainingProgress()
     try:
         result = training.train(model, settings, folder, device=device, threads=threads, resume=resume is not None,
@@ -225,12 +229,18 @@ def _given() -> set[str]:
     return {name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
 
 
-def _configure(arch: str, data: str, targets: str | None, *, size: int, channels: str, widths: str | None,
+def _configure(arch: str | None, data: str, targets: str | None, *, size: int, channels: str, widths: str | None,
                code: int | None, corrupt: str | None, no_augment: bool, image_skip: bool | None,
                **settings: Any) -> Any:
     from edgeae.config import ModelConfig, TrainConfig
     from edgeae.corruptions import parse
 
+    if settings["start"] is not None:
+        model, task = _start(settings["start"], arch, size)
+        corrupt = corrupt or ("none" if targets is not None or task == "image-to-image" else task)
+        parse(corrupt)
+        return model, TrainConfig(data=data, targets=targets, corrupt=corrupt, augment=not no_augment, **settings)
+    assert arch is not None
     sizes: dict[str, Any] = {"size": size, "in_channels": int(channels), "out_channels": int(channels)}
     if widths is not None:
         try:
@@ -247,6 +257,21 @@ def _configure(arch: str, data: str, targets: str | None, *, size: int, channels
     sizes["image_skip"] = image_skip
     model = ModelConfig.default(arch, **sizes)
     return model, TrainConfig(data=data, targets=targets, corrupt=corrupt, augment=not no_augment, **settings)
+
+
+def _start(start: str, arch: str | None, size: int) -> tuple[ModelConfig, str]:
+    """The network of a model to begin with, and what it was trained to undo."""
+    from edgeae import weights
+    from edgeae.zoo import find_model
+
+    file, given = weights.read(find_model(start)), _given()
+    if fixed := given & {"channels", "widths", "code", "image_skip"}:
+        raise UsageError(f"--start takes the network from {start}; leave out --{min(fixed).replace('_', '-')}.")
+    if arch not in (None, file.config.arch):
+        raise UsageError(f"{start} is a {file.config.arch}, not a {arch}; leave out ARCH.")
+    if "size" in given and file.config.arch == "vae" and size != file.config.size:
+        raise UsageError(f"{start} takes images of {file.config.size} pixels a side; leave out --size.")
+    return replace(file.config, size=size if "size" in given else file.config.size), file.metadata.get("task", "none")
 
 
 class _TrainingProgress:

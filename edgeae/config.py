@@ -149,6 +149,7 @@ class TrainConfig(_Json):
 
     Attributes:
         data: folder, file or built-in name, as given; `targets` is the paired folder, if any.
+        start: weight file, or name of a shipped model, whose weights the run begins with; None begins with random ones.
         epochs: passes over the training images; `batch`: images a step.
         lr: peak learning rate of AdamW; `warmup`: share of all steps that climbs to it, a cosine falls from it to 1%.
         weight_decay: AdamW's decoupled decay, on weights and not on biases.
@@ -170,6 +171,7 @@ class TrainConfig(_Json):
 
     data: str
     targets: str | None = None
+    start: str | None = None
     epochs: int = 30
     batch: int = 64
     lr: float = 1e-3

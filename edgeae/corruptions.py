@@ -9,6 +9,7 @@ none      takes none
 occlude   share of the area under 1 to 3 rectangles; past 0.25 at most 2, past 0.5 one  0..0.9   0.125
 scratch   share of the area under thin curved lines                                     0..0.5   0.05
 pixels    share of single pixels missing                                                0..0.99  0.25
+smear     how far the holes that the steps before it made are filled from their edges   0..1     1
 noise     standard deviation of Gaussian noise, where 1 is black to white               0..1     0.1
 blur      standard deviation in pixels of an image whose short side is 64               0..8     1.5
 jpeg      quality, a whole number                                                       1..95    15
@@ -16,7 +17,7 @@ gray      how far colours go to their BT.601 luma                               
 shift     largest translation, as a share of the side; the largest rotation in radians  0..0.5   0.1
           is twice that, which moves the middle of a square's side as far
 
-occlude, scratch and pixels make holes; the others touch every pixel.
+occlude, scratch and pixels make holes; those after smear touch every pixel.
 """
 
 import io
@@ -29,6 +30,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from edgeae.errors import ImageError, UsageError
+from edgeae.membranes import smeared
 
 FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
@@ -250,6 +252,10 @@ def _missing_pixels(height: int, width: int, share: float, rng: np.random.Genera
     return rng.random((height, width), dtype=np.float32) < share
 
 
+def _smear(image: FloatArray, holes: BoolArray, blend: float, rng: np.random.Generator) -> tuple[FloatArray, BoolArray]:
+    return (image + np.float32(blend) * (smeared(image, holes) - image) if holes.any() else image), holes
+
+
 # Damage to every pixel.
 
 
@@ -336,6 +342,7 @@ KINDS: dict[str, Kind] = {
     "occlude": Kind(_punch(_rectangles), 0.125, 0, 0.9, "share of the area covered", makes_holes=True),
     "scratch": Kind(_punch(_scratches), 0.05, 0, 0.5, "share of the area covered", makes_holes=True),
     "pixels": Kind(_punch(_missing_pixels), 0.25, 0, 0.99, "share of pixels missing", makes_holes=True),
+    "smear": Kind(_smear, 1, 0, 1, "how far holes are filled"),
     "noise": Kind(_noise, 0.1, 0, 1, "standard deviation, 1 is black to white"),
     "blur": Kind(_blur, 1.5, 0, 8, "standard deviation in pixels of an image whose short side is 64"),
     "jpeg": Kind(_jpeg, 15, 1, 95, "quality", whole=True),

@@ -14,28 +14,29 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from edgeae.seams import Bools, Floats, fitted, halved, has_square, large, prepared
+from edgeae.membranes import Bools, Floats, fitted, halved
+from edgeae.seams import Learned, has_square, prepared
 
 Network = Callable[[Floats], Floats]
 
 COARSE_PIXELS = 1 << 18  # of the picture that `coarse_factor` asks for
 
 
-def filled(known: Floats, hole: Bools, network: Network, size: int) -> Floats:
+def filled(known: Floats, hole: Bools, network: Network, learned: Learned) -> Floats:
     """A picture with its hole filled by a network; what is not hole is the network's too.
 
     Args:
         known: (H, W, C) in [0, 1]; what it holds in the hole does not count.
         hole: (H, W).
         network: (h, w, C) → (h, w, C), any size.
-        size: height and width of the images it was trained on.
+        learned: what it was trained on.
     """
-    guess, side = None, large(size)
-    if min(hole.shape) >= size and has_square(hole, side):
+    guess = None
+    if min(hole.shape) >= learned.size and has_square(hole, learned.large):
         coarse, still = halved(known, hole)
-        coarse = np.where(still[..., None], filled(coarse, still, network, size), coarse)
+        coarse = np.where(still[..., None], filled(coarse, still, network, learned), coarse)
         guess = enlarged(coarse, 2, 0, len(hole), hole.shape[1])
-    return fitted(network(prepared(known, hole, guess, side)), known, hole)
+    return fitted(network(prepared(known, hole, learned, guess)), known, hole)
 
 
 def coarse_factor(width: int, height: int) -> int:

@@ -23,9 +23,10 @@ from edgeae.config import ModelConfig
 from edgeae.corruptions import Corruption, parse
 from edgeae.errors import ImageError, UsageError
 from edgeae.files import atomic_write
+from edgeae.membranes import fitted
 from edgeae.photos import Photo, stored, upright
 from edgeae.photowriter import Writer
-from edgeae.seams import fitted, has_square, large, prepared
+from edgeae.seams import Learned, has_square, prepared
 from edgeae.session import Session
 
 Rows = npt.NDArray[Any]
@@ -175,6 +176,7 @@ class _Work:
         self._photo, self._config, self._options, self._network = photo, session.config, options, network
         self._task = session.metadata.get("task", "")
         self._colours_grey = colours_grey(self._task, 1)
+        self._learned = Learned.of(session.config, self._task)
         self._seen: dict[str, pictures.Thumbnail] = {}
         self._clean: Rows | None = None
         self._damaged: Rows | None = None
@@ -287,7 +289,7 @@ class _Work:
                 hole = read_mask(len(rows))[..., 0] > 0
                 small.add(colours.to_floats(rows, photo.mode, self._config.in_channels), hole)
         known, hole = small.result()
-        if not has_square(hole, max(1, large(self._config.size) // factor)):
+        if not has_square(hole, max(1, self._learned.large // factor)):
             return None
 
         def network(image: Floats) -> Floats:
@@ -295,7 +297,7 @@ class _Work:
 
         seen, lost = upright(known, photo.turn), upright(hole[..., None], photo.turn)[..., 0]
         guess = inpainting.filled(np.ascontiguousarray(seen), np.ascontiguousarray(lost), network,
-                                  self._config.size)
+                                  self._learned)
         return np.where(hole[..., None], stored(guess, photo.turn), known)
 
     def _mask_of(self, rows: Rows) -> Floats | None:
@@ -327,7 +329,7 @@ class _Work:
         x = colours.to_floats(pixels, self._photo.mode, channels)
         if self._colours_grey:
             x = colours.greyed(x)  # it has never seen a colour
-        return x if mask is None else prepared(x, mask[..., 0] > 0, guess, large(self._config.size))
+        return x if mask is None else prepared(x, mask[..., 0] > 0, self._learned, guess)
 
     def _asked(self, x: Floats) -> Floats:
         started = time.perf_counter()

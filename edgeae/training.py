@@ -34,6 +34,7 @@ from edgeae.optimizer import AdamW
 from edgeae.plots import curves
 from edgeae.runs import Row, best, locked, panels, read_metrics, write_config, write_metrics
 from edgeae.session import Session, tinygrad_on
+from edgeae.zoo import find_model
 
 PREVIEW_IMAGES = 8
 
@@ -135,6 +136,8 @@ class Trainer:
             if not isinstance(value, Tensor):
                 raise TrainingError(f"{name} is quantized; train from a fp32 checkpoint.")
             self._parameters[name] = value.shard_(names) if len(names) > 1 else value.realize()
+        if settings.start is not None:
+            self._start(settings.start)
         self._optimizer = AdamW(self._parameters, settings.weight_decay)
         self._step, self._inputs = TinyJit(self._one_step), Inputs(names)
         self.trial = Trial.prepare(dataset.val, settings.corrupt, settings.seed, MAX_VALIDATION_IMAGES)
@@ -210,6 +213,14 @@ class Trainer:
     def _restore_images(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         self._restored = self.session.run_floats(x)  # kept for the preview
         return self._restored
+
+    def _start(self, model: str) -> None:
+        """Take the weights of a file, of any quantization."""
+        file = weights.read(find_model(model))
+        if replace(file.config, size=self.config.size) != self.config:
+            raise TrainingError(f"{model} cannot be the start: it is another network, {file.config.to_json()}.")
+        for name, value in file.floats().items():
+            self._put(self._parameters[name], value)
 
     # ---- saving and restoring ------------------------------------------------------------------------------------
 

@@ -61,3 +61,12 @@ def child(*arguments: object, code: int = 0, **settings: Any) -> subprocess.Comp
                           **{"encoding": "utf-8", **settings})
     assert done.returncode == code, done.stderr
     return done
+
+
+def scene(size: int = 48) -> tuple[np.ndarray, np.ndarray]:
+    """A smooth picture (H, W, 3) and a hole in it."""
+    y, x = np.mgrid[:size, :size] / size
+    picture = np.stack([0.3 + 0.4 * x, 0.5 - 0.3 * y, 0.4 + 0.2 * x * y], axis=-1).astype(np.float32)
+    hole = np.zeros((size, size), bool)
+    hole[14:31, 10:37] = True
+    return picture, hole

@@ -41,7 +41,7 @@ corruptions = choices.map(lambda drawn: Corruption(tuple(drawn)))
 
 
 def test_names_and_defaults_are_the_documented_ones():
-    assert NAMES == ("none", "occlude", "scratch", "pixels", "noise", "blur", "jpeg", "gray", "shift")
+    assert NAMES == ("none", "occlude", "scratch", "pixels", "smear", "noise", "blur", "jpeg", "gray", "shift")
     for name, kind in KINDS.items():
         assert parse(name) == parse(f"{name}:{kind.default}")
         assert kind.low <= kind.default <= kind.high
@@ -65,6 +65,16 @@ def test_one_of_several_choices_is_drawn_as_often_as_any() -> None:
     covered = shares[shares > 0]
     assert 0.15 < covered.min() < 0.23 and 0.37 < covered.max() < 0.45
     assert covered.mean() == pytest.approx(0.3, abs=0.02)
+
+
+def test_holes_are_smeared() -> None:
+    image = noise_image() * np.float32(0.2) + np.float32(0.7)
+    (plain, holes), (smooth, same) = damage("occlude:0.1", image), damage("occlude:0.1+smear", image)
+    assert np.array_equal(holes, same) and np.array_equal(plain[~holes], smooth[~holes])
+    assert (plain[holes] == FILL).all() and np.abs(smooth[holes] - 0.8).max() < 0.15
+    half = damage("occlude:0.1+smear:0.5", image)[0]
+    np.testing.assert_allclose(half, (plain + smooth) / 2, atol=1e-6)
+    assert np.array_equal(damage("smear", image)[0], image)
 
 
 def test_a_range_of_whole_numbers_and_a_fixed_strength_that_draws_nothing() -> None:

@@ -7,7 +7,8 @@ from PIL import Image
 
 from edgeae import inpainting
 from edgeae.corruptions import FILL
-from edgeae.seams import halved
+from edgeae.membranes import halved
+from edgeae.seams import Learned
 
 
 def hole_in(shape: tuple[int, int], place: tuple[slice, slice]) -> np.ndarray:
@@ -26,7 +27,7 @@ def test_a_network_meets_only_holes_of_its_size() -> None:
         met.append((x.shape[:2], int((x == FILL).all(axis=-1).sum())))
         return np.full_like(x, 0.3)
 
-    result = inpainting.filled(image, hole, network, 40)
+    result = inpainting.filled(image, hole, network, Learned(40))
     assert [shape for shape, _ in met] == [(32, 40), (64, 80), (128, 160), (256, 320)][-len(met):] and len(met) >= 3
     painted = [count / (shape[0] * shape[1]) for shape, count in met]
     assert painted[0] > 0.1 and max(painted[1:]) < 0.02
@@ -36,7 +37,7 @@ def test_a_network_meets_only_holes_of_its_size() -> None:
 def test_small_holes_need_one_scale() -> None:
     image = np.float32(photo(128, 128) / 255)
     calls = []
-    inpainting.filled(image, hole_in((128, 128), np.s_[50:70, 50:70]), lambda x: calls.append(1) or x, 64)  # type: ignore[func-returns-value]
+    inpainting.filled(image, hole_in((128, 128), np.s_[50:70, 50:70]), lambda x: calls.append(1) or x, Learned(64))  # type: ignore[func-returns-value]
     assert len(calls) == 1
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeae import devices, faces, golden, imaging, inpainting, metrics, weights, zoo
+from edgeae import devices, faces, golden, imaging, inpainting, metrics, seams, weights, zoo
 from edgeae.corruptions import parse
 from edgeae.samples import samples
 from edgeae.session import Session, load
@@ -124,7 +124,8 @@ def test_masks_beat_inpainting_without_learning(name: str, damage: str) -> None:
     pairs = [parse(damage)(image, np.random.default_rng((3, i))) for i, image in enumerate(drawn())]
     holes = np.stack([hole for _, hole in pairs])
     ae = session(name)
-    restored = np.stack([inpainting.filled(damaged, hole, lambda x: ae.run_floats(x[None])[0], ae.config.size)
+    learned = seams.Learned.of(ae.config, ae.metadata["task"])
+    restored = np.stack([inpainting.filled(damaged, hole, lambda x: ae.run_floats(x[None])[0], learned)
                          for damaged, hole in pairs])
     inpainted = np.stack([cv2.inpaint(imaging.to_uint8(damaged), np.uint8(hole), 3, cv2.INPAINT_NS)
                           for damaged, hole in pairs])

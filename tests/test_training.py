@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import shutil
 import subprocess
 import sys
 import time
@@ -434,6 +435,20 @@ def test_paired_grey_targets(device: str, configs: Configs, tmp_path: Path) -> N
     assert isinstance(ae, Session)
     # The run resumes too, with the channels that its data asked for.
     train(model, again, tmp_path / "run", device=device, resume=True)
+
+
+def test_a_run_begins_with_the_weights_of_a_file(runs: Runs, device: str, tmp_path: Path) -> None:
+    """As good as the file was, from the first epoch on; of any quantization; and resumed like any other."""
+    source = export(runs("conv").run, tmp_path / "int8.safetensors", scheme="int8", device=device)
+    settings = settings_for("conv", epochs=2, start=source.path, lr=1e-6)
+    config = runs("conv")
+    model, _ = read_run(config.run)
+    result = train(model, settings, tmp_path / "run", device=device)
+    assert result.rows[0]["val_psnr"] == pytest.approx(source.exported.psnr, abs=0.01)
+    shutil.copytree(tmp_path / "run", tmp_path / "again")
+    assert len(train(model, settings, tmp_path / "again", device=device, resume=True).rows) == 2
+    with pytest.raises(TrainingError, match="cannot be the start: it is another network"):
+        train(replace(model, code=5), settings, tmp_path / "other", device=device)
 
 
 def test_squares_from_larger_images(device: str, configs: Configs, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from edgeae.corruptions import FILL
 from edgeae.data import open_dataset
 from edgeae.evaluation import Trial
 from edgeae.inpainting import filled
+from edgeae.seams import Learned
 from edgeae.session import Session
 
 Floats = npt.NDArray[np.float32]
@@ -83,9 +84,11 @@ def network_alone(session: Session) -> Filler:
 
 def with_mask(session: Session) -> Filler:
     """What `edgeae run --mask` does: the holes filled and fitted to their edges, the rest kept."""
+    learned = Learned.of(session.config, session.metadata.get("task", ""))
+
     def fill(image: Floats, hole: Bools) -> Floats:
         result = filled(with_fill(image, hole), hole, lambda x: session.run_floats(x[None])[0],
-                        session.config.size)
+                        learned)
         return np.where(hole[..., None], result, image)
     return fill
 
