@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeae.corruptions import LUMA_BT601
+from edgeae.damages import LUMA_BT601
 from edgeae.errors import ImageError
 
 Floats = npt.NDArray[np.float32]

@@ -7,7 +7,8 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from edgeae.config import ModelConfig
-from edgeae.corruptions import FILL, parse
+from edgeae.corruptions import parse
+from edgeae.damages import FILL
 from edgeae.errors import UsageError
 from edgeae.membranes import Bools, Floats, smeared
 

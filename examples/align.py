@@ -12,7 +12,7 @@ import common
 import numpy as np
 
 import edgeae
-from edgeae.corruptions import move
+from edgeae.damages import move
 from edgeae.metrics import pooled_psnr
 
 STEPS = 20

@@ -175,7 +175,7 @@ def test_as_a_program() -> None:
 def test_run_shows_the_samples(shelf: Path) -> None:
     result = run("run", "-d", "CPU")
     lines = result.stdout.splitlines()
-    assert lines[0] == "device CPU, damage occlude"
+    assert lines[0] == "device CPU"
     assert lines[-1] == f"all of them: {Path('edgeae-samples/samples.png')}"
     written = sorted(Path("edgeae-samples").iterdir())
     assert len(written) == len(lines) - 2 and Path("edgeae-samples/samples.png") in written
@@ -318,6 +318,27 @@ def test_train_shows_what_it_does(trained: Path, data: str) -> None:
                                               ("best.safetensors", "preview.png", "curves.png")]
     config = json.loads(Path("runs/photos-conv/config.json").read_text())
     assert config["model"]["widths"] == [4] and config["train"]["corrupt"] == "occlude"
+
+
+def test_train_starts_from_a_model(trained: Path, data: str) -> None:
+    best = str(trained / "best.safetensors")
+    run("train", "--start", best, "--data", data, "--epochs", "1", "--batch", "8", "--limit", "16", "-d", "CPU")
+    config = json.loads(Path("runs/photos-conv/config.json").read_text())
+    first = json.loads((trained / "config.json").read_text())
+    assert config["model"] == first["model"] and config["train"]["start"] == best
+    assert config["train"]["corrupt"] == "occlude:0.125"  # what the model was trained on
+    for arguments, said in (
+        (["--widths", "4,8"], "leave out --widths"), (["residual"], "is a conv, not a residual"),
+    ):
+        assert said in error(run("train", "--start", best, "--data", data, *arguments, code=2))
+    vae = ["train", "--start", "faces-vae", "--data", data, "--size", "32"]
+    assert "takes images of 64 pixels" in error(run(*vae, code=2))
+
+
+def test_export_that_trains_on(trained: Path) -> None:
+    result = run("export", trained, "-o", "x.safetensors", "--quantize", "int4", "--tune", "1", "-d", "CPU")
+    assert re.search(r"^tuning 0/1  PSNR [\d.]+ dB\ntuning 1/1  PSNR [\d.]+ dB$", result.stderr, re.MULTILINE)
+    assert "int8 or int4" in error(run("export", trained, "-o", "y.safetensors", "--tune", "1", code=2))
 
 
 @pytest.mark.parametrize("scheme", ["none", "fp16", "int8", "int4"])

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from edgeae.corruptions import FILL, KINDS, NAMES, Corruption, Step, move, parse
+from edgeae.corruptions import NAMES, Corruption, Step, parse
+from edgeae.damages import FILL, KINDS, move
 from edgeae.errors import ImageError, UsageError
 
 HOLES = ("occlude", "scratch", "pixels")

@@ -9,7 +9,8 @@ from helpers import photo
 from PIL import Image
 
 from edgeae import imaging
-from edgeae.corruptions import FILL, parse
+from edgeae.corruptions import parse
+from edgeae.damages import FILL
 from edgeae.demonstration import SHOWN_SIDE, corrupt_file, demonstrate, one_of_each_kind
 from edgeae.errors import EdgeaeError, ImageError, UsageError
 from edgeae.samples import samples

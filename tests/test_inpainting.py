@@ -6,7 +6,7 @@ from helpers import photo
 from PIL import Image
 
 from edgeae import inpainting
-from edgeae.corruptions import FILL
+from edgeae.damages import FILL
 from edgeae.membranes import halved
 from edgeae.seams import Learned
 

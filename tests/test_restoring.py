@@ -10,7 +10,8 @@ from helpers import photo
 from PIL import Image
 
 from edgeae.config import ModelConfig
-from edgeae.corruptions import FILL, parse
+from edgeae.corruptions import parse
+from edgeae.damages import FILL
 from edgeae.errors import EdgeaeError, ImageError, UsageError
 from edgeae.restoring import Options, output_mode, restore
 from edgeae.session import Session, load

@@ -5,7 +5,7 @@ import pytest
 from helpers import scene
 
 from edgeae.config import ModelConfig
-from edgeae.corruptions import FILL
+from edgeae.damages import FILL
 from edgeae.membranes import smeared
 from edgeae.seams import Learned, prepared
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from skimage.color import rgb2lab
 
 from edgeae import imaging, metrics
-from edgeae.corruptions import FILL
+from edgeae.damages import FILL
 from edgeae.data import open_dataset
 from edgeae.evaluation import Trial
 from edgeae.inpainting import filled

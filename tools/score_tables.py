@@ -87,7 +87,7 @@ def hole_table(kind: str, scorer: Scorer, scores: dict[str, Measures]) -> list[s
             own = [*numbers(found, ["undamaged"]), *numbers(found, ["ssim", "sharpness"], 3)]
             rows += [[f"`{name}`, all its own", *numbers(found, HOLES), *own],
                      [f"`{name}`, `--mask`", *numbers(found, [f"{key}, mask" for key in HOLES]), "", "", ""]]
-    return table(["PSNR, dB", "square of 1/16", "in the hole", "centre, 1/4", "in the hole", "undamaged", "SSIM",
+    return table([f"{kind}: PSNR, dB", "square of 1/16", "in the hole", "centre, 1/4", "in the hole", "undamaged", "SSIM",
                   "sharpness"], rows)
 
 
@@ -149,8 +149,9 @@ def write_readme(output: Path, data: Path, runs: Path, device: str | None, limit
     for name, session in sessions.items():
         click.echo(f"{name}: scoring", err=True)
         scores[name] = scorer.score(name, session)
-    faces, photos, digits = (len(scorer.clean(kind, size)) for kind, size in
-                             (("faces", score_models.SIDE), ("photos", score_models.SIDE), ("digits", 28)))
+    counted = [f"{len(scorer.clean(kind, size)):,} {what}" for kind, size, what in
+               (("faces", score_models.SIDE, "faces of people"), ("photos", score_models.SIDE, "photos"),
+                ("digits", 28, "digits")) if any(name.startswith(kind) for name in names)]
     lines = [
         "# Shipped models", "",
         "Made by `python tools/make_models.py`, int8. Load one by its name: `edgeae run -m faces-conv photo.jpg`. "
@@ -160,18 +161,22 @@ def write_readme(output: Path, data: Path, runs: Path, device: str | None, limit
                  f"{d['mflop_an_image']:.0f}", f"{d['code_size']:,} numbers, {d['compression_ratio']}:1",
                  f"{d['size_bytes']:,}", d["train_data"]] for name, d in found.items()]),
         "## Scores", "",
-        f"On {faces} faces of people, {photos} photos and {digits:,} digits that were not trained on; the epoch that "
-        "is shipped was chosen by its PSNR on them, nothing else was. PSNR is that of the mean squared error over all "
-        "pixels of all images. Sharpness is the amplitude of fine detail relative to the original, on undamaged input "
+        f"On validation images that were not trained on: {', '.join(counted)}. The epoch that is shipped was chosen by "
+        "its PSNR on them, nothing else was. PSNR is that of the mean squared error over all pixels of all images. "
+        "Sharpness is the amplitude of fine detail relative to the original, on undamaged input "
         "(`edgeae.metrics.sharpness`). Tables by `python tools/score_tables.py`.", "",
-        f"### Holes in faces, {score_models.SIDE}×{score_models.SIDE}", "",
+        f"### Holes, {score_models.SIDE}×{score_models.SIDE}", "",
         "\"All its own\" is the network's output as it is, of the picture with the hole in grey; `--mask` is what "
         "`edgeae run --mask` makes of it, whose pixels outside the hole are the photo's.", "",
-        *hole_table("faces", scorer, scores),
-        f"### Holes in photos, {score_models.SIDE}×{score_models.SIDE}", "", *hole_table("photos", scorer, scores),
-        "### Noise, JPEG and colour in photos", "",
-        "Non-local means at the setting that was best of 75 on these images. The error in colour is the root mean "
-        "squared distance in the a,b plane of CIELAB.", "", *photo_table(data, scorer, scores),
+    ]
+    for kind in ("faces", "photos"):
+        if f"{kind}-residual" in names:
+            lines += hole_table(kind, scorer, scores)
+    if "photos-residual" in names:
+        lines += ["### Noise, JPEG and colour in photos", "",
+                  "Non-local means at the setting that was best of 75 on these images. The error in colour is the root "
+                  "mean squared distance in the a,b plane of CIELAB.", "", *photo_table(data, scorer, scores)]
+    lines += [
         "### Codes", "",
         "PCA's components are of the aligned training faces and their mirror images. A dimension is in use where its "
         "KL is more than 0.1 nats. The largest step is that of 15 from one validation image to the next, as root mean "
