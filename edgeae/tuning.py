@@ -2,7 +2,7 @@
 
 Each step runs on the rounded weights, and its update goes to the float32 ones behind them (straight-through estimator,
 Bengio et al. 2013), so that many small updates move a weight to the next integer. int4, which rounds by a tenth of what
-weights are, gains most of what it lost; int8 has nothing to gain.
+weights are, gains most of what it lost; int8 has little to gain.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from edgeae.session import tinygrad_on
 from edgeae.training import Trainer
 from edgeae.weights import Array
 
-LEARNING_RATE = 0.2  # of the run's own
+LEARNING_RATES = {"int8": 0.02, "int4": 0.2}  # as shares of the run's own
 
 
 def tuned(floats: Mapping[str, Array], model: ModelConfig, settings: TrainConfig, scheme: str, epochs: int,
@@ -39,7 +39,7 @@ def tuned(floats: Mapping[str, Array], model: ModelConfig, settings: TrainConfig
     name = devices.resolve(device)
     dataset = open_dataset(settings.data, size=settings.crop_from or model.size, channels=model.in_channels,
                            targets=settings.targets, limit=settings.limit, seed=settings.seed)
-    briefly = replace(settings, epochs=epochs, lr=settings.lr * LEARNING_RATE, beta_warmup=0.0)
+    briefly = replace(settings, epochs=epochs, lr=settings.lr * LEARNING_RATES[scheme], beta_warmup=0.0)
     told = on_epoch or (lambda epoch, psnr: None)
     with tinygrad_on(name):
         trainer = Trainer(model, briefly, dataset, (name,))

@@ -39,7 +39,7 @@ def test_int4_gains_what_it_lost(run: Path, device: str, tmp_path: Path) -> None
 
 def test_no_epoch_that_is_worse_is_kept(run: Path, device: str, tmp_path: Path,
                                         monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgeae.tuning.LEARNING_RATE", 100.0)
+    monkeypatch.setattr("edgeae.tuning.LEARNING_RATES", {"int8": 100.0})
     export(run, tmp_path / "plain.safetensors", scheme="int8", device=device)
     told: list[float] = []
     export(run, tmp_path / "tuned.safetensors", scheme="int8", device=device, tune=1,

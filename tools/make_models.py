@@ -48,6 +48,7 @@ class Recipe:
     model: dict[str, Any]
     train: dict[str, Any] = field(default_factory=dict)
     tune: int = 10  # epochs, for int4
+    tune_int8: int = 0
     standardize: str | None = None  # part of DATA whose images the code of a vae is standardized to
 
 
@@ -57,7 +58,7 @@ RECIPES = {
         {"epochs": 125, "batch": 16, "lr": 1.5e-3, "corrupt": HOLES}),
     "faces-conv": Recipe(
         "conv", "faces", f"{LONDON}; {CALTECH}, faces", "CC BY 4.0", {"size": 128},
-        {"epochs": 125, "batch": 16, "lr": 1.5e-3, "corrupt": HOLES}),
+        {"epochs": 125, "batch": 16, "lr": 1.5e-3, "corrupt": HOLES}, tune_int8=3),
     "faces-vae": Recipe(
         "vae", "faces", f"{LONDON}; {CALTECH}, faces", "CC BY 4.0", {"size": 64},
         {"epochs": 200, "batch": 16, "lr": 1e-3, "beta": 0.05, "corrupt": "none", "zoom": 0.95, "blend": 0.5},
@@ -113,7 +114,8 @@ def make(name: str, data: Path, runs: Path, output: Path, device: str | None) ->
     click.echo(f"{name}: training", err=True)
     training.train(model, settings, run, device=device, resume=(run / "config.json").exists(), on_progress=show)
     standardize = str(data / recipe.standardize) if recipe.standardize else None
-    report = export(run, output / f"{name}.safetensors", scheme="int8", device=device, standardize=standardize)
+    report = export(run, output / f"{name}.safetensors", scheme="int8", device=device, standardize=standardize,
+                    tune=recipe.tune_int8)
     click.echo(f"{report.path}: {report.size_bytes:,} bytes, {report.psnr_to_fp32:.1f} dB to fp32", err=True)
     if not (int4 := run / "int4.safetensors").exists():
         tuned = export(run, int4, scheme="int4", device=device, tune=recipe.tune, standardize=standardize)

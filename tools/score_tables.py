@@ -87,8 +87,8 @@ def hole_table(kind: str, scorer: Scorer, scores: dict[str, Measures]) -> list[s
             own = [*numbers(found, ["undamaged"]), *numbers(found, ["ssim", "sharpness"], 3)]
             rows += [[f"`{name}`, all its own", *numbers(found, HOLES), *own],
                      [f"`{name}`, `--mask`", *numbers(found, [f"{key}, mask" for key in HOLES]), "", "", ""]]
-    return table([f"{kind}: PSNR, dB", "square of 1/16", "in the hole", "centre, 1/4", "in the hole", "undamaged", "SSIM",
-                  "sharpness"], rows)
+    header = ["square of 1/16", "in the hole", "centre, 1/4", "in the hole", "undamaged", "SSIM", "sharpness"]
+    return table([f"{kind}: PSNR, dB", *header], rows)
 
 
 def photo_table(data: Path, scorer: Scorer, scores: dict[str, Measures]) -> list[str]:
