@@ -27,7 +27,7 @@ import numpy as np
 from edgeae.damages import KINDS, BoolArray, FloatArray, Kind
 from edgeae.errors import ImageError, UsageError
 
-MOST_STEPS = 16  # a weight file says what it was trained on, and may say anything
+MOST = 16  # choices, and steps of one: a weight file says what it was trained on, and may say anything
 NAMES: tuple[str, ...] = ("none", *KINDS)
 
 
@@ -115,9 +115,8 @@ def parse(spec: str) -> Corruption:
     Raises `UsageError` that lists the names for an unknown or missing one, and the range for a bad strength.
     """
     found = Corruption(tuple(_steps(choice, spec) for choice in spec.split(",")))
-    if max(len(found.steps), len(found.choices)) > MOST_STEPS:
-        raise UsageError(f"Corruption {spec[:40]!r}… names {max(len(found.steps), len(found.choices))} damages: "
-                         f"{MOST_STEPS} are the most.")
+    if (most := max(len(found.choices), *map(len, found.choices))) > MOST:
+        raise UsageError(f"Corruption {spec[:40]!r}… has {most} parts: {MOST} choices of {MOST} steps are the most.")
     return found
 
 

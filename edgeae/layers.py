@@ -256,12 +256,16 @@ class Linear:
 
 
 class ResBlock:
-    """Two 3×3 convolutions beside the identity (He et al. 2016): x + conv(relu(conv(x))), then relu."""
+    """Two 3×3 convolutions beside the identity: x + conv(relu(conv(x))).
+
+    Nothing is done to the sum (Lim et al. 2017, EDSR): a ReLU there would let no gradient back to what it once turned
+    off, and without normalization whole scales fall silent.
+    """
 
     def __init__(self, channels: int, init: Init) -> None:
         self.conv1 = Conv2d(channels, channels, 3, init)
         # The block starts near the identity, which takes the place of a normalization layer (Zhang et al. 2019).
-        self.conv2 = Conv2d(channels, channels, 3, init, gain=0.1)
+        self.conv2 = Conv2d(channels, channels, 3, init, activation=None, gain=0.1)
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.conv2(self.conv1(x), add=x)

@@ -112,21 +112,21 @@ class ResidualAE(Autoencoder):
 
     The encoder's features at each scale are added to the decoder's at the same scale, and the image itself to the
     output, so that edges need not pass through the code and the network has only to tell what is wrong with the image:
-    sharper outputs. What the damage removed is in no skip connection and has to be invented from the code. Fully
-    convolutional, like `ConvAE`.
+    sharper outputs. What the damage removed is in no skip connection and has to be invented from the code. Only within
+    its blocks is it not linear. Fully convolutional, like `ConvAE`.
     """
 
     def __init__(self, config: ModelConfig, init: Init) -> None:
         widths = config.widths
         shallow, deepest = widths[:-1], widths[-1]
         self.image_skips = config.image_skip and config.in_channels == config.out_channels
-        self.down = [Conv2d(a, b, 4, init) for a, b in pairwise((config.in_channels, *widths))]
+        self.down = [Conv2d(a, b, 4, init, activation=None) for a, b in pairwise((config.in_channels, *widths))]
         self.before = [ResBlock(width, init) for width in shallow]  # each before the next halving
         self.gather = [ResBlock(deepest, init) for _ in range(config.context)]
         self.to_code = Conv2d(deepest, config.code, 1, init, activation=None)
-        self.from_code = Conv2d(config.code, deepest, 3, init)
+        self.from_code = Conv2d(config.code, deepest, 3, init, activation=None)
         self.spread = [ResBlock(deepest, init) for _ in range(config.context)]
-        self.up = [UpConv2d(b, a, init) for a, b in pairwise(widths)][::-1]
+        self.up = [UpConv2d(b, a, init, activation=None) for a, b in pairwise(widths)][::-1]
         self.after = [ResBlock(width, init) for width in shallow][::-1]  # each after the doubling of its place
         # Beside the image the last layer starts near zero, as a residual block does.
         self.to_image = (UpConv2d(widths[0], config.out_channels, init, activation=None, gain=0.01) if self.image_skips

@@ -33,8 +33,9 @@ CALTECH = "Caltech-101 (Li, Andreetto, Ranzato and Perona 2022, doi 10.22002/D1.
 MNIST = "MNIST (LeCun, Cortes and Burges 1998), handwritten digits"
 
 HOLES = "none,scratch:0.02..0.1,pixels:0.1..0.5," + ",".join(["occlude:0.04..0.35"] * 3)
-ALL = ("none,scratch:0.02..0.1,pixels:0.1..0.5,occlude:0.04..0.3,occlude:0.04..0.3,noise:0.02..0.15,noise:0.02..0.15,"
-       "noise:0.08..0.12,jpeg:5..40,jpeg:5..40,gray,blur:0.3..1")
+ALL = ("none,scratch:0.02..0.1+smear,pixels:0.1..0.5+smear,occlude:0.04..0.3,occlude:0.04..0.3+smear,"
+       "occlude:0.04..0.3+smear,noise:0.02..0.15,noise:0.02..0.15,noise:0.08..0.12,jpeg:5..40,jpeg:5..40,jpeg:8..15,gray,"
+       "blur:0.3..1")
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ RECIPES = {
         standardize="faces"),
     "photos-residual": Recipe(
         "residual", "photos", CALTECH, "CC BY 4.0", {"size": 64},
-        {"epochs": 60, "batch": 32, "lr": 1.5e-3, "crop_from": 128, "corrupt": ALL}, tune=2),
+        {"epochs": 150, "batch": 32, "lr": 1.5e-3, "crop_from": 128, "corrupt": ALL}, tune=2),
     "photos-conv": Recipe(
         "conv", "photos", CALTECH, "CC BY 4.0", {"size": 64},
         {"epochs": 30, "batch": 32, "lr": 1.5e-3, "crop_from": 128, "corrupt": ALL}, tune=2),
