@@ -753,6 +753,11 @@ BAD: dict[str, list[str]] = {
     "--widths": ["", "x", "0", "-1", "4,", ",", "4 8", "4,x", "9999", "1,1,1,1,1,1,1,1,1", "1.5", "nan"],
     "--code": [*NUMBERS, "65537"],
     "--epochs": [*NUMBERS, "1000001"],
+    "--crop-from": [*NUMBERS, "7", "4097"],
+    "--zoom": ["", "x", "0", "1.1", "nan", "-1"],
+    "--blend": ["", "x", "-0.1", "1.1", "nan"],
+    "--tune": ["", "x", "-1", "1.5", "10001", "nan"],
+    "evaluate --size": [*NUMBERS, "7", "4097"],
     "--lr": ["", "x", "0", "-1", "nan", "inf", "100"],
     "--weight-decay": ["", "x", "-1", "nan", "inf", "100"],
     "--beta": ["", "x", "-1", "nan", "inf", "1e9"],
@@ -767,6 +772,8 @@ BAD: dict[str, list[str]] = {
 # What fails with exit 1: names that might be right, and are not.
 MISSING: dict[str, tuple[list[str], str]] = {
     "--model": (["", "faces-deep", "./missing.safetensors", "..", "./a.png", "faces-conv.safetensors"], ""),
+    "--start": (["", "faces-deep", "./missing.safetensors", "..", "./a.png", "faces-conv.safetensors"], ""),
+    "--standardize": (["missing", "", "a.png", "/dev/null", "imagenet"], ""),
     "--mask": (["missing.png", "", "photos.npz", "/dev/null"], ""),
     "--data": (["missing", "", "a.png", "/dev/null", "/dev/zero", "imagenet"], ""),
     "train --data": (["missing", "a.png", "/dev/null", "/dev/zero", "imagenet"], ""),

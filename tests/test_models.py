@@ -62,7 +62,7 @@ class Reference:
         return x @ self.t[f"{name}.weight"] + self.t[f"{name}.bias"]
 
     def block(self, x: Any, name: str) -> Any:
-        return (x + self.conv(self.conv(x, f"{name}.conv1").relu(), f"{name}.conv2")).relu()
+        return x + self.conv(self.conv(x, f"{name}.conv1").relu(), f"{name}.conv2")
 
     def encode(self, x: Any) -> tuple[Any, list[Any]]:
         """The code (for a `vae` μ and log σ²), and the skip connections."""
@@ -71,7 +71,8 @@ class Reference:
         if residual and config.in_channels == config.out_channels:
             skips = [x]
         for i in range(len(config.widths)):
-            x = self.conv(x, f"down.{i}").relu()
+            x = self.conv(x, f"down.{i}")
+            x = x if residual else x.relu()
             if residual and i < len(config.widths) - 1:
                 x = self.block(x, f"before.{i}")
                 skips = [x, *skips]
@@ -89,13 +90,13 @@ class Reference:
             side = config.size // config.stride
             x = self.linear(code, "from_code").relu().reshape(-1, side, side, config.widths[-1]).permute(0, 3, 1, 2)
         else:
-            x = self.conv(code, "from_code").relu()
+            x = self.conv(code, "from_code")
+            x = x if config.arch == "residual" else x.relu()
         for i in range(config.context):
             x = self.block(x, f"spread.{i}")
         for i in range(len(config.widths) - 1):
             x = self.up(x, f"up.{i}")
-            x = (x + skips[i] if skips else x).relu()
-            x = self.block(x, f"after.{i}") if config.arch == "residual" else x
+            x = self.block(x + skips[i] if skips else x, f"after.{i}") if config.arch == "residual" else x.relu()
         x = self.up(x, "to_image")
         if config.arch != "residual" or config.in_channels != config.out_channels:
             return x.sigmoid()
