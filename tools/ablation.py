@@ -40,6 +40,23 @@ KEYS = {"square, hole": "square, hole", "centre, hole": "centre, hole", "undamag
 # ---- what else could be --------------------------------------------------------------------------------------------
 
 
+class SilencingBlock(ResBlock):
+    """With a ReLU on the sum."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return super().__call__(x).relu()
+
+
+class SilencingTrunk(models.ResidualAE):
+    """A ReLU after each change of scale and on each block's sum."""
+
+    def __init__(self, config: ModelConfig, init: Init) -> None:
+        with mock.patch.object(models, "ResBlock", SilencingBlock):
+            super().__init__(config, init)
+        for layer in (*self.down, self.from_code, *self.up):
+            layer._activation = "relu"
+
+
 class FullResolution(models.ResidualAE):
     """A residual that begins with 16 channels at the image's own resolution and has blocks at the ends only, with the
     image added as log-odds before a sigmoid: as the first shipped models were."""
@@ -49,11 +66,11 @@ class FullResolution(models.ResidualAE):
         self.image_skips = True
         self.stem = Conv2d(3, widths[0], 3, init)
         self.down = [Conv2d(a, b, 4, init) for a, b in pairwise(widths)]
-        self.gather, self.spread = [ResBlock(128, init)], [ResBlock(128, init)]
+        self.gather, self.spread = [SilencingBlock(128, init)], [SilencingBlock(128, init)]
         self.to_code = Conv2d(128, config.code, 1, init, activation=None)
         self.from_code = Conv2d(config.code, 128, 3, init)
         self.up = [UpConv2d(b, a, init) for a, b in pairwise(widths)][::-1]
-        self.merge, self.to_image = ResBlock(16, init), Conv2d(16, 3, 3, init, activation="sigmoid")
+        self.merge, self.to_image = SilencingBlock(16, init), Conv2d(16, 3, 3, init, activation="sigmoid")
 
     def features(self, x: Tensor) -> list[Tensor]:
         skips = [self.stem(x)]
@@ -148,6 +165,7 @@ class Variant:
 VARIANTS = [
     Variant("`residual`, as shipped", "residual"),
     Variant("from full resolution, log-odds, no blocks between (former)", "residual", FullResolution),
+    Variant("ReLU between scales and on sums", "residual", SilencingTrunk),
     Variant("no blocks between the scales", "residual", WithoutBlocks),
     Variant("image not added", "residual", model={"image_skip": False}),
     Variant("error of edges too", "residual", loss=with_edges),
