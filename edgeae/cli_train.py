@@ -66,7 +66,7 @@ def train(arch: str | None, data: str | None, targets: str | None, output: Path 
     \b
         edgeae train conv --data photos/ --epochs 30 -o runs/photos-conv
         edgeae train --resume runs/photos-conv
-        edgeae train --start faces-residual --data family/ --lr 3e-4 -o runs/family
+        edgeae train --start photos-residual --data family/ --lr 3e-4 -o runs/family
     """
     from edgeae import runs, training
 

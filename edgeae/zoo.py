@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edgeae.errors import WeightsError
 
-DEFAULT = "faces-residual"  # what `run` takes
+DEFAULT = "photos-residual"  # what `run` takes
 DEFAULT_VAE = "faces-vae"  # what `interpolate` and `sample` take
 SUFFIX = ".safetensors"
 

@@ -108,7 +108,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="a folder of pictures, a film, or the word camera")
     parser.add_argument("-o", "--output", type=Path, required=True, help="a folder, or one picture file")
-    parser.add_argument("-m", "--model", default="faces-residual", help="a shipped name or a weight file")
+    parser.add_argument("-m", "--model", default="photos-residual", help="a shipped name or a weight file")
     parser.add_argument("-d", "--device", help="one that `edgeae devices` lists; by default the best")
     parser.add_argument("--size", type=size, default="320x240", help="every frame is scaled and cut to it")
     parser.add_argument("--follow", action="store_true", help="wait for more pictures in the folder")

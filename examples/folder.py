@@ -13,7 +13,7 @@ from edgeae import batches
 
 
 def main(photos: str, restored: str) -> None:
-    session = edgeae.load("faces-residual")
+    session = edgeae.load("photos-residual")
     items = batches.collect([Path(photos)], Path(restored))
     found = batches.restore_all(session, items, on_done=lambda outcome: print(outcome.source))
     print(f"{len(found.done)} restored, {len(found.skipped)} were there, {len(found.failed)} failed")

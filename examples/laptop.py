@@ -13,7 +13,7 @@ def main(photo: str, other: str, out: str) -> None:
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
 
-    restorer = edgeae.load("faces-residual")  # device=None takes the best one
+    restorer = edgeae.load("photos-residual")  # device=None takes the best one
     restorer.reconstruct(photo).save(folder / "restored.png")  # a path in, a PIL image out
 
     vae = edgeae.load("faces-vae")

@@ -179,7 +179,7 @@ def test_run_shows_the_samples(shelf: Path) -> None:
     assert lines[-1] == f"all of them: {Path('edgeae-samples/samples.png')}"
     written = sorted(Path("edgeae-samples").iterdir())
     assert len(written) == len(lines) - 2 and Path("edgeae-samples/samples.png") in written
-    assert result.stderr == "faces-residual on CPU\n"
+    assert result.stderr == "photos-residual on CPU\n"
 
     document = json.loads(run("run", "--json", "-o", "shown", "--corrupt", "noise:0.2", "--seed", "4").stdout)
     assert document["corrupt"] == "noise:0.2" and document["device"] == "CPU"
@@ -191,7 +191,7 @@ def test_run_shows_the_samples(shelf: Path) -> None:
 
 def test_run_json(shelf: Path, pictures: list[str]) -> None:
     document = json.loads(run("run", "a.png", "b.png", "-o", "out", "--json").stdout)
-    assert document["model"] == "faces-residual" and document["failed"] == []
+    assert document["model"] == "photos-residual" and document["failed"] == []
     assert [(d["source"], d["output"], d["width"], d["height"]) for d in document["done"]] == [
         (name, str(Path("out", name)), 24, 20) for name in ("a.png", "b.png")
     ]

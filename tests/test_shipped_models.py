@@ -47,7 +47,7 @@ def drawn() -> np.ndarray:
 
 
 def test_all_are_shipped() -> None:
-    assert {"faces-conv", "faces-residual", "faces-vae", "digits-vae"} <= set(NAMES)
+    assert {"faces-conv", "faces-residual", "faces-vae", "photos-conv", "photos-residual", "digits-vae"} == set(NAMES)
     assert {zoo.DEFAULT, zoo.DEFAULT_VAE} <= set(NAMES)
 
 
@@ -147,6 +147,15 @@ def test_residual_is_sharper_than_conv(kind: str) -> None:
              for arch in ("conv", "residual")}
     assert (sharp["residual"] > sharp["conv"] + 0.1).all()
     assert sharp["residual"].min() > 0.8
+
+
+@pytest.mark.parametrize(("damage", "least"), [("noise:0.1", 5), ("jpeg:10", 0.5)])
+def test_photos_are_cleaned(damage: str, least: float) -> None:
+    """How many dB the residual gains on whole sample photos."""
+    clean = photos("photos-residual")
+    damaged = np.stack([parse(damage)(image, np.random.default_rng(i))[0] for i, image in enumerate(clean)])
+    restored = session("photos-residual").run_floats(damaged)
+    assert metrics.pooled_psnr(restored, clean) > metrics.pooled_psnr(damaged, clean) + least
 
 
 @pytest.mark.parametrize("name", VAES)

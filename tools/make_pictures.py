@@ -20,11 +20,17 @@ from edgeae import imaging, pictures
 from edgeae.corruptions import Corruption, parse
 from edgeae.data import open_dataset
 from edgeae.demonstration import demonstrate
+from edgeae.samples import samples
 from edgeae.session import Session
 from edgeae.zoo import DEFAULT
 
 Floats = npt.NDArray[np.float32]
 
+# For every kind of damage the photo that it is shown on.
+DAMAGES = {
+    "occlude:0.12": "chelsea", "scratch:0.06": "astronaut", "pixels:0.4": "coffee", "noise:0.1": "rocket",
+    "jpeg:10": "astronaut", "blur:0.8": "chelsea", "gray": "coffee",
+}
 FACE_DAMAGES = ("occlude:0.1", "occlude:0.25", "scratch:0.08", "pixels:0.4", "none")
 SHOWN = 128  # pixels a side
 PEOPLE = ((0, 0, "neutral", "smiling"), (3, 8, "neutral", "neutral"))  # from whom to whom, and how they look
@@ -34,6 +40,14 @@ def row(clean: Floats, damage: Corruption, models: list[Session], seed: int) -> 
     """An original, it damaged, and what each model makes of that."""
     damaged, _ = damage(clean, np.random.default_rng(seed))
     return [clean, damaged, *(model.reconstruct(damaged) for model in models)]
+
+
+def of_photos(conv: Session, residual: Session) -> imaging.Pixels:
+    """Every kind of damage to photos."""
+    shown = {sample.name: imaging.to_float(sample.image) for sample in samples(SHOWN)}
+    rows = [row(shown[name], parse(spec), [conv, residual], seed)
+            for seed, (spec, name) in enumerate(DAMAGES.items())]
+    return pictures.comparison(rows, ["original", "damaged", "photos-conv", "photos-residual"], list(DAMAGES))
 
 
 def of_faces(faces: Floats, conv: Session, residual: Session) -> imaging.Pixels:
@@ -57,10 +71,12 @@ def morphs(data: Path, vae: Session) -> list[Floats]:
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("docs"))
 @click.option("-d", "--device", default=None)
 def main(data: Path, output: Path, device: str | None) -> None:
-    model = {name: edgeae.load(name, device) for name in ("faces-conv", "faces-residual", "faces-vae", "digits-vae")}
+    model = {name: edgeae.load(name, device) for name in
+             ("photos-conv", "photos-residual", "faces-conv", "faces-residual", "faces-vae", "digits-vae")}
     with tempfile.TemporaryDirectory() as folder:
         demonstrate(model[DEFAULT], Path(folder), model[DEFAULT].metadata["task"])
         imaging.write_image(imaging.read_image(Path(folder) / "samples.png"), output / "samples.jpg")
+    imaging.write_image(of_photos(model["photos-conv"], model["photos-residual"]), output / "photos.jpg")
     faces = imaging.to_float(open_dataset(data / "faces", size=SHOWN).val.inputs)
     imaging.write_image(of_faces(faces, model["faces-conv"], model["faces-residual"]), output / "faces.jpg")
     pictures.write_animation(morphs(data, model["faces-vae"]), output / "morphs.gif", fps=12)
