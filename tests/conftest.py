@@ -1,6 +1,7 @@
 """Shared by all tests: the CPU as the one device, and tiny networks with their weight files."""
 
 import os
+import shutil
 
 # Read when tinygrad is imported. Without it tinygrad opens every backend in turn where a test forgets to name a device.
 os.environ.setdefault("DEV", "CPU")
