@@ -9,10 +9,14 @@ from tinygrad import Tensor, dtypes
 from edgeae.kernels import graph
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8
+CLIP, MEMORY = 2.0, 0.98  # a gradient is at most so many times as long as they were of late, and how late is late
 
 
 class AdamW:
     """AdamW (Loshchilov and Hutter 2019): Adam with a weight decay beside the gradient's step.
+
+    A gradient that is far longer than those before it, as networks without normalization give one in thousands of
+    steps, is shortened: once they had followed it, they would not come back.
 
     Args:
         parameters: float32 tensors by name, realized, on one device or divided among several.
@@ -27,12 +31,13 @@ class AdamW:
         self._m = {name: value.zeros_like().contiguous().realize() for name, value in parameters.items()}
         self._v = {name: value.zeros_like().contiguous().realize() for name, value in parameters.items()}
         device = next(iter(parameters.values())).device
-        self._powers = Tensor.ones(2, dtype=dtypes.float32, device=device).contiguous().realize()  # of β₁ and β₂
+        self._powers = Tensor.ones(3, dtype=dtypes.float32, device=device).contiguous().realize()  # β₁, β₂, MEMORY
+        self._length = Tensor.zeros(1, dtype=dtypes.float32, device=device).contiguous().realize()  # of gradients
 
     def state(self) -> dict[str, Tensor]:
-        """What it remembers from step to step: both moments of each parameter, and the powers of β₁ and β₂."""
+        """What it remembers from step to step: both moments of each parameter, powers, and the gradients' length."""
         moments = {"m": self._m, "v": self._v}
-        return {"powers": self._powers} | {
+        return {"powers": self._powers, "length": self._length} | {
             f"{kind}.{name}": value for kind, values in moments.items() for name, value in values.items()}
 
     def zero_grad(self) -> None:
@@ -42,19 +47,26 @@ class AdamW:
 
     def schedule_step(self, lr: Tensor) -> list[Tensor]:
         """One step with the learning rate `lr` (1,) and the parameters' gradients: what is to be realized for it."""
-        powers = self._powers * Tensor(list(BETAS), device=lr.device)
-        rate = Tensor.cat(lr, 1 - powers)
-        gradients = {name: value.grad for name, value in self._parameters.items() if value.grad is not None}
+        gradients = {name: value.grad.contiguous() for name, value in self._parameters.items()
+                     if value.grad is not None}
+        powers = self._powers * Tensor([*BETAS, MEMORY], device=lr.device)
+        length = Tensor.stack(*(gradient.square().sum() for gradient in gradients.values())).sum().sqrt().reshape(1)
+        before = self._powers[2:]  # 1 in the first step, which has nothing to compare with
+        limit = (before < 1).where(CLIP * self._length / (1 - before).maximum(1e-6), length)
+        followed = length.minimum(limit)
+        rate = Tensor.cat(lr, 1 - powers[:2], followed / length.maximum(1e-30)).contiguous()
         rows = [(self._parameters[name], self._m[name], self._v[name], gradient, self._decays[name])
                 for name, gradient in gradients.items()]
         updated = graph.adamw(rows, rate, BETAS, EPSILON)
         if updated is None:
             updated = [tensor for row in rows for tensor in _step(*row, rate)]
-        return [*updated, self._powers.assign(powers)]
+        averaged = MEMORY * self._length + (1 - MEMORY) * followed
+        return [*updated, self._length.assign(averaged), self._powers.assign(powers)]
 
 
 def _step(w: Tensor, m: Tensor, v: Tensor, gradient: Tensor, decay: float, rate: Tensor) -> list[Tensor]:
     beta1, beta2 = BETAS
+    gradient = gradient * rate[3]
     m.assign(beta1 * m + (1 - beta1) * gradient)
     v.assign(beta2 * v + (1 - beta2) * gradient.square())
     step = m / rate[1] / ((v / rate[2]).sqrt() + EPSILON) + decay * w.detach()

@@ -15,9 +15,10 @@ INLINE vec square_root(vec x)
     return x * y;
 }
 
-// `rate` is the learning rate, 1 - beta1^t and 1 - beta2^t for step t.
+// `rate` is the learning rate, 1 - beta1^t and 1 - beta2^t for step t, and how much of the gradient counts.
 INLINE void step(vec *w, vec *m, vec *v, vec g, float decay, const float *rate)
 {
+    g *= rate[3];
     *m = BETA1 * *m + (1.0f - BETA1) * g;
     *v = BETA2 * *v + (1.0f - BETA2) * (g * g);
     *w -= rate[0] * (*m / rate[1] / (square_root(*v / rate[2]) + EPSILON) + decay * *w);

@@ -173,7 +173,7 @@ def adamw(rows: Sequence[tuple[Tensor, Tensor, Tensor, Tensor, float]], rate: Te
 
     Args:
         rows: of each parameter itself, its two moments, its gradient and its weight decay.
-        rate: (3,): the learning rate, 1 − β₁ᵗ and 1 − β₂ᵗ at step t.
+        rate: (4,): the learning rate, 1 − β₁ᵗ and 1 − β₂ᵗ at step t, and how much of the gradient counts.
 
     Returns:
         The parameters and moments after the step, in buffers that are theirs already; None where the kernels are off or
