@@ -1,12 +1,13 @@
 """AdamW against PyTorch's, as one kernel and as generated code."""
 
+import math
 from typing import Any
 
 import numpy as np
 import pytest
 from tinygrad import Tensor
 
-from edgeae.optimizer import AdamW
+from edgeae.optimizer import CLIP, MEMORY, AdamW
 
 SIZES = {"a.weight": (3, 3, 5, 7), "a.bias": (7,), "b.weight": (1, 1), "c.weight": (40, 33)}
 DECAY = 0.02
@@ -45,15 +46,21 @@ def test_steps_are_those_of_pytorch(device: str, kernels: str, monkeypatch: pyte
     optimizer = torch.optim.AdamW([
         {"params": [value for name, value in wanted.items() if name.endswith("weight")], "weight_decay": DECAY},
         {"params": [wanted["a.bias"]], "weight_decay": 0.0}])
+    lengths: list[float] = []
     for step in range(5):
         for group in optimizer.param_groups:
             group["lr"] = 0.01 / (step + 1)
         for name, value in draw(step + 1, scale=10.0 ** (-3 * (step % 3))).items():
             wanted[name].grad = torch.tensor(value)
+        ages = np.arange(len(lengths))[::-1]
+        limit = CLIP * float(np.average(lengths, weights=MEMORY**ages)) if lengths else math.inf
+        length = float(torch.nn.utils.clip_grad_norm_(wanted.values(), limit))
+        assert (length > limit) == (step == 3)  # the scales are 1, 1e-3, 1e-6, 1, 1e-3
+        lengths.append(min(length, limit))
         optimizer.step()
     for name, value in wanted.items():
         np.testing.assert_allclose(found[name], value.detach().numpy(), rtol=0, atol=2e-6, err_msg=name)
-    np.testing.assert_allclose(found["powers"], [0.9**5, 0.999**5], rtol=1e-6)
+    np.testing.assert_allclose(found["powers"], [0.9**5, 0.999**5, MEMORY**5], rtol=1e-6)
 
 
 def test_the_state_is_all_there_is(device: str) -> None:
