@@ -66,7 +66,7 @@ RECIPES = {
         standardize="faces"),
     "photos-residual": Recipe(
         "residual", "photos", CALTECH, "CC BY 4.0", {"size": 64},
-        {"epochs": 120, "batch": 16, "lr": 1e-3, "crop_from": 128, "corrupt": ALL}, tune=2),
+        {"epochs": 100, "batch": 16, "lr": 1e-3, "warmup": 0.01, "crop_from": 128, "corrupt": ALL}, tune=2),
     "photos-conv": Recipe(
         "conv", "photos", CALTECH, "CC BY 4.0", {"size": 64},
         {"epochs": 30, "batch": 32, "lr": 1.5e-3, "crop_from": 128, "corrupt": ALL}, tune=2),
