@@ -162,7 +162,8 @@ def write_readme(output: Path, data: Path, runs: Path, device: str | None, limit
                  f"{d['size_bytes']:,}", d["train_data"]] for name, d in found.items()]),
         "## Scores", "",
         f"On validation images that were not trained on: {', '.join(counted)}. The epoch that is shipped was chosen by "
-        "its PSNR on them, nothing else was. PSNR is that of the mean squared error over all pixels of all images. "
+        "its PSNR on them; while the recipes were made, learning rates and other settings were looked at there too, so "
+        "that these scores flatter a little. PSNR is that of the mean squared error over all pixels of all images. "
         "Sharpness is the amplitude of fine detail relative to the original, on undamaged input "
         "(`edgeae.metrics.sharpness`). Tables by `python tools/score_tables.py`.", "",
         f"### Holes, {score_models.SIDE}×{score_models.SIDE}", "",
