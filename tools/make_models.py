@@ -33,9 +33,9 @@ CALTECH = "Caltech-101 (Li, Andreetto, Ranzato and Perona 2022, doi 10.22002/D1.
 MNIST = "MNIST (LeCun, Cortes and Burges 1998), handwritten digits"
 
 HOLES = "none,scratch:0.02..0.1,pixels:0.1..0.5," + ",".join(["occlude:0.04..0.35"] * 3)
-ALL = ("none,scratch:0.02..0.1+smear,pixels:0.1..0.5+smear,occlude:0.04..0.3,occlude:0.04..0.3+smear,"
-       "occlude:0.04..0.3+smear,noise:0.02..0.15,noise:0.02..0.15,noise:0.08..0.12,jpeg:5..40,jpeg:5..40,jpeg:8..15,gray,"
-       "blur:0.3..1")
+ALL = ("none,scratch:0.02..0.1+smear,pixels:0.1..0.5+smear,occlude:0.04..0.3,occlude:0.04..0.35+smear,"
+       "occlude:0.04..0.35+smear,occlude:0.04..0.35+smear,noise:0.02..0.15,noise:0.08..0.12,jpeg:5..40,jpeg:8..15,"
+       "jpeg:8..15,jpeg:8..15,gray,blur:0.3..1")
 
 
 @dataclass(frozen=True)
@@ -66,14 +66,14 @@ RECIPES = {
         standardize="faces"),
     "photos-residual": Recipe(
         "residual", "photos", CALTECH, "CC BY 4.0", {"size": 64},
-        {"epochs": 100, "batch": 16, "lr": 1e-3, "warmup": 0.01, "crop_from": 128, "corrupt": ALL}, tune=2),
+        {"epochs": 70, "batch": 16, "lr": 1e-3, "warmup": 0.01, "crop_from": 128, "corrupt": ALL}, tune=2),
     "photos-conv": Recipe(
         "conv", "photos", CALTECH, "CC BY 4.0", {"size": 64},
-        {"epochs": 30, "batch": 32, "lr": 1.5e-3, "crop_from": 128, "corrupt": ALL}, tune=2),
+        {"epochs": 25, "batch": 16, "lr": 1e-3, "warmup": 0.01, "crop_from": 128, "corrupt": ALL}, tune=2),
     "digits-vae": Recipe(
         "vae", "digits", MNIST, "CC BY-SA 3.0",
         {"size": 28, "in_channels": 1, "out_channels": 1, "widths": (32, 64), "code": 20, "context": 1},
-        {"epochs": 30, "batch": 128, "lr": 2e-3, "loss": "bce", "beta": 1.0, "beta_warmup": 0.0, "corrupt": "none",
+        {"epochs": 25, "batch": 128, "lr": 2e-3, "loss": "bce", "beta": 1.0, "beta_warmup": 0.0, "corrupt": "none",
          "augment": False}, tune=3),
 }
 
