@@ -435,8 +435,8 @@ def test_usage_errors(line: str, shelf: Path, pictures: list[str], data: str) ->
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("run a.png -m faces-deep", "no shipped model 'faces-deep' "
-                                    "(shipped: faces-conv, faces-residual, faces-vae, fp16, int4, int8, photos-residual)"),
+        ("run a.png -m faces-deep", "no shipped model 'faces-deep' (shipped: faces-conv, faces-residual, faces-vae, "
+                                    "fp16, int4, int8, photos-residual)"),
         ("run a.png -m a.png", "no shipped model 'a.png'"),
         ("run a.png -m ./a.png", "is not a safetensors weight file"),
         ("info missing.safetensors", "no such weight file"),
