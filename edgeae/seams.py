@@ -36,8 +36,12 @@ class Learned:
 
     @property
     def large(self) -> int:
-        """Side in pixels of the squares that are too large for it: it has seen holes of up to a third of the area."""
-        return max(1, self.size * 5 // 8)
+        """Side in pixels of the squares that are too large for it: it has seen holes of up to a third of the area.
+
+        One that is given smears keeps what it does not know better, and loses by a guess from a coarser scale: on
+        photos of 128×128 with a quarter lost, 13.66 dB in the hole in one go, 13.50 from coarse to fine.
+        """
+        return max(1, self.size * 2 if self.smeared else self.size * 5 // 8)
 
 
 def prepared(known: Floats, hole: Bools, learned: Learned, guess: Floats | None = None) -> Floats:
