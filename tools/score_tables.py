@@ -128,7 +128,8 @@ def quantization_table(scorer: Scorer, runs: Path, names: Sequence[str], scores:
     """What int8 and int4 cost, in dB against the float32 originals."""
     rows = []
     for name in names:
-        best, int4 = runs / name / "best.safetensors", runs / name / "int4.safetensors"
+        run = runs / f"{name}-finish" if (runs / f"{name}-finish").exists() else runs / name
+        best, int4 = run / "best.safetensors", run / "int4.safetensors"
         if not best.exists():
             continue
         original = scorer.score(name, load(best, device))
