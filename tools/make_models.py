@@ -64,7 +64,7 @@ RECIPES = {
         {"epochs": 125, "batch": 16, "lr": 1.5e-3, "corrupt": HOLES}),
     "faces-conv": Recipe(
         "conv", "faces", f"{LONDON}; {CALTECH}, faces", "CC BY 4.0", {"size": 128},
-        {"epochs": 125, "batch": 16, "lr": 1.5e-3, "corrupt": HOLES}, tune_int8=3),
+        {"epochs": 100, "batch": 16, "lr": 1e-3, "corrupt": HOLES}, tune_int8=3),
     "faces-vae": Recipe(
         "vae", "faces", f"{LONDON}; {CALTECH}, faces", "CC BY 4.0", {"size": 64},
         {"epochs": 200, "batch": 16, "lr": 1e-3, "beta": 0.05, "corrupt": "none", "zoom": 0.95, "blend": 0.5},
@@ -79,7 +79,7 @@ RECIPES = {
     "digits-vae": Recipe(
         "vae", "digits", MNIST, "CC BY-SA 3.0",
         {"size": 28, "in_channels": 1, "out_channels": 1, "widths": (32, 64), "code": 20, "context": 1},
-        {"epochs": 18, "batch": 128, "lr": 2e-3, "loss": "bce", "beta": 1.0, "beta_warmup": 0.0, "corrupt": "none",
+        {"epochs": 12, "batch": 128, "lr": 2e-3, "loss": "bce", "beta": 1.0, "beta_warmup": 0.0, "corrupt": "none",
          "augment": False}, tune=3),
 }
 
