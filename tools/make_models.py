@@ -64,7 +64,7 @@ RECIPES = {
         {"epochs": 125, "batch": 16, "lr": 1.5e-3, "corrupt": HOLES}),
     "faces-conv": Recipe(
         "conv", "faces", f"{LONDON}; {CALTECH}, faces", "CC BY 4.0", {"size": 128},
-        {"epochs": 100, "batch": 16, "lr": 1e-3, "corrupt": HOLES}, tune_int8=3),
+        {"epochs": 100, "batch": 16, "lr": 1.5e-3, "corrupt": HOLES}, tune_int8=3),
     "faces-vae": Recipe(
         "vae", "faces", f"{LONDON}; {CALTECH}, faces", "CC BY 4.0", {"size": 64},
         {"epochs": 200, "batch": 16, "lr": 1e-3, "beta": 0.05, "corrupt": "none", "zoom": 0.95, "blend": 0.5},
