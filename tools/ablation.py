@@ -223,8 +223,8 @@ def main(data: Path, output: Path, runs: Path, epochs: int) -> None:
                                      for key in KEYS)])
     lines = ["## What each choice bought", "",
              f"By `python tools/ablation.py`: faces of {SIZE}×{SIZE}, {epochs} epochs, one training each, the last "
-             "epoch's network by itself. PSNR in dB and sharpness; below the first of each architecture the differences "
-             "to it. What another seed changes tells how much of the others is chance.", "",
+             "epoch's network by itself. PSNR in dB and sharpness; below the first of each architecture the "
+             "differences to it. What another seed changes tells how much of the others is chance.", "",
              *table(["", *KEYS], rows)]
     (output / "ablation.md").write_text("\n".join(lines), encoding="utf-8")
 
