@@ -3,7 +3,7 @@
     python tools/make_pictures.py --data DATA [-o docs]
 
 DATA holds `faces`, as for make_models.py; of it only validation faces are shown, of people that no model was trained
-on. The photos are public domain or CC0 (`pip install ".[samples]"`).
+on. The photos are public domain or CC0 (`pip install ".[peers,samples]"`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 import numpy as np
 import numpy.typing as npt
+import score_models
 
 import edgeae
 from edgeae import imaging, pictures
@@ -26,28 +27,33 @@ from edgeae.zoo import DEFAULT
 
 Floats = npt.NDArray[np.float32]
 
-# For every kind of damage the photo that it is shown on.
+# For every kind of damage the photo that it is shown on. Where it is are those of MASKED told, as by --mask.
 DAMAGES = {
     "occlude:0.12": "chelsea", "scratch:0.06": "astronaut", "pixels:0.4": "coffee", "noise:0.1": "rocket",
     "jpeg:10": "astronaut", "blur:0.8": "chelsea", "gray": "coffee",
 }
+MASKED = ("occlude", "scratch", "pixels")
 FACE_DAMAGES = ("occlude:0.1", "occlude:0.25", "scratch:0.08", "pixels:0.4", "none")
 SHOWN = 128  # pixels a side
 PEOPLE = ((0, 0, "neutral", "smiling"), (3, 8, "neutral", "neutral"))  # from whom to whom, and how they look
 
 
-def row(clean: Floats, damage: Corruption, models: list[Session], seed: int) -> list[Floats]:
+def row(clean: Floats, damage: Corruption, models: list[Session], seed: int, masked: bool = False) -> list[Floats]:
     """An original, it damaged, and what each model makes of that."""
-    damaged, _ = damage(clean, np.random.default_rng(seed))
-    return [clean, damaged, *(model.reconstruct(damaged) for model in models)]
+    damaged, hole = damage(clean, np.random.default_rng(seed))
+    if not masked:
+        return [clean, damaged, *(model.reconstruct(damaged) for model in models)]
+    return [clean, damaged, *(score_models.with_mask(model)(damaged, hole) for model in models)]
 
 
 def of_photos(conv: Session, residual: Session) -> imaging.Pixels:
     """Every kind of damage to photos."""
     shown = {sample.name: imaging.to_float(sample.image) for sample in samples(SHOWN)}
-    rows = [row(shown[name], parse(spec), [conv, residual], seed)
+    masked = [spec.startswith(MASKED) for spec in DAMAGES]
+    rows = [row(shown[name], parse(spec), [conv, residual], seed, masked[seed])
             for seed, (spec, name) in enumerate(DAMAGES.items())]
-    return pictures.comparison(rows, ["original", "damaged", "photos-conv", "photos-residual"], list(DAMAGES))
+    labels = [f"{spec}\n--mask" if told else spec for spec, told in zip(DAMAGES, masked, strict=True)]
+    return pictures.comparison(rows, ["original", "damaged", "photos-conv", "photos-residual"], labels)
 
 
 def of_faces(faces: Floats, conv: Session, residual: Session) -> imaging.Pixels:
