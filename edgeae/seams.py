@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from PIL import Image, ImageFilter
+import numpy.typing as npt
 
 from edgeae.config import ModelConfig
 from edgeae.corruptions import parse
@@ -66,16 +66,30 @@ def prepared(known: Floats, hole: Bools, learned: Learned, guess: Floats | None 
 
 
 def has_square(hole: Bools, side: int) -> bool:
-    """Whether a square of so many pixels, made odd, fits into the hole (H, W)."""
-    return bool(_eroded(hole, side).getextrema()[1])
+    """Whether a square of so many pixels, made odd, fits into the hole (H, W); beyond the picture it goes on."""
+    return bool(_eroded(hole, side).any())
 
 
-def _eroded(hole: Bools, side: int) -> Image.Image:
-    return Image.fromarray(hole).convert("L").filter(ImageFilter.MinFilter(side | 1))
+def _eroded(hole: Bools, side: int) -> Bools:
+    eroded: Bools = _counted(hole, side | 1) == (side | 1) ** 2
+    return eroded
+
+
+def _dilated(hole: Bools, side: int) -> Bools:
+    dilated: Bools = _counted(hole, side | 1) > 0
+    return dilated
+
+
+def _counted(hole: Bools, side: int) -> npt.NDArray[np.int32]:
+    """For each pixel, those of the hole in the square around it; large squares take no longer than small ones."""
+    total = np.pad(hole, side // 2, mode="edge").cumsum(axis=0, dtype=np.int32).cumsum(axis=1, dtype=np.int32)
+    total = np.pad(total, ((1, 0), (1, 0)))
+    below = total[side:] - total[:-side]
+    counts: npt.NDArray[np.int32] = below[:, side:] - below[:, :-side]
+    return counts
 
 
 def _opened(hole: Bools, side: int, rim: int = 1) -> Bools:
     """The part of the hole that such squares cover, and what of it is near, within half of `rim`: round edges."""
-    squares = _eroded(hole, side).filter(ImageFilter.MaxFilter(side | 1)).filter(ImageFilter.MaxFilter(rim | 1))
-    covered: Bools = np.asarray(squares) > 0
+    covered = _dilated(_dilated(_eroded(hole, side), side), rim)
     return covered & hole
