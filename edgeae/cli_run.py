@@ -130,8 +130,8 @@ def _samples(session: Session, model: str, folder: Path, corrupt: str | None, se
         raise UsageError(f"{model} was trained on pairs of images, not on damage: give an INPUT.")
     corrupt = corrupt if corrupt is not None else "occlude" if task == "none" else task
     samples = demonstrate(session, folder, corrupt, seed)
-    rows = [[s.name, s.corrupt, f"{s.psnr_before:.1f}", f"{s.psnr_after:.1f}", decibels(s.hole_psnr_before),
-             decibels(s.hole_psnr_after), f"{s.ms:.1f}", s.picture] for s in samples]
+    rows = [[s.name, s.corrupt + " --mask" * s.masked, f"{s.psnr_before:.1f}", f"{s.psnr_after:.1f}",
+             decibels(s.hole_psnr_before), decibels(s.hole_psnr_after), f"{s.ms:.1f}", s.picture] for s in samples]
     header = ["sample", "damage", "PSNR before", "after, dB", "hole before", "after, dB", "ms", "picture"]
     document = {"model": model, "device": session.device, "corrupt": corrupt, "samples": samples,
                 "picture": str(folder / "samples.png")}

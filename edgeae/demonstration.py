@@ -7,15 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
-from edgeae import evaluation, imaging, pictures
+from edgeae import evaluation, imaging, inpainting, pictures
 from edgeae.corruptions import Corruption, parse
 from edgeae.files import atomic_write
 from edgeae.photos import Photo
 from edgeae.photowriter import Writer
 from edgeae.restoring import damaged_rows
 from edgeae.samples import samples
+from edgeae.seams import Learned
 from edgeae.session import Session
+
+Floats = npt.NDArray[np.float32]
 
 HEADERS = ("original", "damaged", "restored")
 SHOWN_SIDE = 128  # pixels
@@ -23,10 +27,14 @@ SHOWN_SIDE = 128  # pixels
 
 @dataclass(frozen=True)
 class Demonstration:
-    """One sample: its damage, PSNR in dB before and after, of the image and of its holes, and the network's time."""
+    """One sample: its damage, PSNR in dB before and after, of the image and of its holes, and the network's time.
+
+    `masked`: where the damage is was told, as by `--mask`, and all else kept.
+    """
 
     name: str
     corrupt: str
+    masked: bool
     psnr_before: float
     psnr_after: float
     hole_psnr_before: float | None
@@ -43,7 +51,7 @@ def demonstrate(session: Session, folder: Path, corrupt: str = "occlude", seed: 
         folder: gets `NAME.png` for each sample and `samples.png` with all of them.
         corrupt: the damage (corruptions.py), drawn from `seed`. Of several choices each sample gets another one.
     """
-    damages = one_of_each_kind(parse(corrupt))
+    damages = [_asked(session, damage) for damage in one_of_each_kind(parse(corrupt))]
     size = session.config.size
     shown = samples(size if session.config.arch == "vae" else max(size, SHOWN_SIDE), session.config.in_channels)
     session.reconstruct(shown[0].image)  # compiles, so that the times are those of a warm network
@@ -51,21 +59,37 @@ def demonstrate(session: Session, folder: Path, corrupt: str = "occlude", seed: 
     rows, results = [], []
     for i, sample in enumerate(shown):
         clean = imaging.to_float(sample.image)
-        damage = damages[i % len(damages)]
+        damage, masked = damages[i % len(damages)]
         damaged, mask = damage(clean, np.random.default_rng((seed, i)))
         started = time.perf_counter()
-        restored = session.reconstruct(damaged)
+        restored = mended(session, damaged, mask) if masked else session.reconstruct(damaged)
         ms = (time.perf_counter() - started) * 1e3
         before, after = (evaluation.score(image[None], clean[None], mask[None]) for image in (damaged, restored))
         row = [clean, damaged, restored]
         path = folder / f"{sample.name}.png"
         imaging.write_image(pictures.comparison([row], HEADERS, min_side=256), path)
         rows.append(row)
-        results.append(Demonstration(sample.name, str(damage), before.psnr, after.psnr, before.hole_psnr,
+        results.append(Demonstration(sample.name, str(damage), masked, before.psnr, after.psnr, before.hole_psnr,
                                      after.hole_psnr, ms, str(path)))
     imaging.write_image(pictures.comparison(rows, HEADERS, [sample.name for sample in shown], min_side=192),
                         folder / "samples.png")
     return results
+
+
+def _asked(session: Session, damage: Corruption) -> tuple[Corruption, bool]:
+    """The damage to show, and whether to tell where it is: smeared holes are what `--mask` makes of plain ones."""
+    [steps] = damage.choices
+    if len(steps) > 1 and steps[-1].name == "smear" and session.config.arch != "vae":
+        return Corruption((steps[:-1],)), True
+    return damage, False
+
+
+def mended(session: Session, damaged: Floats, hole: npt.NDArray[np.bool_]) -> Floats:
+    """What `edgeae run --mask` makes of an image: (H, W, C) in [0, 1] and (H, W)."""
+    learned = Learned.of(session.config, session.metadata.get("task", ""))
+    filled = inpainting.filled(damaged, hole, lambda x: session.run_floats(x[None])[0], learned)
+    result: Floats = np.where(hole[..., None], filled, damaged)
+    return result
 
 
 def one_of_each_kind(damage: Corruption) -> list[Corruption]:

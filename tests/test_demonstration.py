@@ -11,7 +11,7 @@ from PIL import Image
 from edgeae import imaging
 from edgeae.corruptions import parse
 from edgeae.damages import FILL
-from edgeae.demonstration import SHOWN_SIDE, corrupt_file, demonstrate, one_of_each_kind
+from edgeae.demonstration import SHOWN_SIDE, corrupt_file, demonstrate, mended, one_of_each_kind
 from edgeae.errors import EdgeaeError, ImageError, UsageError
 from edgeae.samples import samples
 from edgeae.session import Session, load
@@ -78,6 +78,19 @@ def test_every_kind_of_damage_has_its_turn(session: Session, tmp_path: Path) -> 
     assert [str(kind) for kind in kinds] == ["noise:0.1", "jpeg:15+blur:1.5"]
     found = [result.corrupt for result in demonstrate(session, tmp_path, "noise:0.1,none,gray")]
     assert found == (["noise:0.1", "gray:1"] * 3)[: len(found)]
+
+
+def test_smeared_holes_are_shown_as_masks(session: Session, tmp_path: Path) -> None:
+    """Damaged plainly, and told where: outside the holes the picture stays as it is."""
+    for i, (result, sample) in enumerate(zip(demonstrate(session, tmp_path, "occlude:0.2+smear"), samples(SHOWN_SIDE),
+                                             strict=True)):
+        assert result.masked and result.corrupt == "occlude:0.2"
+        clean = sample.image / np.float32(255)
+        damaged, hole = parse("occlude:0.2")(clean, np.random.default_rng((0, i)))
+        restored = mended(session, damaged, hole)
+        assert np.array_equal(restored[~hole], damaged[~hole])
+        assert result.hole_psnr_after == pytest.approx(psnr(restored[hole], clean[hole]), abs=1e-3)
+    assert not any(result.masked for result in demonstrate(session, tmp_path, "smear"))
 
 
 @pytest.mark.parametrize("corrupt", ["none", "noise"])

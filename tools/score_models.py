@@ -18,9 +18,8 @@ from skimage.color import rgb2lab
 from edgeae import imaging, metrics
 from edgeae.damages import FILL
 from edgeae.data import open_dataset
+from edgeae.demonstration import mended
 from edgeae.evaluation import Trial
-from edgeae.inpainting import filled
-from edgeae.seams import Learned
 from edgeae.session import Session
 
 Floats = npt.NDArray[np.float32]
@@ -84,13 +83,7 @@ def network_alone(session: Session) -> Filler:
 
 def with_mask(session: Session) -> Filler:
     """What `edgeae run --mask` does: the holes filled and fitted to their edges, the rest kept."""
-    learned = Learned.of(session.config, session.metadata.get("task", ""))
-
-    def fill(image: Floats, hole: Bools) -> Floats:
-        result = filled(with_fill(image, hole), hole, lambda x: session.run_floats(x[None])[0],
-                        learned)
-        return np.where(hole[..., None], result, image)
-    return fill
+    return lambda image, hole: mended(session, with_fill(image, hole), hole)
 
 
 def undamaged_measures(session: Session, clean: Floats) -> Measures:
