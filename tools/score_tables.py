@@ -187,8 +187,8 @@ def write_readme(output: Path, data: Path, runs: Path, device: str | None, limit
         "KL is more than 0.1 nats. The largest step is that of 15 from one validation image to the next, as root mean "
         "squared differences.", "", *vae_table(scorer, scores, sizes),
         "### What quantization costs", "",
-        f"Of the float32 network's decibels, on up to {FOR_QUANTIZATION} of the images. int4 by `edgeae export --quantize "
-        "int4 --tune EPOCHS`; its files are not shipped.", "",
+        f"Of the float32 network's decibels, on up to {FOR_QUANTIZATION} of the images. int4 by "
+        "`edgeae export --quantize int4 --tune EPOCHS`; its files are not shipped.", "",
         *quantization_table(Scorer(data, min(limit or FOR_QUANTIZATION, FOR_QUANTIZATION)), runs, sessions, device),
     ]
     ablation = output / "ablation.md"
