@@ -61,7 +61,7 @@ class Recipe:
 RECIPES = {
     "faces-residual": Recipe(
         "residual", "faces", f"{LONDON}; {CALTECH}, faces", "CC BY 4.0", {"size": 128},
-        {"epochs": 125, "batch": 16, "lr": 1.5e-3, "corrupt": HOLES}),
+        {"epochs": 125, "batch": 16, "lr": 1.5e-3, "corrupt": HOLES}, tune_int8=3),
     "faces-conv": Recipe(
         "conv", "faces", f"{LONDON}; {CALTECH}, faces", "CC BY 4.0", {"size": 128},
         {"epochs": 100, "batch": 16, "lr": 1.5e-3, "corrupt": HOLES}, tune_int8=3),
@@ -80,7 +80,7 @@ RECIPES = {
         "vae", "digits", MNIST, "CC BY-SA 3.0",
         {"size": 28, "in_channels": 1, "out_channels": 1, "widths": (32, 64), "code": 20, "context": 1},
         {"epochs": 12, "batch": 128, "lr": 2e-3, "loss": "bce", "beta": 1.0, "beta_warmup": 0.0, "corrupt": "none",
-         "augment": False}, tune=3),
+         "augment": False}, tune=3, tune_int8=3),
 }
 
 
