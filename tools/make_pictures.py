@@ -67,7 +67,7 @@ def morphs(data: Path, vae: Session) -> list[Floats]:
     size = vae.config.size
     looks = {look: open_dataset(data / "faces" / "val" / look, size=size, val_fraction=1).val.inputs
              for look in ("neutral", "smiling")}
-    films = [vae.interpolate(looks[before][a], looks[after][b], steps=20) for a, b, before, after in PEOPLE]
+    films = [vae.interpolate(looks[before][a], looks[after][b], steps=13) for a, b, before, after in PEOPLE]
     return [pictures.grid([imaging.fit(frame, (2 * size, 2 * size)) for frame in frames], columns=len(films))
             for frames in zip(*films, strict=True)]
 
@@ -85,7 +85,7 @@ def main(data: Path, output: Path, device: str | None) -> None:
     imaging.write_image(of_photos(model["photos-conv"], model["photos-residual"]), output / "photos.jpg")
     faces = imaging.to_float(open_dataset(data / "faces", size=SHOWN).val.inputs)
     imaging.write_image(of_faces(faces, model["faces-conv"], model["faces-residual"]), output / "faces.jpg")
-    pictures.write_animation(morphs(data, model["faces-vae"]), output / "morphs.gif", fps=12)
+    pictures.write_animation(morphs(data, model["faces-vae"]), output / "morphs.gif", fps=10)
     drawn = [pictures.grid(model["faces-vae"].sample(24, seed=1), columns=8),
              pictures.grid(model["digits-vae"].sample(64, seed=1), columns=16)]
     imaging.write_image(drawn[0], output / "samples-faces.jpg")
