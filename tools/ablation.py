@@ -3,7 +3,7 @@
     python tools/ablation.py --data DATA [-o models] [--runs runs/ablation] [--epochs 20]
 
 Faces of 64×64, as make_models.py gathers them; the network of the last epoch is scored, so that no validation image is
-chosen by. A variant that is scored already is not trained again. About seven minutes on two cores, if idle. What is not in the
+chosen by. A variant that is scored already is not trained again. Six minutes on two cores. What is not in the
 package any more, or never was, stands here.
 """
 
