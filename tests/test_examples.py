@@ -25,8 +25,8 @@ def size(request: pytest.FixtureRequest, tiny_file: Callable[..., Path], tmp_pat
         return 64
     shelf = tmp_path / "shelf"
     shelf.mkdir()
-    for arch in ("conv", "residual", "vae"):
-        tiny_file(arch).rename(shelf / f"faces-{arch}.safetensors")
+    for arch, name in (("residual", zoo.DEFAULT), ("vae", zoo.DEFAULT_VAE)):
+        tiny_file(arch).rename(shelf / f"{name}.safetensors")
     monkeypatch.setattr(zoo, "folders", lambda: [shelf])
     return 16
 
