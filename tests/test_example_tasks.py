@@ -16,7 +16,7 @@ from PIL import Image
 from skimage.color import rgb2lab
 
 import edgeae
-from edgeae import corruptions, faces, imaging
+from edgeae import corruptions, damages, faces, imaging
 
 TASKS = {
     "denoise": ["noisy", "Gaussian filter", "median filter", "network"],
@@ -114,9 +114,9 @@ def test_motion_is_found(example: Callable[[str], ModuleType]) -> None:
     align = example("align")
     image = imaging.to_float(faces.generate(1, 64, seed=3)[0][0])
     smooth, _ = corruptions.parse("blur:2")(image, np.random.default_rng(0))
-    wanted = corruptions.move(smooth, 3.5, -2.25, 0.08)
+    wanted = damages.move(smooth, 3.5, -2.25, 0.08)
     error = align.motion_between(smooth, 0.1 + 0.8 * wanted) - [3.5, -2.25, 0.08]
     assert (np.abs(error) < [0.05, 0.05, 0.002]).all(), error
     # A turn by a small angle moves a pixel by angle × radius: the mean square of the radius is (H² + W²) / 12.
-    turned = corruptions.move(smooth, 0, 0, 0.05)
+    turned = damages.move(smooth, 0, 0, 0.05)
     assert align.distance_px(smooth[None], turned[None]) == pytest.approx(0.05 * math.sqrt(2 * 64**2 / 12), rel=0.03)

@@ -644,7 +644,7 @@ FORGED: dict[str, tuple[Callable[[Path], bytes], str]] = {
     **{f"arch-{arch}": (forged(config(arch=arch, code=24)), "") for arch in ("residual", "vae", "unet", "", "CONV")},
     "gigantic-conv": (forged(config(widths=[4096] * 8, code=65_536, context=64, size=4096)), "should be float32"),
     "gigantic-residual": (forged(config(arch="residual", widths=[4096] * 8, code=65_536, context=64, size=4096)),
-                          "is missing"),
+                          "should be float32"),
     "gigantic-vae": (forged(config(arch="vae", widths=[4096] * 8, code=65_536, size=4096)), ""),
     "nan-weight": (with_value("down.0.weight", struct.pack("<f", np.nan)), "holds NaN or infinity"),
     "infinite-weight": (with_value("down.0.bias", struct.pack("<f", -np.inf)), "holds NaN or infinity"),
