@@ -159,10 +159,10 @@ class Variant:
 VARIANTS = [
     Variant("`residual`, as shipped", "residual"),
     Variant("another seed", "residual", train={"seed": 1}),
-    Variant("from full resolution, log-odds, no blocks between (former)", "residual", FullResolution),
     Variant("ReLU between scales and on sums", "residual", SilencingTrunk),
     Variant("no blocks between the scales", "residual", WithoutBlocks),
     Variant("image not added", "residual", model={"image_skip": False}),
+    Variant("from full resolution, log-odds, no blocks between (former)", "residual", FullResolution),
     Variant("error of edges too", "residual", loss=with_edges),
     Variant("error in holes twice", "residual", hole=True),
     Variant("weights averaged, 0.998 a step", "residual", averaged=True),
@@ -219,12 +219,16 @@ def main(data: Path, output: Path, runs: Path, epochs: int) -> None:
         base = first.setdefault(variant.arch, found)
         rows.append([variant.name, *(f"{found[key]:.2f}" if found is base else f"{found[key] - base[key]:+.2f}"
                                      for key in KEYS)])
-    lines = ["## What each choice bought", "",
-             f"By `python tools/ablation.py`: faces of {SIZE}×{SIZE}, {epochs} epochs, one training each, the last "
-             "epoch's network by itself. PSNR in dB and sharpness; below the first of each architecture the "
-             "differences to it. What another seed changes tells how much of the others is chance.", "",
-             *table(["", *KEYS], rows)]
-    (output / "ablation.md").write_text("\n".join(lines), encoding="utf-8")
+        (output / "ablation.md").write_text("\n".join(page(rows, epochs)), encoding="utf-8")
+
+
+def page(rows: list[list[str]], epochs: int) -> list[str]:
+    """The table of what is scored so far."""
+    return ["## What each choice bought", "",
+            f"By `python tools/ablation.py`: faces of {SIZE}×{SIZE}, {epochs} epochs, one training each, the last "
+            "epoch's network by itself. PSNR in dB and sharpness; below the first of each architecture the "
+            "differences to it. What another seed changes tells how much of the others is chance.", "",
+            *table(["", *KEYS], rows)]
 
 
 if __name__ == "__main__":
