@@ -138,7 +138,8 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
                     raise DataError(f"{path} holds no array: save the images with numpy.savez(path, images=array).")
                 chosen = {"all": name}
             return {part: _read_member(archive, members[name], f"{path} [{name}]") for part, name in chosen.items()}
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError, NotImplementedError) as error:
+    # RuntimeError: zipfile's for members that are encrypted, or compressed in a way it does not know.
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError) as error:
         raise DataError(f"{path} cannot be read ({error}): save it with numpy.savez again.") from error
 
 

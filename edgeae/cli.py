@@ -224,8 +224,7 @@ def evaluate(model: str, data: str, targets: str | None, corrupt: str | None, si
     from edgeae.evaluation import evaluate as evaluate_session
 
     session = load(model, device, batch, threads)
-    found = evaluate_session(session, data, corrupt=corrupt, targets=targets, seed=seed, limit=limit,
-                             size=size)
+    found = evaluate_session(session, data, corrupt=corrupt, targets=targets, seed=seed, limit=limit, size=size)
 
     def row(name: str, scores: Scores | None) -> list[str]:
         if scores is None:

@@ -105,16 +105,26 @@ def _given() -> set[str]:
 def _configure(arch: str | None, data: str, targets: str | None, *, size: int, channels: str, widths: str | None,
                code: int | None, corrupt: str | None, no_augment: bool, image_skip: bool | None,
                **settings: Any) -> tuple[ModelConfig, TrainConfig]:
-    from edgeae.config import ModelConfig, TrainConfig
+    from edgeae.config import TrainConfig
     from edgeae.corruptions import parse
 
     if settings["start"] is not None:
         model, task = _start(settings["start"], arch, size)
-        corrupt = corrupt or ("none" if targets is not None or task == "image-to-image" else task)
-        parse(corrupt)
-        return model, TrainConfig(data=data, targets=targets, corrupt=corrupt, augment=not no_augment, **settings)
-    assert arch is not None
-    sizes: dict[str, Any] = {"size": size, "in_channels": int(channels), "out_channels": int(channels)}
+    else:
+        assert arch is not None
+        model = _sized(arch, size, int(channels), widths, code, targets is None if image_skip is None else image_skip)
+        task = "none" if arch == "vae" else "occlude"
+    if corrupt is None:
+        corrupt = "none" if targets is not None or task == "image-to-image" else task
+    parse(corrupt)
+    return model, TrainConfig(data=data, targets=targets, corrupt=corrupt, augment=not no_augment, **settings)
+
+
+def _sized(arch: str, size: int, channels: int, widths: str | None, code: int | None, image_skip: bool) -> ModelConfig:
+    """A new network."""
+    from edgeae.config import ModelConfig
+
+    sizes: dict[str, Any] = {"size": size, "in_channels": channels, "out_channels": channels, "image_skip": image_skip}
     if widths is not None:
         try:
             sizes["widths"] = tuple(int(width) for width in widths.split(","))
@@ -122,14 +132,7 @@ def _configure(arch: str | None, data: str, targets: str | None, *, size: int, c
             raise UsageError(f"--widths {widths!r} is not a list of numbers such as 32,64,128.") from None
     if code is not None:
         sizes["code"] = code
-    if corrupt is None:
-        corrupt = "none" if arch == "vae" or targets is not None else "occlude"
-    parse(corrupt)
-    if image_skip is None:
-        image_skip = targets is None
-    sizes["image_skip"] = image_skip
-    model = ModelConfig.default(arch, **sizes)
-    return model, TrainConfig(data=data, targets=targets, corrupt=corrupt, augment=not no_augment, **settings)
+    return ModelConfig.default(arch, **sizes)
 
 
 def _start(start: str, arch: str | None, size: int) -> tuple[ModelConfig, str]:

@@ -1,6 +1,7 @@
 """Batches for training and evaluation: random geometry and light, damage, float32 arrays of one fixed shape.
 
-`open_dataset` (from `datasets`) gives uint8 images in memory; `batches` turns one split of them into one epoch:
+`open_dataset` (from `datasets`), or `open_run` of a training's settings, gives uint8 images in memory; `batches` turns
+one split of them into one epoch:
 
     dataset = open_dataset("photos/", size=64)
     for batch in prefetch(batches(dataset.train, 64, epoch=0, seed=0, corrupt=parse("occlude"), augment=Augment())):
@@ -19,6 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeae.config import ModelConfig, TrainConfig
 from edgeae.datasets import Dataset, Report, Split, open_dataset
 from edgeae.errors import UsageError
 
@@ -79,6 +81,12 @@ class Augment:
     def lights(self) -> bool:
         """Whether brightness or contrast changes."""
         return self.brightness > 0 or self.contrast > 0
+
+
+def open_run(model: ModelConfig, settings: TrainConfig, report: Callable[[Report], None] | None = None) -> Dataset:
+    """The data of a training run, fitted as it wants them. Arguments, result and errors are those of `open_dataset`."""
+    return open_dataset(settings.data, size=settings.crop_from or model.size, channels=model.in_channels,
+                        targets=settings.targets, limit=settings.limit, seed=settings.seed, report=report)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,5 @@
-"""Damage on purpose: the demonstration on the sample pictures, and image files damaged as in training."""
+"""Damage on purpose: the demonstration on the sample pictures, what becomes of it with and without a mask, and image
+files damaged as in training."""
 
 from __future__ import annotations
 

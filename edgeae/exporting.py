@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from edgeae import devices, golden, imaging, metrics, quantize, weights
 from edgeae._version import __version__
-from edgeae.data import open_dataset
+from edgeae.config import ModelConfig
+from edgeae.data import open_dataset, open_run
 from edgeae.errors import DataError, UsageError, WeightsError
 from edgeae.evaluation import MAX_VALIDATION_IMAGES, Scores, Trial, score
 from edgeae.runs import read_run
@@ -92,7 +93,7 @@ def export(checkpoint: str | os.PathLike[str], output: str | os.PathLike[str], *
         raise WeightsError(f"{source.path} is quantized already ({source.scheme}); export from the fp32 checkpoint.")
     trial, data_name = _trial(source, data)
     floats = source.floats()
-    kept = floats if standardize is None else _standardized(source, standardize, device)
+    kept = floats if standardize is None else _standardized(floats, source.config, standardize, device)
     kept = kept if tune == 0 else _tuned(kept, source, scheme, tune, device, on_epoch)
     packed: dict[str, weights.Array] = {}
     reports = []
@@ -122,12 +123,12 @@ def export(checkpoint: str | os.PathLike[str], output: str | os.PathLike[str], *
     )
 
 
-def _standardized(source: WeightFile, data: str, device: str | None) -> dict[str, weights.Array]:
+def _standardized(floats: Mapping[str, weights.Array], config: ModelConfig, data: str,
+                  device: str | None) -> dict[str, weights.Array]:
     from edgeae.standard import standardized
 
-    config = source.config
     images = open_dataset(data, size=config.size, channels=config.in_channels).train.inputs
-    return standardized(source.floats(), config, imaging.to_float(images), devices.resolve(device))
+    return standardized(floats, config, imaging.to_float(images), devices.resolve(device))
 
 
 def _tuned(floats: Mapping[str, weights.Array], source: WeightFile, scheme: str, epochs: int, device: str | None,
@@ -158,8 +159,7 @@ def _trial(file: WeightFile, data: str | None) -> tuple[Trial, str]:
     seed = 0
     if data is None and (file.path.parent / "config.json").exists():
         _, settings = read_run(file.path.parent)
-        dataset = open_dataset(settings.data, size=settings.crop_from or config.size, channels=config.in_channels,
-                               targets=settings.targets, limit=settings.limit, seed=settings.seed)
+        dataset = open_run(config, settings)
         seed = settings.seed
     elif task == "image-to-image":
         raise DataError(f"{file.path} was trained on pairs of images, which its run folder names: export it from "

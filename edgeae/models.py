@@ -14,6 +14,7 @@ and works without normalization layers, so that on a device a layer is one convo
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from itertools import pairwise
 
 import numpy as np
@@ -47,8 +48,8 @@ def kl_to_unit_gaussian(mu: Tensor, logvar: Tensor) -> Tensor:
     return (-0.5 * (1 + logvar - mu.square() - logvar.exp())).sum(1).mean()
 
 
-class Autoencoder:
-    """What the three have in common."""
+class Autoencoder(ABC):
+    """What the three have in common; each says for itself what `decode` does, and `encode` or `features`."""
 
     def encode(self, x: Tensor) -> Tensor:
         return self.features(x)[0]
@@ -56,8 +57,9 @@ class Autoencoder:
     def features(self, x: Tensor) -> list[Tensor]:
         return [self.encode(x)]
 
+    @abstractmethod
     def decode(self, code: Tensor, *skips: Tensor) -> Tensor:
-        raise NotImplementedError  # the one thing that each of them has to say for itself, with `encode` or `features`
+        """A code, and whatever else `features` gave, → (B, H, W, C)."""
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """(B, H, W, C) → (B, H, W, C), both in [0, 1]."""

@@ -60,7 +60,7 @@ def rates(session: Session, clean: Floats) -> list[Rate]:
     found = [_rate("code", [size] * len(clean), decoded, clean)]
     for name, kind in _FORMATS.items():
         files = [_file_within(size, image, kind) for image in pixels]
-        shown = np.stack([_decoded(file, image.shape) for file, image in zip(files, pixels, strict=True)])
+        shown = np.stack([imaging.read_image(file, clean.shape[3]) for file in files])
         found.append(_rate(name, [len(file) for file in files], imaging.to_float(shown), clean))
     return found
 
@@ -102,7 +102,3 @@ def _last(make: Callable[[int], bytes], low: int, high: int, fits: Callable[[byt
             high = middle - 1
     return best
 
-
-def _decoded(file: bytes, shape: tuple[int, ...]) -> Bytes:
-    with Image.open(io.BytesIO(file)) as picture:
-        return np.asarray(picture.convert("L" if shape[2] == 1 else "RGB"), np.uint8).reshape(shape)

@@ -296,8 +296,7 @@ class _Work:
             return tiles.in_pieces(image, self._config, self._options.max_mem, self._asked)
 
         seen, lost = upright(known, photo.turn), upright(hole[..., None], photo.turn)[..., 0]
-        guess = inpainting.filled(np.ascontiguousarray(seen), np.ascontiguousarray(lost), network,
-                                  self._learned)
+        guess = inpainting.filled(np.ascontiguousarray(seen), np.ascontiguousarray(lost), network, self._learned)
         return np.where(hole[..., None], stored(guess, photo.turn), known)
 
     def _mask_of(self, rows: Rows) -> Floats | None:

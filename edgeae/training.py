@@ -25,7 +25,7 @@ from edgeae import devices, golden, imaging, pictures, weights
 from edgeae._version import __version__
 from edgeae.config import ModelConfig, TrainConfig
 from edgeae.corruptions import parse
-from edgeae.data import Augment, Batch, Dataset, Report, batches, open_dataset, prefetch
+from edgeae.data import Augment, Batch, Dataset, Report, batches, open_run, prefetch
 from edgeae.errors import TrainingError
 from edgeae.evaluation import MAX_VALIDATION_IMAGES, Evaluation, Trial
 from edgeae.inputs import Inputs
@@ -109,13 +109,14 @@ def train(
     with locked(folder):
         if not resume and (folder / "last.safetensors").exists():
             raise TrainingError(f"{folder} holds a run already; go on with --resume {folder} or choose another -o.")
-        dataset = open_dataset(settings.data, size=settings.crop_from or model.size, channels=model.in_channels,
-                               targets=settings.targets, limit=settings.limit, seed=settings.seed, report=on_report)
+        dataset = open_run(model, settings, on_report)
         wanted = dataset.train.inputs if dataset.train.targets is None else dataset.train.targets
         model = replace(model, out_channels=wanted.shape[-1])
         with tinygrad_on(names[0]):
             trainer = Trainer(model, settings, dataset, names)
             rows = trainer.restore(folder) if resume else []
+            if settings.start is not None and not rows:
+                trainer.start(settings.start)
             return _loop(trainer, folder, rows, on_progress or (lambda progress: None))
 
 
@@ -136,8 +137,6 @@ class Trainer:
             if not isinstance(value, Tensor):
                 raise TrainingError(f"{name} is quantized; train from a fp32 checkpoint.")
             self._parameters[name] = value.shard_(names) if len(names) > 1 else value.realize()
-        if settings.start is not None:
-            self._start(settings.start)
         self._optimizer = AdamW(self._parameters, settings.weight_decay)
         self._step, self._inputs = TinyJit(self._one_step), Inputs(names)
         self.trial = Trial.prepare(dataset.val, settings.corrupt, settings.seed, MAX_VALIDATION_IMAGES)
@@ -214,7 +213,7 @@ class Trainer:
         self._restored = self.session.run_floats(x)  # kept for the preview
         return self._restored
 
-    def _start(self, model: str) -> None:
+    def start(self, model: str) -> None:
         """Take the weights of a file, of any quantization."""
         file = weights.read(find_model(model))
         if replace(file.config, size=self.config.size) != self.config:

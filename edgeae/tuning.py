@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from edgeae import devices, quantize
 from edgeae.config import ModelConfig, TrainConfig
-from edgeae.data import open_dataset
+from edgeae.data import open_run
 from edgeae.session import tinygrad_on
 from edgeae.training import Trainer
 from edgeae.weights import Array
@@ -37,8 +37,7 @@ def tuned(floats: Mapping[str, Array], model: ModelConfig, settings: TrainConfig
         TrainingError: the loss became NaN.
     """
     name = devices.resolve(device)
-    dataset = open_dataset(settings.data, size=settings.crop_from or model.size, channels=model.in_channels,
-                           targets=settings.targets, limit=settings.limit, seed=settings.seed)
+    dataset = open_run(model, settings)
     briefly = replace(settings, epochs=epochs, lr=settings.lr * LEARNING_RATES[scheme], beta_warmup=0.0)
     told = on_epoch or (lambda epoch, psnr: None)
     with tinygrad_on(name):

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeae import devices, faces, golden, imaging, inpainting, metrics, seams, weights, zoo
+from edgeae import devices, faces, golden, imaging, metrics, weights, zoo
 from edgeae.corruptions import parse
+from edgeae.demonstration import mended
 from edgeae.samples import samples
 from edgeae.session import Session, load
 
@@ -127,10 +128,7 @@ def test_masks_beside_inpainting_without_learning(name: str, damage: str, gain: 
     cv2 = pytest.importorskip("cv2")
     pairs = [parse(damage)(image, np.random.default_rng((3, i))) for i, image in enumerate(drawn())]
     holes = np.stack([hole for _, hole in pairs])
-    ae = session(name)
-    learned = seams.Learned.of(ae.config, ae.metadata["task"])
-    restored = np.stack([inpainting.filled(damaged, hole, lambda x: ae.run_floats(x[None])[0], learned)
-                         for damaged, hole in pairs])
+    restored = np.stack([mended(session(name), damaged, hole) for damaged, hole in pairs])
     inpainted = np.stack([cv2.inpaint(imaging.to_uint8(damaged), np.uint8(hole), 3, cv2.INPAINT_NS)
                           for damaged, hole in pairs])
 
