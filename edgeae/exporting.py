@@ -83,8 +83,7 @@ def export(checkpoint: str | os.PathLike[str], output: str | os.PathLike[str], *
         UsageError: unknown scheme, or an output of another suffix.
         DataError: the data cannot be used, or are no targets for this network.
     """
-    if scheme not in quantize.SCHEMES:
-        raise UsageError(f"unknown quantization {scheme!r}; choose one of {', '.join(quantize.SCHEMES)}.")
+    quantize.check_scheme(scheme)
     if Path(output).suffix != ".safetensors":
         raise UsageError(f"{output}: a weight file's name ends in .safetensors.")
     path = Path(checkpoint)

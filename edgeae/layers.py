@@ -17,9 +17,6 @@ object with `dequantize() -> Tensor`, whose arithmetic becomes part of the layer
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol, TypeAlias
 
@@ -30,6 +27,7 @@ from tinygrad.uop.ops import UOp
 
 from edgeae.kernels import graph
 from edgeae.kernels.shapes import Shape
+from edgeae.tracing import Value
 
 Activation: TypeAlias = Literal["relu", "sigmoid"] | None
 
@@ -48,6 +46,12 @@ class PackedWeight(Protocol):
 
 
 Weight: TypeAlias = Tensor | PackedWeight
+
+
+class _Layer(Protocol):
+    weight: Weight
+    bias: Tensor
+    activation: Activation
 
 
 def as_float(weight: Weight) -> Tensor:
@@ -151,29 +155,14 @@ def _finish(y: Tensor, bias: Tensor, add: Tensor | None, activation: Activation)
     return y.relu() if activation == "relu" else y.sigmoid()
 
 
-_record: ContextVar[list[Shape] | None] = ContextVar("record", default=None)
-
-
-@contextmanager
-def recorded() -> Iterator[list[Shape]]:
-    """Give a list that the shape of every layer is added to which is called within, in order."""
-    shapes: list[Shape] = []
-    token = _record.set(shapes)
-    try:
-        yield shapes
-    finally:
-        _record.reset(token)
-
-
-def _cpu_kernel(x: Tensor, weight: Weight, bias: Tensor, add: Tensor | None, activation: Activation,
-                up: bool = False) -> Tensor | None:
-    """The whole layer as one kernel, where kernels/ has one."""
+def _whole(layer: _Layer, x: Tensor, add: Tensor | None = None, up: bool = False) -> Tensor | None:
+    """The layer all at once: one kernel, where kernels/ has one, or one step of a trace (tracing.py)."""
     batch, height, width, _ = x.shape
-    *sides, c_in, c_out = weight.shape
+    *sides, c_in, c_out = layer.weight.shape
     shape = Shape(batch, height, width, c_in, c_out, kernel=sides[0] if sides else 1, up=up)
-    if (record := _record.get()) is not None:
-        record.append(shape)
-    return graph.convolution(x, weight, bias, add, activation, shape)
+    if isinstance(x, Value):
+        return x.through(layer, shape, add)
+    return graph.convolution(x, layer.weight, layer.bias, add, layer.activation, shape)
 
 
 # ---- the layers --------------------------------------------------------------------------------------------------
@@ -197,11 +186,11 @@ class Conv2d:
                  activation: Activation = "relu", gain: float | None = None) -> None:
         self.weight: Weight = init.weight(kernel, kernel, cin, cout, gain=_gain(activation) if gain is None else gain)
         self.bias = init.bias(cout)
-        self._kernel, self._activation = kernel, activation
+        self._kernel, self.activation = kernel, activation
 
     def __call__(self, x: Tensor, add: Tensor | None = None) -> Tensor:
         """activation(convolution + bias + add): (B, H, W, cin) → (B, H', W', cout), the shape of `add`."""
-        if (y := _cpu_kernel(x, self.weight, self.bias, add, self._activation)) is not None:
+        if (y := _whole(self, x, add)) is not None:
             return y
         w = as_float(self.weight)
         if self._kernel == 4:
@@ -210,7 +199,7 @@ class Conv2d:
             w = w.reshape(2, 2, 2, 2, cin, cout).permute(0, 2, 1, 3, 4, 5).reshape(2, 2, 4 * cin, cout)
         elif self._kernel == 3:
             x = pad1(x)
-        return _finish(conv_valid(x, w), self.bias, add, self._activation)
+        return _finish(conv_valid(x, w), self.bias, add, self.activation)
 
 
 class UpConv2d:
@@ -224,18 +213,18 @@ class UpConv2d:
         # An output pixel sees 2×2 of the 4×4 taps: a quarter of the fan-in that `Init` counts.
         self.weight: Weight = init.weight(4, 4, cin, cout, gain=4 * (_gain(activation) if gain is None else gain))
         self.bias = init.bias(cout)
-        self._activation = activation
+        self.activation = activation
 
     def __call__(self, x: Tensor, add: Tensor | None = None) -> Tensor:
         """activation(transposed convolution + bias + add): (B, H, W, cin) → (B, 2·H, 2·W, cout), the shape of `add`."""
-        if (y := _cpu_kernel(x, self.weight, self.bias, add, self._activation, up=True)) is not None:
+        if (y := _whole(self, x, add, up=True)) is not None:
             return y
         w = as_float(self.weight)
         cin, cout = w.shape[2:]
         # Output row 2·i + q − 1 is the sum of input rows i − 1 + a times taps ky = 2·(1 − a) + q, for a, q in {0, 1}.
         phases = w.reshape(2, 2, 2, 2, cin, cout).flip((0, 2)).permute(0, 2, 4, 1, 3, 5).reshape(2, 2, cin, 4 * cout)
         y = depth_to_space(conv_valid(pad1(x), phases))[:, 1:-1, 1:-1]
-        return _finish(y, self.bias, add, self._activation)
+        return _finish(y, self.bias, add, self.activation)
 
 
 class Linear:
@@ -245,14 +234,14 @@ class Linear:
                  gain: float | None = None) -> None:
         self.weight: Weight = init.weight(cin, cout, gain=_gain(activation) if gain is None else gain)
         self.bias = init.bias(cout)
-        self._activation = activation
+        self.activation = activation
 
     def __call__(self, x: Tensor) -> Tensor:
         batch, cin = x.shape
         columns = x.reshape(1, batch, 1, cin)  # a 1×1 convolution of one image, as high as the batch
-        if (y := _cpu_kernel(columns, self.weight, self.bias, None, self._activation)) is not None:
+        if (y := _whole(self, columns)) is not None:
             return y.reshape(batch, -1)
-        return _finish(x @ as_float(self.weight), self.bias, None, self._activation)
+        return _finish(x @ as_float(self.weight), self.bias, None, self.activation)
 
 
 class ResBlock:

@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 from tinygrad import Tensor, dtypes
 
+from edgeae.errors import UsageError
 from edgeae.layers import Weight
 
 SCHEMES = ("none", "fp16", "int8", "int4")
@@ -74,6 +75,12 @@ class Int4Weight:
 
 
 # ---- packing -----------------------------------------------------------------------------------------------------
+
+
+def check_scheme(scheme: str) -> None:
+    """Raises UsageError for what is none of SCHEMES."""
+    if scheme not in SCHEMES:
+        raise UsageError(f"unknown quantization {scheme!r}; choose one of {', '.join(SCHEMES)}.")
 
 
 def pack(name: str, weight: Array, scheme: str) -> dict[str, Array]:

@@ -24,7 +24,7 @@ import math
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,9 @@ from edgeae import quantize
 from edgeae.config import ModelConfig
 from edgeae.errors import WeightsError
 from edgeae.files import write_bytes_atomic
-from edgeae.layers import Weight, recorded
+from edgeae.layers import Weight
 from edgeae.models import Autoencoder, build
+from edgeae.tracing import trace
 
 FORMAT_VERSION = "1"
 MAX_HEADER_BYTES = 1 << 20  # ours take some 10 kB; as Python objects a hostile one takes thirty times its bytes
@@ -77,6 +78,14 @@ class WeightFile:
         """Every parameter of the network in float32."""
         shapes = {name: tuple(weight.shape) for name, weight, _ in parameters(build(self.config, "PYTHON"))}
         return {name: quantize.unpack(name, self.tensors, shape, self.scheme) for name, shape in shapes.items()}
+
+    def packed_as(self, scheme: str) -> WeightFile:
+        """The same weights in another form, one of `quantize.SCHEMES`; UsageError for what is none of them."""
+        quantize.check_scheme(scheme)
+        tensors: dict[str, Array] = {}
+        for name, value in self.floats().items():
+            tensors |= quantize.pack(name, value, scheme)
+        return replace(self, metadata=self.metadata | {"quantize": scheme}, tensors=tensors)
 
 
 def parameters(model: object, prefix: str = "") -> Iterator[tuple[str, Weight, object]]:
@@ -266,16 +275,15 @@ def describe(path: Path) -> dict[str, Any]:
     config, metadata = file.config, file.metadata
     model = build(config, "PYTHON")
     count = sum(math.prod(value.shape) for _, value, _ in parameters(model))
-    with recorded() as shapes:  # nothing is computed
-        model.reconstruct(Tensor.empty(1, config.size, config.size, config.in_channels, device="PYTHON"))
     code = math.prod(config.code_shape(config.size, config.size))
     pixels = config.size**2 * config.in_channels
+    work = trace(model.reconstruct, (1, config.size, config.size, config.in_channels))
     return {
         "file": str(path),
         "size_bytes": file.size_bytes,
         "architecture": config.arch,
         "parameters": count,
-        "mflop_an_image": round(sum(shape.flop for shape in shapes) / 1e6, 1),
+        "mflop_an_image": round(work.flop / 1e6, 1),
         "image": f"{config.size}×{config.size}, {config.in_channels} → {config.out_channels} channels",
         "any_size": "no" if config.arch == "vae" else f"yes, worked in multiples of {config.stride}",
         "code_size": code,

@@ -53,7 +53,7 @@ class SilencingTrunk(models.ResidualAE):
         with mock.patch.object(models, "ResBlock", SilencingBlock):
             super().__init__(config, init)
         for layer in (*self.down, self.from_code, *self.up):
-            layer._activation = "relu"
+            layer.activation = "relu"
 
 
 class FullResolution(models.ResidualAE):

@@ -53,6 +53,11 @@ class Shape:
         return self.height * self.step // self.stride, self.width * self.step // self.stride
 
     @property
+    def input(self) -> tuple[int, int, int, int]:
+        """Shape of the input."""
+        return self.batch, self.height, self.width, self.c_in
+
+    @property
     def output(self) -> tuple[int, int, int, int]:
         """Shape of the output."""
         return self.batch, *self.out_size, self.c_out
