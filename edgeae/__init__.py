@@ -25,9 +25,11 @@ from edgeae.errors import (
 )
 
 if TYPE_CHECKING:
+    from edgeae.benchmark import bench
     from edgeae.config import ModelConfig, TrainConfig
     from edgeae.evaluation import evaluate
     from edgeae.exporting import export
+    from edgeae.onnx_files import export_onnx
     from edgeae.session import Session, load
     from edgeae.training import train
 
@@ -46,8 +48,10 @@ __all__ = [
     "UsageError",
     "WeightsError",
     "__version__",
+    "bench",
     "evaluate",
     "export",
+    "export_onnx",
     "load",
     "train",
 ]
@@ -56,8 +60,10 @@ _HOMES = {
     "ModelConfig": "config",
     "Session": "session",
     "TrainConfig": "config",
+    "bench": "benchmark",
     "evaluate": "evaluation",
     "export": "exporting",
+    "export_onnx": "onnx_files",
     "load": "session",
     "train": "training",
 }

@@ -13,10 +13,12 @@ import click
 
 from edgeae import console
 from edgeae._version import __version__
+from edgeae.cli_bench import bench, profile
 from edgeae.cli_run import decibels, load, run
 from edgeae.cli_train import train
-from edgeae.console import PATH, TEXT, emit, note, options, output_option, table
+from edgeae.console import PATH, TEXT, emit, note, options, output_option
 from edgeae.errors import DeviceError, GateError, UsageError
+from edgeae.text import table
 from edgeae.zoo import DEFAULT_VAE
 
 if TYPE_CHECKING:
@@ -149,9 +151,13 @@ main.add_command(train)
 @main.command()
 @click.argument("checkpoint", type=PATH)
 @options(
-    output_option("The .safetensors file.", required=True),
-    click.option("--quantize", type=click.Choice(["none", "fp16", "int8", "int4"]), default="none", show_default=True,
-                 help="How the weights are stored."),
+    output_option("The .safetensors file, or an .onnx file for other runtimes.", required=True),
+    click.option("--quantize", type=click.Choice(["none", "fp16", "int8", "int4"]), default=None,
+                 help="How the weights are stored.  [default: none; in an .onnx file as they are]"),
+    click.option("--format", "kind", type=click.Choice(["safetensors", "onnx"]), default=None,
+                 help="Of the file.  [default: by its suffix]"),
+    click.option("--part", type=click.Choice(["reconstruct", "encode", "decode"]), default="reconstruct",
+                 show_default=True, help="What an .onnx file computes."),
     click.option("--data", type=TEXT, default=None,
                  help="Images to measure on.  [default: those of the run, else faces]"),
     click.option("--standardize", type=TEXT, default=None, metavar="DATA",
@@ -162,18 +168,28 @@ main.add_command(train)
     console.device_option,
     console.json_option,
 )
-def export(checkpoint: Path, output: Path, quantize: str, data: str | None, standardize: str | None, tune: int,
-           licence: str | None, device: str | None, as_json: bool) -> None:
+def export(checkpoint: Path, output: Path, quantize: str | None, kind: str | None, part: str, data: str | None,
+           standardize: str | None, tune: int, licence: str | None, device: str | None, as_json: bool) -> None:
     """Write a checkpoint as a file for a device.
 
-    CHECKPOINT is a weight file or a run folder, whose best weights are taken.
+    CHECKPOINT is a weight file or a run folder, whose best weights are taken; for an .onnx file also the name of a
+    shipped model.
 
     \b
         edgeae export runs/photos-conv -o photos-conv.safetensors --quantize int8
+        edgeae export faces-residual -o faces-residual.onnx
     """
+    if (kind or output.suffix.removeprefix(".")) == "onnx":
+        if data or standardize or tune or licence:
+            raise UsageError("an .onnx file is made of a finished model: --data, --standardize, --tune and --licence "
+                             "are for the .safetensors file that it is made from.")
+        _export_onnx(str(checkpoint), output, quantize, part, as_json)
+        return
     from edgeae.exporting import export as export_file
 
-    report = export_file(checkpoint, output, scheme=quantize, data=data, device=device, licence=licence,
+    if part != "reconstruct":
+        raise UsageError("--part is for .onnx files; a .safetensors file holds the whole network.")
+    report = export_file(checkpoint, output, scheme=quantize or "none", data=data, device=device, licence=licence,
                          standardize=standardize, tune=tune,
                          on_epoch=lambda epoch, psnr: note(f"tuning {epoch}/{tune}  PSNR {psnr:.2f} dB"))
     rows = [[t.name, "×".join(map(str, t.shape)), f"{t.fp32_bytes:,}", f"{t.size_bytes:,}",
@@ -188,6 +204,18 @@ def export(checkpoint: Path, output: Path, quantize: str, data: str | None, stan
         f"on {report.images} images of {report.data}, against fp32: PSNR {report.psnr_to_fp32:.1f} dB, "
         f"SSIM {report.ssim_to_fp32:.4f}",
         f"against the clean images: fp32 {_scores(report.fp32)}; {report.quantize} {_scores(report.exported)}",
+    ], as_json)
+
+
+def _export_onnx(model: str, output: Path, scheme: str | None, part: str, as_json: bool) -> None:
+    from edgeae.onnx_files import export_onnx
+
+    report = export_onnx(model, output, scheme=scheme, part=part)
+    difference = report.largest_difference
+    emit(report, [
+        f"{report.path}  {report.size_bytes:,} bytes, {report.quantize}, opset {report.opset}",
+        "ONNX Runtime is not installed: the output was not compared" if difference is None else
+        f"ONNX Runtime gives what edgeae gives, within {difference:.1e}",
     ], as_json)
 
 
@@ -255,6 +283,10 @@ def info(model: str, as_json: bool) -> None:
             for key, value in found.items()]
     width = max(len(row[0]) for row in rows)
     emit(found, [f"{key:<{width}}  {value}" for key, value in rows], as_json)
+
+
+main.add_command(bench)
+main.add_command(profile)
 
 
 @main.command()

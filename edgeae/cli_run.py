@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from edgeae import console
-from edgeae.console import PATH, duration, emit, note, options, output_option, table
+from edgeae.console import PATH, emit, note, options, output_option
 from edgeae.errors import DeviceError, ImageError, PartialError, UsageError
 from edgeae.files import is_file, is_folder
+from edgeae.text import duration, table
 from edgeae.zoo import DEFAULT
 
 if TYPE_CHECKING:

@@ -11,8 +11,9 @@ import click
 from click.core import ParameterSource
 
 from edgeae import console
-from edgeae.console import PATH, TEXT, duration, emit, note, options, output_option
+from edgeae.console import PATH, TEXT, emit, note, options, output_option
 from edgeae.errors import UsageError
+from edgeae.text import duration
 
 if TYPE_CHECKING:
     from edgeae.config import ModelConfig, TrainConfig

@@ -178,28 +178,6 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]:
-    """Lines of a plain table; the columns numbered in `right` are set to the right."""
-    cells = [list(header), *(list(row) for row in rows)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
-
-    def line(row: Sequence[str]) -> str:
-        parts = [cell.rjust(w) if i in right else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths,
-                                                                                                 strict=True))]
-        return "  ".join(parts).rstrip()
-
-    return [line(row) for row in cells]
-
-
-def duration(seconds: float) -> str:
-    """`75` as `1:15`."""
-    if not math.isfinite(seconds):
-        return "-"
-    minutes, rest = divmod(round(max(0.0, seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
 class StatusLine:
     """One line on stderr that is written over; silent when stderr is no terminal, or with -q."""
 

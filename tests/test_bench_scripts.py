@@ -83,7 +83,7 @@ def test_turns() -> None:
             order.append((name, i))
             return i
 
-        return Engine(name, call, lambda i, output: checked.append((name, output)), rounds)
+        return Engine(name, call, lambda i, output: checked.append((name, output)), rounds=rounds)
 
     times = take_turns([engine("a"), engine("b", rounds=1)], rounds=2, calls=2, idle_s=0, warm_up=1)
     turns = [(name, i) for name, start in (("a", 1), ("b", 1), ("a", 4)) for i in range(start, start + 3)]

@@ -60,18 +60,20 @@ def trained(tmp_path_factory: pytest.TempPathFactory, device: str) -> Path:
 
 # What each command is tried with, in a folder with two pictures, a data file, and tiny models under the shipped names.
 USES: dict[str, list[str]] = {
+    "bench": ["-m", "faces-conv", "-d", "CPU", "--batch", "1", "--runs", "1", "--no-cold"],
     "corrupt": ["a.png", "-o", "new/damaged.png", "--corrupt", "occlude:0.2+noise"],
     "devices": [],
     "evaluate": ["faces-conv", "--data", "photos.npz", "--limit", "1"],
     "export": ["SHELF/faces-conv.safetensors", "-o", "new/x.safetensors", "--data", "one.npz", "--quantize", "fp16"],
     "info": ["faces-vae"],
     "interpolate": ["a.png", "b.png", "--steps", "4"],
+    "profile": ["faces-vae", "-d", "CPU"],
     "run": ["a.png", "b.png", "-o", "new"],
     "sample": ["-n", "4", "-o", "new/grid.png"],
     "train": ["conv", "--data", "photos.npz", "-o", "new/run", "--epochs", "1", *TINY],
     "verify": ["faces-vae"],
 }
-PROGRESS = {"evaluate", "interpolate", "run", "sample", "train", "verify"}
+PROGRESS = {"bench", "evaluate", "interpolate", "run", "sample", "train", "verify"}
 
 
 @pytest.fixture

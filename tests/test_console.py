@@ -15,7 +15,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from edgeae import console
+from edgeae import console, text
 
 
 class Terminal(io.StringIO):
@@ -54,18 +54,18 @@ def printed(function: Any, *arguments: str) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"),
+    ("seconds", "wanted"),
     [(0, "0:00"), (0.4, "0:00"), (59.6, "1:00"), (75, "1:15"), (3599, "59:59"), (3600, "1:00:00"), (90061, "25:01:01"),
      (-3, "0:00"), (math.nan, "-"), (math.inf, "-")],
 )
-def test_duration(seconds: float, text: str) -> None:
-    assert console.duration(seconds) == text
+def test_duration(seconds: float, wanted: str) -> None:
+    assert text.duration(seconds) == wanted
 
 
 def test_table() -> None:
-    lines = console.table(["name", "bytes"], [["a", "1,000"], ["longer", "7"]], right=[1])
+    lines = text.table(["name", "bytes"], [["a", "1,000"], ["longer", "7"]], right=[1])
     assert lines == ["name    bytes", "a       1,000", "longer      7"]
-    assert console.table(["device", ""], [["CPU", ""]]) == ["device", "CPU"]
+    assert text.table(["device", ""], [["CPU", ""]]) == ["device", "CPU"]
 
 
 @dataclass

@@ -727,6 +727,8 @@ BASES = {
     "verify": "faces-conv",
     "devices": "",
     "corrupt": "a.png -o c.png --corrupt blur",
+    "bench": "-m faces-conv -d CPU --batch 1 --runs 1 --no-cold",
+    "profile": "faces-conv -d CPU",
 }
 NUMBERS = ["", "many", "0", "-1", "1.5", "nan", "inf", "9" * 30, "0x10", "1e3"]
 SPECS = ["", "rust", "occlude:7", "occlude:-1", "occlude:nan", "occlude:inf", "noise+", "+", "blur:x", "noise:0.1:0.2"]
@@ -762,6 +764,19 @@ BAD: dict[str, list[str]] = {
     "--weight-decay": ["", "x", "-1", "nan", "inf", "100"],
     "--beta": ["", "x", "-1", "nan", "inf", "1e9"],
     "--loss": CHOICE,
+    "--format": CHOICE,
+    "--part": [*CHOICE, "encode"],  # a part is for ONNX files
+    "--task": [*CHOICE, "reconstruct,", "dream"],
+    "bench --batch": [*NUMBERS, "1,0", "1,,2", "4097"],
+    "bench --size": ["", "64", "64x", "x48", "7x7", "9999x64", "64x64x3", "nanxnan"],
+    "profile --size": ["", "64", "64x", "x48", "7x7", "9999x64", "64x64x3", "17x16"],
+    "--pace": ["", "x", "0", "-1", "nan", "inf", "1001"],
+    "--runs": [*NUMBERS, "1000001"],
+    "--max-secs": ["", "x", "0", "-1", "nan", "inf"],
+    "--max-ms": ["", "x", "0", "-1", "nan", "inf"],
+    "--min-ips": ["", "x", "0", "-1", "nan", "inf"],
+    "--against": ["", "missing.json", "a.png", "folder/"],
+    "bench --output": ["a.png", "photos.npz"],
     "--quantize": [*CHOICE, "int2"],
     "run --output": ["c.mp4", "a.png/c.mp4", ".png.exe"],
     "interpolate --output": ["c.mp4", "c.jpg", "c.safetensors"],
@@ -835,7 +850,7 @@ USAGE = [
     *(Case(f"{command} more arguments", f"{command} {base} more and more", code=2)
       for command, base in BASES.items() if command not in ("run", "interpolate")),
     *(Case(f"{command} without arguments", command, code=2)
-      for command in BASES if command not in ("run", "sample", "devices")),
+      for command in BASES if command not in ("run", "sample", "devices", "bench")),
     Case("run two into one", "run a.png b.png -o c.png", code=2),
     Case("run stdin twice", "run - -", code=2),
     Case("run stdin and more", "run - a.png", code=2),

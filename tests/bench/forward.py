@@ -11,8 +11,8 @@ must agree before its times count.
 
 from __future__ import annotations
 
+import io
 import os
-import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -43,7 +43,9 @@ from timing import (
 from tinygrad import Tensor, TinyJit
 
 from edgeae import devices
+from edgeae.benchmark.peers import PACKAGES, channels_last, missing, onnxruntime_run, openvino_run
 from edgeae.models import Autoencoder
+from edgeae.onnx_files import channels_first
 from edgeae.session import Session, tinygrad_on
 
 OURS = "edgeae, bare JIT"
@@ -92,41 +94,30 @@ def torch_runs(model: Autoencoder, inputs: list[Array], compiled: bool) -> dict[
     return {f"{kind}, {layout}": make(layout, flag) for kind, flag in kinds.items() for layout in twins.LAYOUTS}
 
 
-def export_onnx(model: Autoencoder, x: Array, path: Path) -> None:
-    """The network for inputs like `x`, through its twin in PyTorch."""
+def export_onnx(model: Autoencoder, x: Array) -> bytes:
+    """The network for inputs like `x`, through its twin in PyTorch: not as our own exporter writes it."""
     import torch
     import twins
 
+    file = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # dynamo=False is the older exporter, and tells
         network = twins.twin(model, "contiguous").eval()
-        torch.onnx.export(network, (twins.to_torch(x, "contiguous"),), path, dynamo=False)
+        torch.onnx.export(network, (twins.to_torch(x, "contiguous"),), file, dynamo=False)
+    return file.getvalue()
 
 
-def onnx_run(path: Path, inputs: list[Array], threads: int) -> Run:
-    """ONNX Runtime."""
-    import onnxruntime
+def onnx_runs(data: bytes, inputs: list[Array], threads: int) -> tuple[dict[str, Run], list[str]]:
+    """The runtimes that read ONNX files, and a line for each that is not installed."""
+    given = [channels_first(x) for x in inputs]
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    given = [np.ascontiguousarray(x.transpose(0, 3, 1, 2)) for x in inputs]
-    return lambda i: session.run(None, {name: given[i]})[0].transpose(0, 2, 3, 1)
+    def run_of(make: Callable[[bytes, int], Callable[[Array], Array]]) -> Run:
+        run = make(data, threads)
+        return lambda i: channels_last(run(given[i]))
 
-
-def openvino_run(path: Path, inputs: list[Array], threads: int) -> Run:
-    """OpenVINO, in float32 also where the processor has bf16. Inputs and outputs are shared, not copied."""
-    import openvino
-
-    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
-    request = openvino.Core().compile_model(path, "CPU", settings).create_infer_request()
-    given = [np.ascontiguousarray(x.transpose(0, 3, 1, 2)) for x in inputs]
-
-    def run(i: int) -> Array:
-        return request.infer([given[i]], share_inputs=True, share_outputs=True)[0].transpose(0, 2, 3, 1)
-
-    return run
+    makers = {"ONNX Runtime": onnxruntime_run, "OpenVINO": openvino_run}
+    runs = {name: run_of(make) for name, make in makers.items() if is_installed(*PACKAGES[name])}
+    return runs, [line for line in missing() if not line.startswith("PyTorch")]
 
 
 def peers(model: Autoencoder, inputs: list[Array], threads: int, quick: bool) -> tuple[dict[str, Run], list[str]]:
@@ -140,15 +131,9 @@ def peers(model: Autoencoder, inputs: list[Array], threads: int, quick: bool) ->
     runs, left_out = torch_runs(model, inputs, compiled=can_compile() and not quick), []
     if not can_compile():
         left_out.append("torch.compile is left out: it needs g++")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "network.onnx"
-        for name, package, make in [("ONNX Runtime", "onnxruntime", onnx_run), ("OpenVINO", "openvino", openvino_run)]:
-            if not is_installed("onnx", package):
-                left_out.append(f"{name} is left out: onnx and {package} are not both installed")
-                continue
-            if not path.exists():
-                export_onnx(model, inputs[0], path)
-            runs[name] = make(path, inputs, threads)
+    if any(is_installed(*PACKAGES[name]) for name in ("ONNX Runtime", "OpenVINO")):
+        others, lines = onnx_runs(export_onnx(model, inputs[0]), inputs, threads)
+        runs, left_out = runs | others, left_out + lines
     return runs, left_out
 
 

@@ -13,12 +13,9 @@ compared with NumPy's.
 
 from __future__ import annotations
 
-import ctypes
-import functools
 import math
-import mmap
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,82 +36,22 @@ from timing import (
     rounds_option,
     take_turns,
 )
-from tinygrad import Device
-from tinygrad.runtime.ops_cpu import CPUProgram
-from tinygrad.runtime.support.elf import jit_loader
 
 from edgeae import devices
+from edgeae.benchmark.peak import Kernel, empty, peak_kernel, placed
 from edgeae.compilers import find_compiler
 from edgeae.kernels import graph, plans, shapes
 from edgeae.kernels.plans import INSTRUCTION_SETS, Constants, InstructionSet
-from edgeae.kernels.programs import Text, compile_text, flags
+from edgeae.kernels.programs import Text, compile_text
 from edgeae.kernels.shapes import GradientShape, Shape
 
 _TOLERANCE = 1e-4
-_PEAK_STEPS = 200_000
-_PEAK = """
-typedef float vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
-
-// STEPS multiply-adds to each of SUMS sums, which do not wait for one another. Numbers come from memory and go back, so
-// that the compiler knows nothing that would spare it the work.
-void kernel(void *at, int core)
-{
-    vec *numbers = at, sum[SUMS];
-    const vec factor = numbers[SUMS], summand = numbers[SUMS + 1];
-    _Pragma("GCC unroll 64") for (int i = 0; i < SUMS; i++) sum[i] = numbers[i];
-    for (int step = 0; step < STEPS; step++)
-        _Pragma("GCC unroll 64") for (int i = 0; i < SUMS; i++) sum[i] = sum[i] * factor + summand;
-    _Pragma("GCC unroll 64") for (int i = 0; i < SUMS; i++) numbers[i] = sum[i];
-}
-"""
-
-
 # ---- machine code and its arrays ---------------------------------------------------------------------------------
-
-
-def empty(*size: int) -> Array:
-    """float32 that begins with a page, as tinygrad's buffers do; full of NaN."""
-    array = np.frombuffer(mmap.mmap(-1, 4 * math.prod(size)), np.float32).reshape(size)
-    array[:] = np.nan
-    return array
-
-
-def placed(values: Array) -> Array:
-    """The values in such an array."""
-    array = empty(*values.shape)
-    array[:] = values
-    return array
-
-
-class Kernel:
-    """A compiled kernel that is bound to its arrays."""
-
-    def __init__(self, code: bytes, arrays: Sequence[Array]) -> None:
-        self._arrays = arrays  # kept alive
-        self._program = CPUProgram(Device[DEVICE], "kernel", code)
-        self._pointers = [ctypes.c_void_p(array.ctypes.data) for array in arrays]
-
-    def __call__(self) -> None:
-        """Run it, as core 0 of 1."""
-        self._program.fxn(*self._pointers, 0)
 
 
 def make(isa: InstructionSet, function: str, constants: Constants, arrays: dict[str, Array]) -> Kernel:
     """One of the kernels of edgeae.kernels."""
     return Kernel(compile_text(str(Text(function, tuple(arrays), constants)), isa), list(arrays.values()))
-
-
-@functools.cache
-def peak_kernel(isa: InstructionSet) -> tuple[Kernel, int]:
-    """Multiply-adds in registers, and how many floating-point operations they are."""
-    compiler = find_compiler()
-    assert compiler is not None, "main asks for one"
-    numbers = placed(np.full((isa.sums + 2, isa.lanes), 0.5))
-    defines = {"LANES": isa.lanes, "SUMS": isa.sums, "STEPS": _PEAK_STEPS}
-    text = "".join(f"#define {name} {value}\n" for name, value in defines.items()) + _PEAK
-    # Whatever our kernels are compiled with, the peak is that of all the compiler can do.
-    code = bytes(jit_loader(compiler.compile(text, *flags(isa), "-O2")))
-    return Kernel(code, [numbers]), 2 * isa.lanes * isa.sums * _PEAK_STEPS
 
 
 # ---- what is measured --------------------------------------------------------------------------------------------

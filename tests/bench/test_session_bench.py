@@ -1,14 +1,13 @@
-"""Time of a warm call of each shipped model, for `pytest-benchmark compare` between commits: `make bench`."""
+"""What `edgeae bench` times, for `pytest-benchmark compare` between commits: `make bench`."""
 
 from typing import Any
 
-import numpy as np
 import pytest
 
-from edgeae import devices, zoo
-from edgeae.session import load
+from edgeae import devices, weights, zoo
+from edgeae.benchmark.cases import TASKS, Case, Subject, prepare
 
-BACKENDS = ("CPU", "CL", "CUDA", "METAL")
+BACKENDS = ("CPU", "CL", "WEBGPU", "CUDA", "METAL")
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
@@ -20,18 +19,20 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.mark.parametrize("count", [1, 32])
+@pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("name", zoo.names())
-def test_reconstruct(benchmark: Any, backend: str, name: str, count: int) -> None:
-    session = load(name, backend, batch=32)
-    size, channels = session.config.size, session.config.in_channels
-    # Inputs change from call to call, and every output is looked at: nothing can be served from a cache.
-    inputs = np.random.default_rng(0).random((4, count, size, size, channels), dtype=np.float32)
-    calls = 0
+def test_task(benchmark: Any, backend: str, name: str, task: str, count: int) -> None:
+    subject = Subject(weights.read(zoo.find_model(name)), None, None)
+    case = Case("edgeae", backend, name, subject.scheme, task, count, subject.width, subject.height,
+                devices.set_threads(None))
+    engine, calls = prepare(subject, case).engine(), 0
 
-    def call() -> None:
+    def call() -> Any:
         nonlocal calls
-        output = session.run_floats(inputs[calls % len(inputs)])
-        assert output.shape == inputs.shape[1:]
         calls += 1
+        return engine.call(calls - 1)
 
-    benchmark.pedantic(call, rounds=30, warmup_rounds=3)
+    for i in range(3):  # inputs change from call to call, and outputs are checked
+        engine.check(i, call())
+    benchmark.pedantic(call, rounds=30)
+    engine.check(calls, call())

@@ -1,16 +1,10 @@
-"""Engines that take turns in one process, the table of their times, and the machine that they ran on."""
+"""What the scripts here share: engines that take turns, a table of their times, and options."""
 
 from __future__ import annotations
 
-import gc
-import importlib.metadata
 import json
-import os
-import platform
-import subprocess
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,36 +12,14 @@ import click
 import numpy as np
 import numpy.typing as npt
 
-from edgeae.compilers import find_compiler
-from edgeae.cpu import processor_name
-from edgeae.kernels.programs import instruction_set
+from edgeae.benchmark.machine import Watch, headline, is_installed, this_machine
+from edgeae.benchmark.turns import Engine, Turns, WrongOutput
 
-IDLE_S = 0.25  # longer than the threads of any peer spin: Intel's OpenMP, which waits longest, gives up after 0.2 s
-_PACKAGES = ("tinygrad", "numpy", "torch", "onnxruntime", "openvino")
+__all__ = ["Array", "Engine", "Report", "Times", "WrongOutput", "calls_option", "is_installed", "json_option",
+           "kernels_option", "must_be_close", "quick_option", "rounds_option", "table", "take_turns", "threads_option"]
 
 Array = npt.NDArray[Any]
 Times = dict[str, list[float]]
-
-
-@dataclass(frozen=True)
-class Engine:
-    """Something to time.
-
-    Attributes:
-        name: of its row.
-        call: does the work once. Its argument counts the calls and chooses the input.
-        check: raises when the output of a call, given its count, is wrong; never timed.
-        rounds: the most that it takes part in, for a slow one; None is all.
-    """
-
-    name: str
-    call: Callable[[int], Any]
-    check: Callable[[int, Any], None]
-    rounds: int | None = None
-
-
-class WrongOutput(Exception):
-    """What an engine computed is not what it should be: its time means nothing."""
 
 
 def must_be_close(found: Array, wanted: Array, tolerance: float, what: str) -> None:
@@ -59,48 +31,17 @@ def must_be_close(found: Array, wanted: Array, tolerance: float, what: str) -> N
         raise WrongOutput(f"{what}: off by {error:.1e} of the largest value; {tolerance:.0e} is allowed")
 
 
-def take_turns(engines: Sequence[Engine], rounds: int, calls: int, idle_s: float = IDLE_S, warm_up: int = 4) -> Times:
-    """Seconds of every timed call, by the engine's name.
-
-    In each round every engine has a turn: an idle gap, in which the threads of the one before fall asleep, a call that
-    is not timed, and `calls` that are. The outputs of the first and the last call of a turn are checked. The first
-    engine of a round is the second one of the round before.
-
-    Args:
-        warm_up: calls of each engine before the first round, all checked; a JIT of tinygrad is compiled in two.
-    """
-    counts = {engine.name: 0 for engine in engines}
-    times: Times = {engine.name: [] for engine in engines}
-
-    def run(engine: Engine, checked: bool) -> float:
-        count = counts[engine.name]
-        counts[engine.name] += 1
-        started = time.perf_counter()
-        output = engine.call(count)
-        seconds = time.perf_counter() - started
-        if checked:
-            engine.check(count, output)
-        return seconds
-
-    for engine in engines:
-        for _ in range(warm_up):
-            run(engine, checked=True)
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        for r in range(rounds):
-            first = r % len(engines)
-            for engine in [*engines[first:], *engines[:first]]:
-                if engine.rounds is not None and r >= engine.rounds:
-                    continue
-                gc.collect()
-                time.sleep(idle_s)
-                run(engine, checked=True)
-                times[engine.name] += [run(engine, checked=i == calls - 1) for i in range(calls)]
-    finally:
-        if collects:
-            gc.enable()
-    return times
+def take_turns(engines: Sequence[Engine], rounds: int, calls: int, idle_s: float | None = None,
+               warm_up: int = 20) -> Times:
+    """Seconds of every timed call, by the engine's name, after at most `warm_up` calls of each. Raises WrongOutput for
+    the first output that is wrong."""
+    turns = Turns([replace(engine, calls=calls) for engine in engines], idle_s)
+    turns.warm_up(warm_up)
+    turns.run(rounds)
+    for timing in turns.timings.values():
+        if timing.wrong:
+            raise WrongOutput(timing.wrong)
+    return {name: timing.seconds for name, timing in turns.timings.items()}
 
 
 # ---- what is printed ---------------------------------------------------------------------------------------------
@@ -127,75 +68,21 @@ class Report:
 
     def __init__(self, threads: int, json_path: Path | None = None) -> None:
         self.results: dict[str, Any] = {}
-        self._machine, self._json_path = machine(threads), json_path
-        self._started, self._cpu_of_others = time.perf_counter(), _cpu_of_others()
+        self._machine, self._json_path = this_machine(threads), json_path
+        self._watch = Watch()
 
     def header(self) -> list[str]:
         """Three lines: the machine, versions, and what is measured."""
-        found = self._machine
-        return [
-            f"{found['processor']}, {found['cores']} cores, {found['threads']} used; {found['time']}",
-            ", ".join(f"{name} {version}" for name, version in found["versions"].items()),
-            f"commit {found['commit']}; kernels {found['kernels']}, compiler {found['compiler']}; "
-            f"load {' '.join(map(str, found['load_average']))}",
-        ]
+        return headline(self._machine)
 
     def finish(self) -> list[str]:
         """Write the file. Returns a line on how far other programs disturbed all this, if the system tells."""
-        lines = []
-        if (seconds := _cpu_of_others()) is not None and self._cpu_of_others is not None:
-            taken = max(0.0, seconds - self._cpu_of_others) / (time.perf_counter() - self._started)
-            self._machine["cores_taken_by_others"] = round(taken, 2)
-            lines = ["", f"other programs took {taken:.2f} of {self._machine['cores']} cores meanwhile"]
+        taken = self._watch.strain().cores_taken
+        self._machine["cores_taken_by_others"] = taken
         if self._json_path is not None:
             self._json_path.write_text(json.dumps({"machine": self._machine, "results": self.results}, indent=1) + "\n")
-        return lines
-
-
-def machine(threads: int) -> dict[str, Any]:
-    """What a time depends on beside the code: hardware, load, versions, commit."""
-    compiler, kernels = find_compiler(), instruction_set()
-    return {
-        "processor": processor_name(),
-        "cores": os.cpu_count(),
-        "threads": threads,
-        "load_average": [round(load, 2) for load in os.getloadavg()] if hasattr(os, "getloadavg") else ["unknown"],
-        "kernels": kernels.name if kernels else "off",
-        "compiler": compiler.name if compiler else "none",
-        "versions": {"python": platform.python_version(), **{name: v for name in _PACKAGES if (v := _version(name))}},
-        "commit": _commit(),
-        "time": time.strftime("%Y-%m-%d %H:%M:%S"),
-    }
-
-
-def _cpu_of_others() -> float | None:
-    """Seconds that all cores worked for others than this process and its children; None on systems other than Linux."""
-    file = Path("/proc/stat")
-    if not file.exists():
-        return None
-    user, nice, system, _, _, irq, softirq, steal, *_ = map(int, file.read_text().split("\n")[0].split()[1:])
-    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK") - sum(os.times()[:4])
-
-
-def is_installed(*names: str) -> bool:
-    """Whether all these packages are."""
-    return all(_version(name) for name in names)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _commit() -> str:
-    command = ["git", "describe", "--always", "--dirty=, and changes to it", "--exclude=*"]
-    try:
-        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=20)
-    except (OSError, subprocess.TimeoutExpired):
-        return "unknown"
-    return done.stdout.strip() or "unknown"
+        return [] if taken is None else [
+            "", f"other programs took {taken:.2f} of {self._machine['cores']} cores meanwhile"]
 
 
 # ---- options that the scripts share ------------------------------------------------------------------------------

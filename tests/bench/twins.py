@@ -46,7 +46,7 @@ class Layer(nn.Module):
     def __init__(self, layer: layers.Conv2d | layers.UpConv2d | layers.Linear) -> None:
         super().__init__()
         weight = layers.as_float(layer.weight).numpy()
-        self.activation = layer._activation
+        self.activation = layer.activation
         self.operation: nn.Module
         if isinstance(layer, layers.Linear):
             weight = weight.T

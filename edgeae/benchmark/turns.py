@@ -1,0 +1,179 @@
+"""Engines that take turns in one process, so that what disturbs the machine disturbs all of them alike."""
+
+from __future__ import annotations
+
+import gc
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+IDLE_S = 0.25  # longer than the threads of any peer spin: Intel's OpenMP, which waits longest, gives up after 0.2 s
+TURN_S = 0.03  # a turn has as many calls as take this long, within limits
+MAX_CALLS = 20
+SLOW_S, SLOW_ROUNDS = 1.0, 3  # a call that takes so long is its own turn, and has only so many
+STEADY = 0.1  # relative change of the median that ends the warm-up
+
+
+class WrongOutput(Exception):
+    """What an engine computed is not what it should be: its time means nothing."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Something to time.
+
+    Attributes:
+        name: its own among those that take turns.
+        call: does the work once. Its argument counts the calls and chooses the input.
+        check: raises WrongOutput when the output of a call, given its count, is wrong; never timed.
+        calls: in a turn; None is what fits into TURN_S.
+        rounds: the most turns that it gets; None is all, and SLOW_ROUNDS for a slow one.
+    """
+
+    name: str
+    call: Callable[[int], Any]
+    check: Callable[[int, Any], None]
+    calls: int | None = None
+    rounds: int | None = None
+
+
+@dataclass
+class Timing:
+    """What was measured of one engine.
+
+    Attributes:
+        turns: seconds of every timed call, by turn.
+        warm_up: seconds of the calls before, from the very first.
+        wrong: why its times do not count; empty where they do.
+        throttled: the processor was slowed down in one of its turns.
+    """
+
+    turns: list[list[float]] = field(default_factory=list)
+    warm_up: list[float] = field(default_factory=list)
+    wrong: str = ""
+    throttled: bool = False
+
+    @property
+    def seconds(self) -> list[float]:
+        """Of every timed call."""
+        return [second for turn in self.turns for second in turn]
+
+    @property
+    def spread(self) -> float:
+        """How far the median of a turn went from that of all calls at most, as a share of it."""
+        medians = [float(np.median(turn)) for turn in self.turns]
+        middle = float(np.median(self.seconds))
+        return max(abs(median / middle - 1) for median in medians)
+
+
+class Turns:
+    """A schedule: every engine is warmed up, then in each round every engine has a turn.
+
+    A turn is an idle gap, in which the threads of the one before fall asleep, a call that is not timed, and those that
+    are. The outputs of its first and last call are checked. The first engine of a round is the second one of the round
+    before. An engine that gives a wrong output is out, and says so.
+
+    Args:
+        idle_s: how long a gap is; None is IDLE_S.
+        pace_hz: call at this rhythm, as a camera does, and push everything out of the caches before each call.
+        cache_bytes: of the last cache, for that.
+        is_throttled: asked after each turn whether the processor was slowed down since it was asked last.
+    """
+
+    def __init__(self, engines: Sequence[Engine], idle_s: float | None = None, pace_hz: float | None = None,
+                 cache_bytes: int = 64 << 20, is_throttled: Callable[[], bool] = lambda: False) -> None:
+        self.engines, self._pace_hz = list(engines), pace_hz
+        self._idle_s = IDLE_S if idle_s is None else idle_s
+        self._is_throttled = is_throttled
+        self._litter = np.zeros(2 * cache_bytes, np.uint8) if pace_hz else None
+        self._counts = {engine.name: 0 for engine in engines}
+        self.timings = {engine.name: Timing() for engine in engines}
+
+    def warm_up(self, most: int = 20, longest_s: float = 3.0) -> None:
+        """Call each until its time changes no more."""
+        for engine in self.engines:
+            timing, started = self.timings[engine.name], time.perf_counter()
+            while not timing.wrong and len(timing.warm_up) < most and not _is_steady(timing.warm_up):
+                if len(timing.warm_up) >= 2 and time.perf_counter() - started > longest_s:
+                    break
+                self._run(engine, timing.warm_up, checked=True)
+
+    def run(self, rounds: int, until: float = math.inf, on_round: Callable[[int], None] | None = None) -> int:
+        """Take turns, at least once, until `time.perf_counter()` passes `until`. Returns the rounds that were made."""
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            for r in range(rounds):
+                self._round(r)
+                if on_round:
+                    on_round(r + 1)
+                if time.perf_counter() > until:
+                    return r + 1
+        finally:
+            if collects:
+                gc.enable()
+        return rounds
+
+    def _round(self, r: int) -> None:
+        first = r % max(1, len(self.engines))
+        for engine in [*self.engines[first:], *self.engines[:first]]:
+            timing = self.timings[engine.name]
+            slow = self._call_s(engine) > SLOW_S
+            if timing.wrong or r >= (engine.rounds or (SLOW_ROUNDS if slow else math.inf)):
+                continue
+            gc.collect()
+            time.sleep(self._idle_s)
+            if not slow:
+                self._run(engine, [], checked=True)
+            calls, turn = self._calls(engine), list[float]()
+            due = time.perf_counter()
+            for i in range(calls):
+                if self._pace_hz:
+                    due += 1 / self._pace_hz
+                    self._cool()
+                    time.sleep(max(0.0, due - time.perf_counter()))
+                self._run(engine, turn, checked=i == calls - 1)
+            if not timing.wrong:
+                timing.turns.append(turn)
+            timing.throttled |= self._is_throttled()
+
+    def _calls(self, engine: Engine) -> int:
+        if engine.calls is not None:
+            return engine.calls
+        call_s = self._call_s(engine)
+        return 1 if call_s > SLOW_S else min(MAX_CALLS, max(2, math.ceil(TURN_S / call_s)))
+
+    def _call_s(self, engine: Engine) -> float:
+        return min(self.timings[engine.name].warm_up[-3:], default=TURN_S)
+
+    def _cool(self) -> None:
+        """Read and write more than the caches hold."""
+        if self._litter is not None:
+            self._litter[::64] += 1
+
+    def _run(self, engine: Engine, seconds: list[float], checked: bool) -> None:
+        timing, count = self.timings[engine.name], self._counts[engine.name]
+        if timing.wrong:
+            return
+        self._counts[engine.name] += 1
+        started = time.perf_counter()
+        output = engine.call(count)
+        seconds.append(time.perf_counter() - started)
+        if checked:
+            try:
+                engine.check(count, output)
+            except WrongOutput as e:
+                timing.wrong, timing.turns = str(e), []
+
+
+def _is_steady(seconds: Sequence[float], window: int = 3) -> bool:
+    """Whether the last calls took as long as those before them; the first two compile."""
+    if len(seconds) < 2 + 2 * window:
+        return False
+    before, now = np.median(seconds[-2 * window : -window]), np.median(seconds[-window:])
+    return bool(abs(now / before - 1) < STEADY)
+
