@@ -4,7 +4,7 @@ The input is no photo but a formula, so that a C program or a page on a microcon
 of squares of 8×8 pixels: noise would pass a `residual` by its skip connections and hide a wrong weight near the code,
 squares show one twice as often. A channel of the square in (square) row r and column q has the value
 
-    ((i · 2654435761 + seed) mod 2³²) div 2²⁴, divided by 255, with i = (r · ⌈size / 8⌉ + q) · channels + channel.
+    ((i · 2654435761 + seed) mod 2³²) div 2²⁴, divided by 255, with i = (r · ⌈width / 8⌉ + q) · channels + channel.
 
 The digest is the output at `SAMPLES` places spread evenly over it, each as 16 bits (value · 65535), little-endian, in
 base64. `tolerance` is the largest difference allowed at any of them.
@@ -51,13 +51,19 @@ class Verification:
         return self.largest_error <= self.tolerance
 
 
-def golden_input(size: int, channels: int, seed: int) -> Floats:
-    """The picture of the formula above: (1, size, size, channels) float32 in [0, 1]."""
-    side = -(-size // SQUARE)
-    i = np.arange(side * side * channels, dtype=np.uint64)
+def golden_input(size: int, channels: int, seed: int, width: int | None = None) -> Floats:
+    """The picture of the formula above: (1, size, width or size, channels) float32 in [0, 1]."""
+    width = size if width is None else width
+    down, across = -(-size // SQUARE), -(-width // SQUARE)
+    i = np.arange(down * across * channels, dtype=np.uint64)
     values = ((i * np.uint64(2654435761) + np.uint64(seed)) % np.uint64(2**32)) >> np.uint64(24)
-    squares = (values.astype(np.float32) / np.float32(255)).reshape(1, side, side, channels)
-    return squares.repeat(SQUARE, axis=1).repeat(SQUARE, axis=2)[:, :size, :size]
+    squares = (values.astype(np.float32) / np.float32(255)).reshape(1, down, across, channels)
+    return squares.repeat(SQUARE, axis=1).repeat(SQUARE, axis=2)[:, :size, :width]
+
+
+def places(size: int) -> npt.NDArray[np.int64]:
+    """Where an output of so many numbers is looked at."""
+    return np.linspace(0, size - 1, min(SAMPLES, size)).astype(np.int64)
 
 
 def make_golden(session: Session, seed: int = 0) -> str:
@@ -93,5 +99,4 @@ def verify(session: Session) -> Verification:
 
 def _sampled(output: Floats) -> npt.NDArray[np.float64]:
     flat = output.reshape(-1)
-    places = np.linspace(0, flat.size - 1, min(SAMPLES, flat.size)).astype(np.int64)
-    return np.rint(flat[places].astype(np.float64) * 65535)
+    return np.rint(flat[places(flat.size)].astype(np.float64) * 65535)

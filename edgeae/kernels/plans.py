@@ -21,6 +21,7 @@ _FACTORS = 36_864  # floats in the factors of a chunk of Winograd's windows: 144
 _PAIRS = 147_456  # floats in the factors of a chunk that Winograd's gradient multiplies in pairs: 576 KB
 _DU = 81_920  # floats in what a thread sums of the gradient of Winograd's factors: 320 KB
 _WINOGRAD_TILES = 128  # in a batch, that are worth the making of the weights' factors
+_FEWEST_TILES = 16  # in a chunk: with less, reading the weights' factors is what takes the time
 _PIXELS_A_PART = 1_024  # of the images whose weight gradients are summed apart
 
 Constants = dict[str, int | str]
@@ -176,8 +177,12 @@ def swap(shape: Shape, machine: InstructionSet, threads: int) -> Constants | Non
 
 
 @functools.cache
-def winograd(shape: Shape, machine: InstructionSet, threads: int) -> Constants | None:
-    """Constants of winograd.c; None for a shape that it does not cover, or where it does not pay."""
+def winograd(shape: Shape, machine: InstructionSet, threads: int, prepared: bool = False) -> Constants | None:
+    """Constants of winograd.c; None for a shape that it does not cover, or where it does not pay.
+
+    Args:
+        prepared: the weights' factors are made before, once, so that they cost nothing.
+    """
     lanes, (out_h, out_w) = machine.lanes, shape.out_size
     cells_h, cells_w = out_h // shape.step, out_w // shape.step
     if shape.kernel == 1 or shape.c_in % lanes or shape.c_out % lanes or cells_h % 2 or cells_w % 2:
@@ -185,11 +190,17 @@ def winograd(shape: Shape, machine: InstructionSet, threads: int) -> Constants |
     side, sub = (3, 1) if shape.kernel == 3 else (2, shape.stride)
     products, summed = (side + 1) ** 2, sub * sub * shape.c_in
     tiles = cells_h * cells_w // 4
-    if shape.batch * tiles < _WINOGRAD_TILES:  # the weights' factors cost more than they save
+    if not prepared and shape.batch * tiles < _WINOGRAD_TILES:  # the weights' factors cost more than they save
         return None
-    rows = max(rows for rows in range(1, cells_h // 2 + 1) if cells_h // 2 % rows == 0
-               and (rows == 1 or products * rows * cells_w // 2 * summed <= _FACTORS))
-    images = min(shape.batch, max(1, _FACTORS // (products * tiles * summed))) if rows == cells_h // 2 else 1
+    possible = [rows for rows in range(1, cells_h // 2 + 1) if cells_h // 2 % rows == 0
+                and (rows == 1 or products * rows * cells_w // 2 * summed <= _FACTORS)]
+    # Where a batch does not give each thread the same work, as one image does not, its chunks should.
+    fair = [rows for rows in possible if shape.batch * (cells_h // 2 // rows) % threads == 0] if prepared else possible
+    rows = max(fair or possible)
+    most = max(1, shape.batch // threads) if prepared else shape.batch
+    images = min(most, max(1, _FACTORS // (products * tiles * summed))) if rows == cells_h // 2 else 1
+    if prepared and images * rows * (cells_w // 2) < _FEWEST_TILES:
+        return None
     in_chunk = images * rows * (cells_w // 2)
     vectors = 2 if shape.c_out >= 2 * lanes else 1
     window = images * (2 * rows + side) * sub * (cells_w + side) * sub * shape.c_in

@@ -41,14 +41,14 @@ class Text:
     constants: Constants
 
     def __str__(self) -> str:
-        file, headers = _FILES[self.function]
+        file, headers = FILES[self.function]
         defaults = {"ACTIVATION": "NO_ACTIVATION", "GRADIENT_OF": "NO_ACTIVATION"}
         parts = ["".join(f"#define {name} {value}\n" for name, value in (defaults | self.constants).items())]
         for name in (*headers, file):
             if name == "transpose.h":
                 counts = {2, int(self.constants["C_OUT"])}
-                parts += [_interleave(n, int(self.constants["LANES"])) for n in counts if n <= NARROW]
-            parts.append(_read(name))
+                parts += [interleave(n, int(self.constants["LANES"])) for n in counts if n <= NARROW]
+            parts.append(read_text(name))
         parameters = ", ".join(f"void *{name}" for name in self.arrays)
         arguments = ", ".join(name if name in self.arrays else "0" for name in ARGUMENTS[self.function])
         entry = f"void kernel({parameters}, int core)\n{{\n    {self.function}({arguments}, core);\n}}\n"
@@ -65,7 +65,7 @@ ARGUMENTS = {
     "winograd_gradient": ("du", "db", "big", "small", "y"),
     "winograd_weights_gradient": ("dw", "du"),
 }
-_FILES = {
+FILES = {
     "convolution": ("convolution.c", ("vectors.h", "weights.h", "tile.h")),
     "narrow": ("narrow.c", ("vectors.h", "weights.h", "transpose.h")),
     "winograd": ("winograd.c", ("vectors.h", "weights.h", "tile.h", "winograd.h")),
@@ -90,10 +90,10 @@ def adamw_text(parameters: Sequence[tuple[int, float]], lanes: int, threads: int
                    for i, (size, decay) in enumerate(parameters))
     entry = (f"void kernel({', '.join(f'void *{name}' for name in names)}, void *rate, int core)\n{{\n"
              f"    const parameter all[] = {{\n{rows}    }};\n    adamw(all, {len(parameters)}, rate, core);\n}}\n")
-    return "\n".join([defines, _read("vectors.h"), _read("adamw.c"), entry])
+    return "\n".join([defines, read_text("vectors.h"), read_text("adamw.c"), entry])
 
 
-def _interleave(count: int, lanes: int) -> str:
+def interleave(count: int, lanes: int) -> str:
     """A function that turns `count` vectors a0 a1 …, b0 b1 … into a0 b0 … a1 b1 …, by shuffles of two at a time."""
     lines = []
     for j in range(count):
@@ -109,7 +109,8 @@ def _interleave(count: int, lanes: int) -> str:
 
 
 @functools.cache
-def _read(name: str) -> str:
+def read_text(name: str) -> str:
+    """One of the files beside this one."""
     return (Path(__file__).parent / name).read_text()
 
 

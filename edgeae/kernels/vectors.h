@@ -38,12 +38,13 @@ INLINE vec sigmoid(vec x)
     return where(x == x, 1.0f / (1.0f + (vec)((uvec)p + ((uvec)shifted << 23))), x); // NaN stays NaN
 }
 
-enum { NO_ACTIVATION, RELU, SIGMOID };
+enum { NO_ACTIVATION, RELU, SIGMOID, CLIP };
 enum { HAS_Y = GRADIENT_OF != NO_ACTIVATION };
 
 INLINE vec activate(vec z)
 {
     if (ACTIVATION == RELU) return where(z > 0.0f, z, fill(0.0f));
+    if (ACTIVATION == CLIP) return where(z < 0.0f, fill(0.0f), where(z > 1.0f, fill(1.0f), z)); // NaN stays NaN
     return ACTIVATION == SIGMOID ? sigmoid(z) : z;
 }
 
