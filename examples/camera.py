@@ -83,13 +83,14 @@ def camera(width: int, height: int) -> Frames:
 
     def read(stream: BinaryIO) -> None:
         data, end, dropped = b"", b"\xff\xd9", 0  # a JPEG picture without a thumbnail has its end mark only once
-        while part := stream.read1(1 << 16):
-            *whole, data = (data + part).split(end)
-            for jpeg in whole:
-                with contextlib.suppress(queue.Empty):
-                    dropped = newest.get_nowait()[1] + 1
-                newest.put((jpeg + end, dropped))
-                dropped = 0
+        with contextlib.suppress(ValueError):  # the stream is closed, as the program ends
+            while part := stream.read1(1 << 16):
+                *whole, data = (data + part).split(end)
+                for jpeg in whole:
+                    with contextlib.suppress(queue.Empty):
+                        dropped = newest.get_nowait()[1] + 1
+                    newest.put((jpeg + end, dropped))
+                    dropped = 0
         newest.put((b"", 0))
 
     with output_of("rpicam-vid", "--verbose=0", "--nopreview", "--timeout=0", "--codec=mjpeg", "--flush",
