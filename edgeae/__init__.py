@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from edgeae.config import ModelConfig, TrainConfig
     from edgeae.evaluation import evaluate
     from edgeae.exporting import export
+    from edgeae.library import compile
     from edgeae.onnx_files import export_onnx
     from edgeae.session import Session, load
     from edgeae.training import train
@@ -49,6 +50,7 @@ __all__ = [
     "WeightsError",
     "__version__",
     "bench",
+    "compile",
     "evaluate",
     "export",
     "export_onnx",
@@ -61,6 +63,7 @@ _HOMES = {
     "Session": "session",
     "TrainConfig": "config",
     "bench": "benchmark",
+    "compile": "library",
     "evaluate": "evaluation",
     "export": "exporting",
     "export_onnx": "onnx_files",

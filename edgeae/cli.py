@@ -14,6 +14,7 @@ import click
 from edgeae import console
 from edgeae._version import __version__
 from edgeae.cli_bench import bench, profile
+from edgeae.cli_compile import compile_
 from edgeae.cli_run import decibels, load, run
 from edgeae.cli_train import train
 from edgeae.console import PATH, TEXT, emit, note, options, output_option
@@ -285,6 +286,7 @@ def info(model: str, as_json: bool) -> None:
     emit(found, [f"{key:<{width}}  {value}" for key, value in rows], as_json)
 
 
+main.add_command(compile_)
 main.add_command(bench)
 main.add_command(profile)
 

@@ -50,16 +50,6 @@ class _Positive(click.ParamType[float]):
         return found
 
 
-class _Size(click.ParamType[tuple[int, int]]):
-    name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        width, _, height = str(value).lower().partition("x")
-        if not (width.isdecimal() and height.isdecimal() and 8 <= int(width) <= 8192 and 8 <= int(height) <= 8192):
-            self.fail(f"{value!r} is no size such as 640x480, from 8 to 8192 pixels a side.", param, ctx)
-        return int(width), int(height)
-
-
 @click.command()
 @options(
     click.option("-m", "--model", "models", type=TEXT, multiple=True, default=(DEFAULT,), show_default=True,
@@ -70,7 +60,7 @@ class _Size(click.ParamType[tuple[int, int]]):
                  metavar="TASK,...", help=f"Of {', '.join(TASKS)}.  [default: reconstruct]"),
     click.option("--batch", "batches", type=_Several(click.IntRange(1, 4096)), default=(1, 32), metavar="N,...",
                  help="Images in a call.  [default: 1,32]"),
-    click.option("--size", type=_Size(), default=None, metavar="WxH",
+    click.option("--size", type=console.Size(), default=None, metavar="WxH",
                  help="Of the images.  [default: what the model was trained on]"),
     click.option("--quantize", type=_Several(click.Choice(["none", "fp16", "int8", "int4"])), default=None,
                  metavar="SCHEME,...", help="Forms of the weights.  [default: as the file has them]"),
@@ -163,7 +153,7 @@ def _gates(found: Results, max_ms: float | None, min_ips: float | None) -> None:
 @options(
     console.device_option,
     click.option("--batch", type=click.IntRange(1, 4096), default=1, show_default=True, help="Images in a call."),
-    click.option("--size", type=_Size(), default=None, metavar="WxH",
+    click.option("--size", type=console.Size(), default=None, metavar="WxH",
                  help="Of the images.  [default: what the model was trained on]"),
     console.threads_option,
     console.json_option,

@@ -102,6 +102,19 @@ class Memory(click.ParamType[int]):
         return int(match[1]) << 10 * " KMGT".index(match[2].upper() or " ")
 
 
+class Size(click.ParamType[tuple[int, int]]):
+    """Width and height in pixels, such as 640x480."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        """(width, height)."""
+        width, _, height = str(value).lower().partition("x")
+        if not (width.isdecimal() and height.isdecimal() and 8 <= int(width) <= 8192 and 8 <= int(height) <= 8192):
+            self.fail(f"{value!r} is no size such as 640x480, from 8 to 8192 pixels a side.", param, ctx)
+        return int(width), int(height)
+
+
 def model_option(default: str) -> Callable[[F], F]:
     """`-m/--model`, a shipped name or a path."""
     return click.option("-m", "--model", type=TEXT, default=default, show_default=True, metavar="MODEL",

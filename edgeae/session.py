@@ -16,6 +16,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -29,7 +30,7 @@ from edgeae.errors import ImageError, UsageError
 from edgeae.inputs import Inputs
 from edgeae.kernels.programs import compiled_together
 from edgeae.models import Autoencoder
-from edgeae.zoo import find_model
+from edgeae.zoo import LIBRARIES, find_model
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 ImageLike: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[Any]
@@ -326,9 +327,8 @@ def load(model: str | os.PathLike[str], device: str | None = None, *, batch: int
     """Load a model onto a device.
 
     Args:
-        model: a shipped name such as `faces-conv`, or the path of a weight file.
-        device: a tinygrad device name, any case; None or `auto` takes `EDGEAE_DEVICE`, then `DEV`, then the best
-            usable one.
+        model: a shipped name such as `faces-conv`, or the path of a weight file or a library of `edgeae compile`.
+        device: a tinygrad device, any case; None or `auto` takes `EDGEAE_DEVICE`, `DEV`, or the best usable one.
         batch: the most images that go through in one call.
         threads: CPU threads to use; None is all.
         max_mem: bytes for the network's layers; larger images go through in pieces. None is 512 MB, or a quarter of
@@ -338,6 +338,9 @@ def load(model: str | os.PathLike[str], device: str | None = None, *, batch: int
         WeightsError: no such model, or the file is damaged.
         DeviceError: the device is not usable; the message says why and what would mend it.
     """
+    if os.fspath(model).endswith(LIBRARIES):
+        from edgeae.library.session import load_library
+        return load_library(Path(model), device, threads)
     file = weights.read(find_model(model))
     name = devices.resolve(device)
     devices.set_threads(threads)

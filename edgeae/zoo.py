@@ -9,6 +9,7 @@ from edgeae.errors import WeightsError
 
 DEFAULT = "photos-residual"  # what `run` takes
 DEFAULT_VAE = "faces-vae"  # what `interpolate` and `sample` take
+LIBRARIES = (".so", ".dylib")  # suffixes of what `edgeae compile` makes
 SUFFIX = ".safetensors"
 
 

@@ -61,6 +61,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, device: str) -> Path:
 # What each command is tried with, in a folder with two pictures, a data file, and tiny models under the shipped names.
 USES: dict[str, list[str]] = {
     "bench": ["-m", "faces-conv", "-d", "CPU", "--batch", "1", "--runs", "1", "--no-cold"],
+    "compile": ["faces-vae", "-o", "new/library"],
     "corrupt": ["a.png", "-o", "new/damaged.png", "--corrupt", "occlude:0.2+noise"],
     "devices": [],
     "evaluate": ["faces-conv", "--data", "photos.npz", "--limit", "1"],

@@ -12,7 +12,7 @@ from helpers import ROOT
 from edgeae.cli import main
 
 SOURCES = sorted((ROOT / "edgeae").rglob("*.py"))
-COMMAND_LINE = ("cli", "cli_bench", "cli_run", "cli_train", "console")  # which alone print and exit
+COMMAND_LINE = ("cli", "cli_bench", "cli_compile", "cli_run", "cli_train", "console")  # which alone print and exit
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 

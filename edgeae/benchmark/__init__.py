@@ -86,7 +86,7 @@ def bench(
     for subject, case in _cases(subjects, names, tasks, batches, counts, with_peers, pace_hz is not None):
         try:
             if case.name not in found:  # a peer's float32 is asked for once, not for each of our forms of weights
-                found[case.name] = subject, (cases if case.runtime == "edgeae" else peers).prepare(subject, case)
+                found[case.name] = subject, (peers if case.runtime in peers.PACKAGES else cases).prepare(subject, case)
         except EdgeaeError as e:
             left_out.append(f"{case.name}: {e}")
     watch, heat = Watch(), Watch()
@@ -129,7 +129,9 @@ def _cases(subjects: Sequence[Subject], names: Sequence[str], tasks: Sequence[st
         for name in names:
             if name == "CPU" or count == threads[0]:  # threads are the CPU's
                 yield subject, replace(ours, device=name)
-        if with_peers and task in peers.TASKS:
+        if "CPU" in names and task in cases.HELD:
+            yield subject, replace(ours, runtime=cases.LIBRARY, device="CPU")
+        if with_peers and task in cases.HELD:
             for name in dict.fromkeys(["CPU", *names]):
                 for runtime in peers.runtimes(name):
                     for form in peers.weights_of(runtime, name, subject.scheme):
@@ -147,7 +149,7 @@ def _with_cold_starts(rows: Sequence[tuple[Subject, Row]], left_out: list[str],
             case = row.case
             key = (case.model, case.weights, case.runtime, case.device)
             wanted = case.task == "reconstruct" and not row.wrong and (
-                case.runtime == "edgeae" or cold.can_start(case.runtime, case.device, case.weights))
+                case.runtime not in peers.PACKAGES or cold.can_start(case.runtime, case.device, case.weights))
             if key in seen or not wanted:
                 filled.append(row)
                 continue
@@ -165,7 +167,10 @@ def _with_cold_starts(rows: Sequence[tuple[Subject, Row]], left_out: list[str],
 
 
 def _file_for(case: Case, subject: Subject, folder: Path) -> Path:
-    """The model as the runtime loads it."""
+    """The model as the runtime loads it; a library's by the Python file beside it."""
+    if case.runtime == cases.LIBRARY:
+        made = Path(cases.compiled(subject, case, folder / f"{case.model}-{case.weights}").library)
+        return made.parent / "edgeae_network.py"
     suffix = "safetensors" if case.runtime == "edgeae" else "onnx"
     path = folder / f"{case.model}-{case.weights}.{suffix}"
     if not path.exists():

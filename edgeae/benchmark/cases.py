@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,9 +18,13 @@ from edgeae.benchmark.turns import Engine, WrongOutput
 from edgeae.config import TrainConfig
 from edgeae.data import Batch, Dataset, Report, Split
 from edgeae.errors import UsageError
+from edgeae.library import CompileReport, compile
+from edgeae.library.session import LibrarySession
 from edgeae.session import Session, tinygrad_on
 from edgeae.weights import WeightFile
 
+LIBRARY = "edgeae library"  # compiled (library/)
+HELD = ("reconstruct", "encode", "decode")  # what a library and an ONNX file can do
 TASKS = ("reconstruct", "encode", "decode", "frame", "train")
 INPUTS = 4  # that calls go through in turn, so that nothing can come from the call before
 ALLOWED = 1 / 255  # largest difference from the CPU's output in float32 with the same weights
@@ -34,7 +39,7 @@ class Case:
     """One row of the table.
 
     Attributes:
-        runtime: `edgeae`, or the peer's name.
+        runtime: `edgeae`, LIBRARY, or the peer's name.
         device: tinygrad's name of it.
         model: name; `weights`: how its weights are stored.
         task: `reconstruct`, `encode`, `decode`, `frame` (one of an interpolation) or `train` (a training step).
@@ -158,6 +163,14 @@ class Subject:
         return self._rounded
 
 
+def compiled(subject: Subject, case: Case, folder: Path) -> CompileReport:
+    """The library of a case."""
+    path = folder / f"{subject.name}.safetensors"
+    weights.write(path, subject.file.tensors, subject.file.metadata)
+    return compile(path, folder / "library", size=(case.width, case.height), batch=case.batch, threads=case.threads,
+                   name="network")
+
+
 def open_session(file: WeightFile, device: str, batch: int) -> Session:
     """Of a weight file in memory."""
     with tinygrad_on(device):
@@ -184,7 +197,14 @@ def prepare(subject: Subject, case: Case) -> Prepared:
     if case.task == "train":
         return Prepared(case, _step(subject, case), [], [], size, case.batch)
     inputs = subject.inputs(case.task, case.batch)
-    run = runner(open_session(subject.file, case.device, case.batch), case.task)
+    if case.runtime == LIBRARY:
+        with tempfile.TemporaryDirectory() as folder:
+            report = compiled(subject, case, Path(folder))
+            session: Session = LibrarySession(Path(report.library), case.threads)
+            size = report.size_bytes
+    else:
+        session = open_session(subject.file, case.device, case.batch)
+    run = runner(session, case.task)
     wanted = subject.outputs(subject.floats(), case.task, case.batch)
     exact = subject.outputs(subject.rounded(), case.task, case.batch)
     return Prepared(case, lambda i: run(inputs[i % INPUTS]), wanted, exact, size,

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -99,6 +100,8 @@ def _run(asked: dict[str, Any]) -> ColdStart:
         session = load(asked["model"], asked["device"], threads=asked["threads"])
         run = session.run_floats
         shape: tuple[int, ...] = (1, asked["height"], asked["width"], session.config.in_channels)
+    elif asked["runtime"] == "edgeae library":
+        run, imported, shape = _library(asked)
     else:
         run, imported, shape = _peer(asked)
     loaded = time.time()
@@ -115,6 +118,15 @@ def _run(asked: dict[str, Any]) -> ColdStart:
     return ColdStart(imports=imported - asked["started"], load=loaded - imported,
                      compile=max(0.0, first - loaded - min(warm)), first_image=first - asked["started"],
                      peak_bytes=_peak_bytes())
+
+
+def _library(asked: dict[str, Any]) -> tuple[Any, float, tuple[int, ...]]:
+    """The Python file beside a compiled library, as a program would use it that has no edgeae."""
+    sys.path.insert(0, str(Path(asked["model"]).parent))
+    module = importlib.import_module(Path(asked["model"]).stem)
+    imported = time.time()
+    model = module.Model(threads=asked["threads"])
+    return model.run, imported, (1, model.HEIGHT, model.WIDTH, model.CHANNELS_IN)
 
 
 def _peer(asked: dict[str, Any]) -> tuple[Any, float, tuple[int, ...]]:

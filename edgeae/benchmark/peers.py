@@ -28,7 +28,6 @@ Floats = npt.NDArray[np.float32]
 Run = Callable[[Floats], Floats]  # channels first
 
 PACKAGES = {"ONNX Runtime": ("onnx", "onnxruntime"), "OpenVINO": ("onnx", "openvino"), "PyTorch": ("torch",)}
-TASKS = ("reconstruct", "encode", "decode")
 ROUNDED = "all int8"  # activations too
 
 

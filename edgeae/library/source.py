@@ -1,0 +1,324 @@
+"""The C text of a compiled network: NAME.c, its weights, its header, an example, and the Python that calls it.
+
+NAME.c holds the text of each kernel once, at its end, and includes itself for each layer with that layer's sizes as
+`#define`s; every name of the text then begins with the layer's. What runs in which order, and where each value lies, is
+written out from the plan (plan.py); the threads and the functions that users call are runtime.c.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeae._version import __version__
+from edgeae.kernels import plans
+from edgeae.kernels.plans import Constants
+from edgeae.library.kernel_text import SECTIONS, kernels
+from edgeae.library.plan import Operation, Plan
+from edgeae.quantize import GROUP
+from edgeae.weights import WeightFile, parameters
+
+Array = npt.NDArray[Any]
+
+_STACK_BYTES = 1 << 20  # more than the arrays that a kernel has on it
+_ALIGNED = 64  # bytes
+
+
+@dataclass(frozen=True)
+class Golden:
+    """What the self-test expects: outputs in 65535ths at some places of the output of the golden input."""
+
+    places: npt.NDArray[np.int64]
+    values: npt.NDArray[np.uint16]
+    tolerance: float
+
+
+@dataclass(frozen=True)
+class Source:
+    """Everything that the files of one library are made of.
+
+    Attributes:
+        name: a C identifier, and the library's name.
+        file: the model.
+        network: that the plan was made from, for the names of its layers.
+        plan: what it does.
+        processor: that it is compiled for, in words.
+        title: the first line of the header.
+        golden: for the self-test.
+    """
+
+    name: str
+    file: WeightFile
+    network: Any
+    plan: Plan
+    processor: str
+    title: str
+    golden: Golden
+
+    # ---- the files -------------------------------------------------------------------------------------------------
+
+    def header(self) -> str:
+        """NAME.h"""
+        code, batch = self.plan.features[0], self.plan.image.shape[0]
+        skips = "" if len(self.plan.features) == 1 else "\n// A decoded code lacks what skips it on the way through."
+        return self._filled(_own("header.h"), {
+            "CODE": code.size // batch, "CODE_SHAPE": " x ".join(map(str, code.shape[1:])), "SKIPS": skips,
+        })
+
+    def code(self) -> str:
+        """NAME.c"""
+        stored, _ = self._stored()
+        names = self._layer_names()
+        sections, functions, prepared, weight_floats, widened = self._sections(names, stored)
+        network = [*self._run_layer(names, functions), *self._features(), *_WIDEN[self.file.scheme],
+                   "// Once, at the beginning: weights to floats, and to the factors of Winograd's products.",
+                   "static void prepare_weights(float *w, float *widened)", "{", "    (void)w, (void)widened;",
+                   *prepared, "}", "", *self._golden()]
+        lines = [_own("head.c"), *sections, *self._memory(weight_floats, widened), "",
+                 _own("runtime.c").replace("@NETWORK@", "\n".join(network)),
+                 "#else // ---- the kernels ----------------------------------------------------------------------",
+                 "", *kernels(self.plan), "#endif"]
+        text = self._filled("\n".join(lines) + "\n", {})
+        return text.replace("@METADATA@", _quoted(json.dumps(self._metadata())))
+
+    def weights(self) -> str:
+        """NAME_weights.c"""
+        _, data = self._stored()
+        lines = "".join(f'"{_escaped(data[i : i + 64])}"\n' for i in range(0, len(data), 64))
+        head = self._filled(f"// The weights of NAME.c ({self.file.scheme}), which says where each begins.\n\n"
+                            f"extern const unsigned char NAME_stored[{len(data)}];\n"
+                            f"_Alignas({_ALIGNED}) const unsigned char NAME_stored[{len(data)}] =\n", {})
+        return f"{head}{lines};\n"
+
+    def example(self) -> str:
+        """example.c"""
+        return self._filled(_own("example.c"), {})
+
+    def wrapper(self) -> str:
+        """edgeae_NAME.py"""
+        return self._filled(_own("wrapper.txt"), {"CODE_SHAPE": repr(self.plan.features[0].shape[1:])})
+
+    def readme(self) -> str:
+        """README.md"""
+        return self._filled(_own("readme.txt"), {})
+
+    # ---- parts of NAME.c -------------------------------------------------------------------------------------------
+
+    def _filled(self, text: str, values: dict[str, Any]) -> str:
+        batch, height, width, channels = self.plan.image.shape
+        common = {"TITLE": self.title, "PROCESSOR": self.processor, "WIDTH": width, "HEIGHT": height,
+                  "CHANNELS_IN": channels, "CHANNELS_OUT": self.plan.output.shape[-1], "BATCH": batch,
+                  "THREADS": self.plan.threads, "STACK": _STACK_BYTES // 1024}
+        for key, value in (common | values).items():
+            text = text.replace(f"@{key}@", str(value))
+        return text.replace("NAME", self.name)
+
+    def _metadata(self) -> dict[str, Any]:
+        batch, height, width, _ = self.plan.image.shape
+        own_size = height == width == self.file.config.size
+        kept = {key: value for key, value in self.file.metadata.items() if own_size or key != "golden"}
+        return kept | {"library": {"width": width, "height": height, "batch": batch, "threads": self.plan.threads,
+                                   "edgeae_version": __version__}}
+
+    def _layer_names(self) -> dict[int, str]:
+        return {id(layer): name.rsplit(".", 1)[0] for name, _, layer in parameters(self.network)}
+
+    def _stored(self) -> tuple[dict[str, int], bytes]:
+        """Where each tensor begins, and all their bytes."""
+        places: dict[str, int] = {}
+        data = bytearray()
+        for name in [name for layer in self._ordered() for name in self._tensors(layer)]:
+            data += bytes(-len(data) % _ALIGNED)
+            places[name] = len(data)
+            data += np.ascontiguousarray(self.file.tensors[name]).tobytes()
+        return places, bytes(data)
+
+    def _ordered(self) -> list[str]:
+        names = self._layer_names()
+        return list(dict.fromkeys(names[id(operation.layer)] for operation in self.plan.operations))
+
+    def _tensors(self, layer: str) -> list[str]:
+        names = [f"{layer}.weight", f"{layer}.weight.scale", f"{layer}.bias"]
+        return [name for name in names if name in self.file.tensors]
+
+    def _sections(self, names: dict[int, str], stored: dict[str, int]
+                  ) -> tuple[list[str], list[str], list[str], int, int]:
+        """The inclusions; the call of each operation; what prepares the weights; and the floats that these take, and
+        that this takes meanwhile."""
+        made: dict[str, str] = {}
+        lines: list[str] = []
+
+        def section(label: str, function: str, constants: Constants, comment: str) -> str:
+            """The name of the function of these constants, which is made where there is none yet."""
+            defines = "".join(f"#define {name} {value}\n" for name, value in constants.items())
+            key = f"{function} {defines}"
+            if key not in made:
+                made[key] = f"{label}_run"
+                lines.extend([f"// {comment}", f"#define LAYER {label}", f"#define SECTION {SECTIONS.index(function)}",
+                              defines + '#include "NAME.c"', ""])
+            return made[key]
+
+        calls, prepared = [], []
+        floats = widened = 0
+        for operation in self.plan.operations:
+            name = names[id(operation.layer)]
+            label, shape = name.replace(".", "_"), operation.shape
+            comment = f"{name}: {_described(operation)}"
+            run = section(label, operation.function, operation.constants, comment)
+            size = int(np.prod(operation.layer.weight.shape))
+            given = f"FLOATS({stored[f'{name}.weight']})"
+            scheme = self.file.scheme
+            if operation.factors is not None:
+                count = math.prod(plans.factors(operation.constants))
+                weights = f"w + {floats}"
+                make = section(f"{label}_factors", "winograd_weights",
+                               operation.factors | {"THREADS": 1, "WEIGHT_BITS": 32}, f"{name}: its weights' factors")
+                if scheme != "none":
+                    prepared.append(f"    {self._widen('widened', name, stored, size, shape.c_out)}")
+                    widened = max(widened, size)
+                    given = "widened"
+                prepared.append(f"    {make}(w + {floats}, {given});")
+            elif scheme != "none":
+                count, weights = size, f"w + {floats}"
+                prepared.append(f"    {self._widen(weights, name, stored, size, shape.c_out)}")
+            else:
+                count, weights = 0, given
+            floats += -(-count // 16) * 16
+            add = "0" if operation.add is None else f"v + {operation.add}"
+            calls.append(f"{run}(v + {operation.out}, v + {operation.x}, {weights}, "
+                         f"FLOATS({stored[f'{name}.bias']}), {add}, core);")
+        return lines, calls, prepared, floats, widened
+
+    def _widen(self, to: str, name: str, stored: dict[str, int], size: int, columns: int) -> str:
+        scale = f"NAME_stored + {stored[f'{name}.weight.scale']}" if f"{name}.weight.scale" in stored else "0"
+        return f"widen({to}, NAME_stored + {stored[f'{name}.weight']}, {scale}, {size // columns}, {columns});"
+
+    def _memory(self, weight_floats: int, widened: int) -> list[str]:
+        plan = self.plan
+        walked = sum(place.size // plan.image.shape[0] for place in plan.features)
+        return [
+            "enum {",
+            f"    STEPS = {len(plan.operations) + 2}, // loading images, the layers, storing images",
+            f"    FEATURES_END = {len(plan.encoder) + 1}, // the step after those that make the code and what skips it",
+            f"    VALUE_FLOATS = {plan.floats}, WEIGHT_FLOATS = {weight_floats}, WALK_FLOATS = {2 * walked},",
+            f"    WIDENED_FLOATS = {widened}, STACK_BYTES = {_STACK_BYTES},",
+            f"    AT_IMAGE = {plan.image.at}, AT_CODE = {plan.features[0].at}, AT_OUTPUT = {plan.output.at},",
+            "};",
+        ]
+
+    def _run_layer(self, names: dict[int, str], calls: Sequence[str]) -> list[str]:
+        lines = ["// The share of a core of one layer. `v` is where the layers' outputs lie, `w` weights, prepared.",
+                 "static void run_layer(const NAME *h, int number, int core)", "{",
+                 "    float *const v = h->values;", "    const float *const w = h->weights;", "    (void)w;",
+                 "    switch (number) {"]
+        for number, (operation, call) in enumerate(zip(self.plan.operations, calls, strict=True), 1):
+            lines.append(f"    case {number}: {call} break; // {names[id(operation.layer)]}")
+        return [*lines, "    }", "}", ""]
+
+    def _features(self) -> list[str]:
+        """What is done with the features beside running layers."""
+        batch = self.plan.image.shape[0]
+        skips = self.plan.features[1:]
+        sizes = [place.size // batch for place in self.plan.features]
+        forget = [f"    memset(h->values + {place.at}, 0, {place.size} * sizeof(float));" for place in skips]
+        keep, mix, at = [], [], 0
+        for place, size in zip(self.plan.features, sizes, strict=True):
+            keep.append(f"    memcpy(to + {at}, h->values + {place.at}, {size} * sizeof(float));")
+            mix.append(f"    mix(h->values + {place.at} + (size_t)frame * {size}, h->walk + {at}, "
+                       f"h->walk + {at + sum(sizes)}, t, {size});")
+            at += size
+        return [
+            "// What skips the code is left out of what it decodes to.",
+            "static void forget_skips(const NAME *h)", "{", *(forget or ["    (void)h;"]), "}", "",
+            "static void keep_features(const NAME *h, float *to)", "{", *keep, "}", "",
+            "static void mix(float *to, const float *a, const float *b, float t, int n)", "{",
+            "    for (int i = 0; i < n; i++) to[i] = (1.0f - t) * a[i] + t * b[i];", "}", "",
+            "static void mix_features(const NAME *h, int frame, float t)", "{", *mix, "}", "",
+        ]
+
+    def _golden(self) -> list[str]:
+        places, values = ", ".join(map(str, self.golden.places)), ", ".join(map(str, self.golden.values))
+        return [f"enum {{ GOLDEN_SAMPLES = {len(self.golden.places)} }};",
+                f"#define GOLDEN_TOLERANCE {self.golden.tolerance}f",
+                *_wrapped(f"static const int golden_places[] = {{{places}}};"),
+                *_wrapped(f"static const uint16_t golden[] = {{{values}}};"), ""]
+
+
+def _described(operation: Operation) -> str:
+    shape = operation.shape
+    kind = f"{shape.kernel}x{shape.kernel}" + (" up" if shape.up else " down" if shape.stride == 2 else "")
+    out_h, out_w = shape.out_size
+    return (f"{kind}, {shape.height} x {shape.width} x {shape.c_in} to {out_h} x {out_w} x {shape.c_out}, "
+            f"{operation.function}")
+
+
+# ---- weights -----------------------------------------------------------------------------------------------------
+
+_WIDEN: dict[str, list[str]] = {
+    "none": [],
+    "fp16": ["""// rows x columns half floats, to floats.
+static void widen(float *to, const unsigned char *from, const unsigned char *scale, long rows, long columns)
+{
+    (void)scale;
+    for (long i = 0; i < rows * columns; i++) to[i] = half(from + 2 * i);
+}
+"""],
+    "int8": ["""// rows x columns bytes, with a scale for each column, to floats.
+static void widen(float *to, const unsigned char *from, const unsigned char *scale, long rows, long columns)
+{
+    for (long row = 0; row < rows; row++)
+        for (long c = 0; c < columns; c++)
+            to[row * columns + c] = (float)((const signed char *)from)[row * columns + c] * ((const float *)scale)[c];
+}
+"""],
+    "int4": [f"""// rows x columns of 4 bits, two rows in one, with a scale for {GROUP} rows of a column, to floats.
+static void widen(float *to, const unsigned char *from, const unsigned char *scale, long rows, long columns)
+{{
+    for (long row = 0; row < rows; row++)
+        for (long c = 0; c < columns; c++) {{
+            const int value = (from[row / 2 * columns + c] >> row % 2 * 4 & 15) - 8;
+            to[row * columns + c] = (float)value * half(scale + 2 * (row / {GROUP} * columns + c));
+        }}
+}}
+"""],
+}
+_HALF = """// A half float in float.
+static float half(const unsigned char *at)
+{
+    const uint32_t h = (uint32_t)(at[0] | at[1] << 8), special = (h & 0x7c00) == 0x7c00 ? 0x7f800000u : 0;
+    union { uint32_t bits; float number; } f = {.bits = (h & 0x7fff) << 13};
+    f.number *= 0x1p112f; // exact: the exponent grows from 5 bits to 8
+    f.bits |= (h & 0x8000) << 16 | special;
+    return f.number;
+}
+"""
+for _scheme in ("fp16", "int4"):
+    _WIDEN[_scheme].insert(0, _HALF)
+
+_ESCAPES = {byte: f"\\{byte:03o}" for byte in range(256)}
+_ESCAPES |= {byte: chr(byte) for byte in range(32, 127) if chr(byte) not in '"\\?'}
+
+
+def _escaped(data: bytes) -> str:
+    return "".join([_ESCAPES[byte] for byte in data])
+
+
+def _quoted(text: str) -> str:
+    data = text.encode()
+    return "".join(f'\n    "{_escaped(data[i : i + 90])}"' for i in range(0, len(data), 90))
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, 118, subsequent_indent="    ")
+
+
+def _own(name: str) -> str:
+    return (Path(__file__).parent / name).read_text()
