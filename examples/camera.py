@@ -131,6 +131,8 @@ def main(arguments: list[str] | None = None) -> None:
     restored, dropped, busy_s, since = 0, 0, 0.0, time.monotonic()
     with contextlib.closing(frames):
         for name, picture, missed in frames:
+            if stopped:
+                return
             started = time.monotonic()
             target = args.output if is_picture(args.output) else args.output / f"restored-{name}"
             try:
@@ -153,8 +155,17 @@ def main(arguments: list[str] | None = None) -> None:
                 restored, dropped, busy_s, since = 0, 0, 0.0, now
 
 
+stopped: list[int] = []  # signals; one that comes while Python tidies up an object is forgotten, if it only raises
+
+
+def stop(number: int, frame: object) -> None:
+    stopped.append(number)
+    raise KeyboardInterrupt
+
+
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # `systemctl stop` ends it as Ctrl-C does
+    for number in (signal.SIGINT, signal.SIGTERM):  # `systemctl stop` ends it as Ctrl-C does
+        signal.signal(number, stop)
     try:
         main()
     except KeyboardInterrupt:
