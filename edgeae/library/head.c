@@ -1,8 +1,8 @@
 // @TITLE@
 //
-// Compile it with NAME_weights.c, for @PROCESSOR@:
+// Compile it with NAME_weights.c, for @PROCESSOR@ (another one with its -march or -mcpu):
 //
-//     cc -std=gnu11 -O2 -ffp-contract=fast -fPIC -shared -pthread -o libNAME.so NAME.c NAME_weights.c
+//     cc -std=gnu11 -O2 -march=native -ffp-contract=fast -fPIC -shared -pthread -o libNAME.so NAME.c NAME_weights.c
 //
 // -DNAME_WITHOUT_THREADS leaves the threads out. The end of this file is the text of the kernels; the file includes
 // itself to have that compiled for each layer, with the layer's sizes and with names that begin with the layer's.

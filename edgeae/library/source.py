@@ -304,7 +304,8 @@ for _scheme in ("fp16", "int4"):
     _WIDEN[_scheme].insert(0, _HALF)
 
 _ESCAPES = {byte: f"\\{byte:03o}" for byte in range(256)}
-_ESCAPES |= {byte: chr(byte) for byte in range(32, 127) if chr(byte) not in '"\\?'}
+_ESCAPES |= {byte: chr(byte) for byte in range(32, 127) if chr(byte) != "?"}  # which might begin a trigraph
+_ESCAPES |= {ord('"'): '\\"', ord("\\"): "\\\\"}
 
 
 def _escaped(data: bytes) -> str:
