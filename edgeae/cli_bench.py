@@ -1,4 +1,4 @@
-"""`edgeae bench`."""
+"""`edgeae bench` and `edgeae profile`."""
 
 from __future__ import annotations
 

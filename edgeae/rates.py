@@ -101,4 +101,3 @@ def _last(make: Callable[[int], bytes], low: int, high: int, fits: Callable[[byt
         else:
             high = middle - 1
     return best
-

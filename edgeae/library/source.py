@@ -7,6 +7,7 @@ written out from the plan (plan.py); the threads and the functions that users ca
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import textwrap
@@ -75,7 +76,7 @@ class Source:
 
     def code(self) -> str:
         """NAME.c"""
-        stored, _ = self._stored()
+        stored, _ = self._stored
         names = self._layer_names()
         sections, functions, prepared, weight_floats, widened = self._sections(names, stored)
         network = [*self._run_layer(names, functions), *self._features(), *_WIDEN[self.file.scheme],
@@ -91,7 +92,7 @@ class Source:
 
     def weights(self) -> str:
         """NAME_weights.c"""
-        _, data = self._stored()
+        _, data = self._stored
         lines = "".join(f'"{_escaped(data[i : i + 64])}"\n' for i in range(0, len(data), 64))
         head = self._filled(f"// The weights of NAME.c ({self.file.scheme}), which says where each begins.\n\n"
                             f"extern const unsigned char NAME_stored[{len(data)}];\n"
@@ -131,6 +132,7 @@ class Source:
     def _layer_names(self) -> dict[int, str]:
         return {id(layer): name.rsplit(".", 1)[0] for name, _, layer in parameters(self.network)}
 
+    @functools.cached_property
     def _stored(self) -> tuple[dict[str, int], bytes]:
         """Where each tensor begins, and all their bytes."""
         places: dict[str, int] = {}
