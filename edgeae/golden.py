@@ -69,7 +69,7 @@ def places(size: int) -> npt.NDArray[np.int64]:
 def make_golden(session: Session, seed: int = 0) -> str:
     """The `golden` metadata of a model, from its own output on the session's device."""
     output = session.run_floats(golden_input(session.config.size, session.config.in_channels, seed))
-    digest = base64.b64encode(_sampled(output).astype("<u2").tobytes()).decode()
+    digest = base64.b64encode(sampled(output).astype("<u2").tobytes()).decode()
     return json.dumps({"size": session.config.size, "seed": seed, "tolerance": TOLERANCE, "digest": digest})
 
 
@@ -90,13 +90,14 @@ def verify(session: Session) -> Verification:
         raise WeightsError(f"the model has no golden input ({e} is missing); export it again.") from None
     except (ValueError, TypeError, AttributeError, RecursionError, OverflowError):
         raise WeightsError("the model's golden input is damaged; copy the file again.") from None
-    actual = _sampled(session.run_floats(golden_input(size, session.config.in_channels, seed)))
+    actual = sampled(session.run_floats(golden_input(size, session.config.in_channels, seed)))
     if expected.shape != actual.shape:
         raise WeightsError("the model's golden input is damaged; copy the file again.")
     error = float(np.abs(actual - expected.astype(np.float64)).max()) / 65535
     return Verification(session.device, error, tolerance)
 
 
-def _sampled(output: Floats) -> npt.NDArray[np.float64]:
+def sampled(output: Floats) -> npt.NDArray[np.float64]:
+    """An output at its `places`, in 65535ths."""
     flat = output.reshape(-1)
     return np.rint(flat[places(flat.size)].astype(np.float64) * 65535)

@@ -92,11 +92,6 @@ class Plan:
         """All of them, in order."""
         return self.encoder + self.decoder
 
-    @property
-    def flop(self) -> int:
-        """Floating-point operations of a batch, as a convolution is counted."""
-        return sum(operation.shape.flop for operation in self.operations)
-
 
 def make_plan(network: Any, image: tuple[int, int, int, int], machine: InstructionSet, threads: int) -> Plan:
     """The plan of a network.
