@@ -14,6 +14,7 @@ enum {
     COLUMNS_IN = (CHUNK_W - 1) * STRIDE + KERNEL + STEP - 1,
     ROW = COLUMNS_IN * C_IN,
     RUN = STEP == 1 ? KERNEL * C_IN : C_IN,                      // inputs that follow one another, as their weights do
+    WEIGHT_ROWS = KERNEL * KERNEL * STEP * STEP * C_IN,
 };
 
 // The tile whose window begins at `x`; `at` is where its first output stands.
@@ -22,12 +23,13 @@ INLINE void tile(float *out, const float *x, const weight *w, const float *scale
 {
     vec sum[TILE][VECTORS];
     EACH (p, TILE) EACH (v, VECTORS) sum[p][v] = fill(0.0f);
-    const int row = STRIDE * ROW, column = STRIDE * C_IN;
+    const int row = STRIDE * ROW, column = STRIDE * C_IN, cw = c % WEIGHT_ROW;
+    w += (long)(c - cw) * WEIGHT_ROWS;
     for (int ky = 0; ky < KERNEL; ky++) {
-        if (STEP == 1) accumulate(sum, x + ky * ROW, row, column, w, scale, (long)ky * RUN, RUN, c);
+        if (STEP == 1) accumulate(sum, x + ky * ROW, row, column, w, scale, (long)ky * RUN, RUN, cw);
         else for (int kx = 0; kx < KERNEL; kx++) // a phase reads every second of the 4 x 4 weights, last ones first
             accumulate(sum, x + ky * ROW + kx * C_IN, row, column, w, scale,
-                       ((3 - py - 2 * ky) * 4 + 3 - px - 2 * kx) * (long)C_IN, C_IN, c);
+                       ((3 - py - 2 * ky) * 4 + 3 - px - 2 * kx) * (long)C_IN, C_IN, cw);
     }
     EACH (p, TILE) EACH (v, VECTORS) {
         const long here = at + STEP * (p / TILE_W * OUT_W + p % TILE_W) * (long)C_OUT + v * LANES;
@@ -39,22 +41,23 @@ INLINE void tile(float *out, const float *x, const weight *w, const float *scale
     }
 }
 
-// out (BATCH, OUT_H, OUT_W, C_OUT) from x (BATCH, IN_H, IN_W, C_IN); the work is the chunks, by the blocks of channels.
+// out (BATCH, OUT_H, OUT_W, C_OUT) from x (BATCH, IN_H, IN_W, C_IN); the work is the chunks by groups of channels: all
+// chunks of a group, so that a core reads the weights of few, and then those of the next.
 INLINE void convolution(float *restrict out, const float *restrict x, const weight *restrict w,
                         const float *restrict scale, const float *restrict bias, const float *restrict add,
                         const float *restrict y, int core)
 {
     enum { DOWN = (CELLS_H + CHUNK_H - 1) / CHUNK_H, ACROSS = (CELLS_W + CHUNK_W - 1) / CHUNK_W,
-           BLOCKS = (C_OUT + BLOCK - 1) / BLOCK, JOBS = BATCH * DOWN * ACROSS * BLOCK_GROUPS };
+           BLOCKS = (C_OUT + BLOCK - 1) / BLOCK, CHUNKS = BATCH * DOWN * ACROSS, JOBS = CHUNKS * BLOCK_GROUPS };
     const long IMAGE = (long)IN_H * IN_W * C_IN;
     float scratch[ROWS_IN * ROW];
     const int first = (long)JOBS * core / THREADS, end = (long)JOBS * (core + 1) / THREADS;
     for (int job = first; job < end; job++) {
-        const int chunk = job / BLOCK_GROUPS, group = job % BLOCK_GROUPS;
+        const int chunk = job % CHUNKS, group = job / CHUNKS;
         const int image = chunk / (DOWN * ACROSS);
         const int y0 = smaller(chunk / ACROSS % DOWN * CHUNK_H, CELLS_H - CHUNK_H);
         const int x0 = smaller(chunk % ACROSS * CHUNK_W, CELLS_W - CHUNK_W);
-        if (job == first || group == 0)
+        if (job == first || CHUNKS > 1)
             copy_window(scratch, x + image * IMAGE, HAS_Y ? y + image * IMAGE : 0, IN_H, IN_W, C_IN,
                         y0 * STRIDE - PADDING, x0 * STRIDE - PADDING, ROWS_IN, COLUMNS_IN);
         for (int phase = 0; phase < STEP * STEP; phase++)

@@ -20,6 +20,7 @@ _VISIT = 256  # pixels that a tile of weight gradients sums before it is stored 
 _FACTORS = 36_864  # floats in the factors of a chunk of Winograd's windows: 144 KB
 _PAIRS = 147_456  # floats in the factors of a chunk that Winograd's gradient multiplies in pairs: 576 KB
 _DU = 81_920  # floats in what a thread sums of the gradient of Winograd's factors: 320 KB
+_WINOGRAD_WORK = 0.8  # of the multiplications that it may take at most, to pay for its additions
 _WINOGRAD_TILES = 128  # in a batch, that are worth the making of the weights' factors
 _FEWEST_TILES = 16  # in a chunk: with less, reading the weights' factors is what takes the time
 _PIXELS_A_PART = 1_024  # of the images whose weight gradients are summed apart
@@ -61,14 +62,23 @@ def _lanes(machine: InstructionSet, channels: int) -> int:
     return min(machine.lanes, 1 << (channels.bit_length() - 1))
 
 
-def _tile(machine: InstructionSet, height: int, width: int, vectors: int) -> tuple[int, int, int]:
-    """(rows, columns, vectors) of the tile that needs the fewest steps to cover an area and its channels."""
+def _tile(machine: InstructionSet, height: int, width: int, vectors: int, groups: int = 1, *,
+          whole: bool = False) -> tuple[int, int, int]:
+    """(rows, columns, vectors) of the tile that needs the fewest steps to cover an area and its channels.
+
+    Args:
+        groups: that the tile's blocks of channels are dealt to.
+        whole: blocks must not overlap.
+    """
     best, least = (1, 1, 1), math.inf
     for columns in range(1, min(vectors, machine.columns) + 1):
+        if whole and vectors % columns:
+            continue
         most = machine.sums // columns
         across = evenly(width, most)
         down = evenly(height, most // across)
-        tiles = math.ceil(height / down) * math.ceil(width / across) * math.ceil(vectors / columns)
+        blocks = math.ceil(math.ceil(vectors / columns) / groups)
+        tiles = math.ceil(height / down) * math.ceil(width / across) * blocks
         # A step is as long as its multiplications or its loads, and never shorter than the latency of one of them.
         cost = tiles * max(down * across * columns, down * across + 2 * columns, 8)
         if cost < least:
@@ -82,7 +92,8 @@ def convolution(shape: Shape, machine: InstructionSet, threads: int) -> Constant
     lanes = _lanes(machine, shape.c_out)
     cells_h, cells_w = shape.height // shape.stride, shape.width // shape.stride
     halo = shape.window + shape.step - 1 - shape.stride  # what a chunk's rows need beyond their own
-    tile_h, tile_w, vectors = _tile(machine, cells_h, cells_w, shape.c_out // lanes)
+    shared = threads if _has_more_weights(shape) else 1
+    tile_h, tile_w, vectors = _tile(machine, cells_h, cells_w, shape.c_out // lanes, shared)
     chunk_w = cells_w
     while chunk_w > max(tile_w, 32) and _floats(shape, tile_h, chunk_w, halo) > _CHUNK:
         chunk_w = max(tile_w, 32, -(-chunk_w // 2))
@@ -93,8 +104,8 @@ def convolution(shape: Shape, machine: InstructionSet, threads: int) -> Constant
     chunk_h = min(range(1, chunk_h + 1), key=lambda rows: math.ceil(cells_h / rows) * (rows + 0.2))
     chunks = shape.batch * math.ceil(cells_h / chunk_h) * math.ceil(cells_w / chunk_w)
     blocks = math.ceil(shape.c_out / (vectors * lanes))
-    groups = 1
-    if chunks < 8 * threads and chunks % threads:
+    groups = min(blocks, shared)
+    if groups == 1 and chunks < 8 * threads and chunks % threads:
         down = math.ceil(cells_h / chunk_h)
         finer = evenly(cells_h, max(tile_h, cells_h // (down * threads)))
         if shape.batch * math.ceil(cells_h / finer) % threads == 0:
@@ -108,6 +119,11 @@ def convolution(shape: Shape, machine: InstructionSet, threads: int) -> Constant
         "TILE_H": tile_h, "TILE_W": tile_w, "CHUNK_H": chunk_h, "CHUNK_W": chunk_w, "BLOCK_GROUPS": groups,
         "STRIDE": shape.stride,
     }
+
+
+def _has_more_weights(shape: Shape) -> bool:
+    """More than inputs: each thread then reads all inputs and a part of the weights, not the other way round."""
+    return shape.weights > math.prod(shape.input)
 
 
 def _floats(shape: Shape, chunk_h: int, chunk_w: int, halo: int) -> int:
@@ -134,7 +150,7 @@ def _common(shape: Shape, threads: int, lanes: int, vectors: int) -> Constants:
     return {
         "LANES": lanes, "VECTORS": vectors, "THREADS": threads, "BATCH": shape.batch, "KERNEL": shape.window,
         "STEP": shape.step, "PADDING": shape.padding, "IN_H": shape.height, "IN_W": shape.width, "OUT_H": out_h,
-        "OUT_W": out_w, "C_IN": shape.c_in, "C_OUT": shape.c_out,
+        "OUT_W": out_w, "C_IN": shape.c_in, "C_OUT": shape.c_out, "WEIGHT_ROW": shape.c_out,
     }
 
 
@@ -185,30 +201,39 @@ def winograd(shape: Shape, machine: InstructionSet, threads: int, prepared: bool
     """
     lanes, (out_h, out_w) = machine.lanes, shape.out_size
     cells_h, cells_w = out_h // shape.step, out_w // shape.step
-    if shape.kernel == 1 or shape.c_in % lanes or shape.c_out % lanes or cells_h % 2 or cells_w % 2:
+    if shape.kernel == 1 or shape.c_in % lanes or shape.c_out % lanes or min(cells_h, cells_w) < 2:
         return None
     side, sub = (3, 1) if shape.kernel == 3 else (2, shape.stride)
     products, summed = (side + 1) ** 2, sub * sub * shape.c_in
-    tiles = cells_h * cells_w // 4
+    across, vectors = math.ceil(cells_w / 2), shape.c_out // lanes
+    tiles = math.ceil(cells_h / 2) * across
+    # Squares that overlap, where a side is odd, compute some outputs twice.
+    if products * tiles > _WINOGRAD_WORK * side * side * cells_h * cells_w:
+        return None
     if not prepared and shape.batch * tiles < _WINOGRAD_TILES:  # the weights' factors cost more than they save
         return None
-    possible = [rows for rows in range(1, cells_h // 2 + 1) if cells_h // 2 % rows == 0
-                and (rows == 1 or products * rows * cells_w // 2 * summed <= _FACTORS)]
+    possible = [rows for rows in range(2, cells_h + 1) if cells_h % rows == 0 and (rows % 2 == 0 or cells_h % 2)]
+    # Smaller ones if there are any: their factors stay in the second-level cache.
+    small = [rows for rows in possible if products * math.ceil(rows / 2) * across * summed <= _FACTORS]
+    possible = small or possible[:1]
     # Where a batch does not give each thread the same work, as one image does not, its chunks should.
-    fair = [rows for rows in possible if shape.batch * (cells_h // 2 // rows) % threads == 0] if prepared else possible
-    rows = max(fair or possible)
-    most = max(1, shape.batch // threads) if prepared else shape.batch
-    images = min(most, max(1, _FACTORS // (products * tiles * summed))) if rows == cells_h // 2 else 1
-    if prepared and images * rows * (cells_w // 2) < _FEWEST_TILES:
+    fair = [rows for rows in possible if shape.batch * (cells_h // rows) % threads == 0] if prepared else possible
+    shares = [n for n in range(1, threads + 1) if vectors % n == 0]
+    wide = [n for n in shares if n == 1 or vectors // n > 1]  # a tile of one vector loads more than it multiplies
+    groups = max(wide if fair else shares) if not fair or _has_more_weights(shape) else 1
+    rows = max(possible if groups > 1 else fair or possible)
+    most = max(1, shape.batch // threads) if prepared and groups == 1 else shape.batch
+    images = min(most, max(1, _FACTORS // (products * tiles * summed))) if rows == cells_h else 1
+    in_chunk = images * math.ceil(rows / 2) * across
+    if prepared and in_chunk < _FEWEST_TILES:
         return None
-    in_chunk = images * rows * (cells_w // 2)
-    vectors = 2 if shape.c_out >= 2 * lanes else 1
-    window = images * (2 * rows + side) * sub * (cells_w + side) * sub * shape.c_in
-    if window + products * in_chunk * (summed + vectors * lanes) > _STACK:
+    _, tile, columns = _tile(machine, 1, in_chunk, vectors, groups, whole=True)
+    window = images * (rows + side) * sub * (cells_w + side) * sub * shape.c_in
+    if window + products * in_chunk * (summed + columns * lanes) > _STACK:
         return None
-    return _common(shape, threads, lanes, vectors) | {
-        "R": side, "SUB": sub, "TILE_H": 1, "TILE_W": min(machine.sums // vectors, in_chunk), "CHUNK_H": 2 * rows,
-        "IMAGES": images,
+    return _common(shape, threads, lanes, columns) | {
+        "R": side, "SUB": sub, "TILE_H": 1, "TILE_W": tile, "CHUNK_H": rows, "IMAGES": images, "BLOCK_GROUPS": groups,
+        "WEIGHT_ROW": columns * lanes,
     }
 
 
@@ -219,8 +244,9 @@ def winograd_weights(constants: Constants, *, swapped: bool, turned: bool) -> Co
         constants: that plan.
         swapped, turned: how the stored weights differ from those that the plan means.
     """
-    names = ("LANES", "THREADS", "R", "SUB", "STEP", "C_IN", "C_OUT", "PARTS")
-    return {name: constants.get(name, 1) for name in names} | {"SWAPPED": int(swapped), "TURNED": int(turned)}
+    names = ("LANES", "VECTORS", "THREADS", "R", "SUB", "STEP", "C_IN", "C_OUT", "PARTS")
+    return {name: constants.get(name, 1) for name in names} | {
+        "WEIGHT_ROW": constants["C_OUT"], "SWAPPED": int(swapped), "TURNED": int(turned)}
 
 
 @functools.cache
@@ -270,8 +296,8 @@ def padded(constants: Constants) -> tuple[int, int, int, int]:
 
 
 def factors(constants: Constants) -> tuple[int, int, int, int]:
-    """Shape of the weights' factors of a plan of winograd.c, (phases, products, K, c_out), or of their gradient as
-    winograd_gradient.c writes it, (parts, …)."""
+    """Size of the weights' factors of a plan of winograd.c, (phases, products, K, c_out) in another order, or shape of
+    their gradient as winograd_gradient.c writes it, (parts, products, K, c_out)."""
     side, sub = int(constants["R"]), int(constants["SUB"])
     first = int(constants["PARTS"]) if "PARTS" in constants else int(constants["STEP"]) ** 2
     return first, (side + 1) ** 2, sub * sub * int(constants["C_IN"]), int(constants["C_OUT"])

@@ -63,6 +63,11 @@ class Shape:
         return self.batch, *self.out_size, self.c_out
 
     @property
+    def weights(self) -> int:
+        """How many it has."""
+        return self.kernel**2 * self.c_in * self.c_out
+
+    @property
     def flop(self) -> int:
         """Floating-point operations: a multiplication and an addition for each weight that an output sees."""
         height, width = self.out_size

@@ -1,4 +1,5 @@
 // Weights, read as they are stored (quantize.py): a matrix of C_OUT columns, whose rows are (ky, kx, input channel).
+// WEIGHT_ROW is how many columns follow one another: C_OUT, or less in weights that were laid out by blocks.
 
 #if WEIGHT_BITS == 32
 typedef float weight;
@@ -36,7 +37,7 @@ enum { ROWS_PACKED = WEIGHT_BITS == 4 ? 2 : 1 };
 // Row k, LANES columns from c on. Those of 8 bits lack their scale, which the complete sum is multiplied by.
 INLINE vec weights(const weight *w, const float *scale, long k, int c)
 {
-    const vec v = widen(*(const packed *)(w + k / ROWS_PACKED * C_OUT + c), k);
+    const vec v = widen(*(const packed *)(w + k / ROWS_PACKED * WEIGHT_ROW + c), k);
     return WEIGHT_BITS == 4 ? v * load(scale + k / 32 * C_OUT + c) : v;
 }
 

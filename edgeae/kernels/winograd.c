@@ -1,8 +1,9 @@
 // The sums of convolution.c with fewer multiplications (winograd.h): 3 x 3 of stride 1, 4 x 4 of stride 2 as 2 x 2 on
 // squares of pixels (SUB = 2), and transposed 4 x 4 as its 2 x 2 phases (STEP = 2).
 //
-// A chunk is IMAGES images by CHUNK_H rows of cells, cut into TILES squares of 2 x 2. Its windows become factors; each
-// of the PRODUCTS is a matrix product with the weights' factors (winograd_weights.c); and the products become outputs.
+// A chunk is IMAGES images by CHUNK_H rows of cells, cut into TILES squares of 2 x 2; where CHUNK_H or the width is odd,
+// the last square starts early, over cells of the one before. The windows become factors; each of the PRODUCTS is a
+// matrix product with the weights' factors (winograd_weights.c); and the products become outputs.
 
 enum {
     CELLS_H = OUT_H / STEP,
@@ -10,10 +11,16 @@ enum {
     ROWS_IN = (CHUNK_H + R - 1) * SUB + STEP - 1,
     COLUMNS_IN = (CELLS_W + R - 1) * SUB + STEP - 1,
     ROW = COLUMNS_IN * C_IN,
-    DOWN = CHUNK_H / 2,
-    ACROSS = CELLS_W / 2,
+    DOWN = (CHUNK_H + 1) / 2,
+    ACROSS = (CELLS_W + 1) / 2,
     TILES = IMAGES * DOWN * ACROSS,
+    BLOCKS = C_OUT / BLOCK,
 };
+
+// Where tile t begins: image of the chunk, row and column of cells.
+INLINE int image_of(int t) { return t / (DOWN * ACROSS); }
+INLINE int row_of(int t) { return smaller(t / ACROSS % DOWN * 2, CHUNK_H - 2); }
+INLINE int column_of(int t) { return smaller(t % ACROSS * 2, CELLS_W - 2); }
 
 // The 2 x 2 cells of a tile in one phase: `at` is where the first stands, `m` its products, of a block.
 INLINE void finish(float *out, const float *m, const float *bias, const float *add, long at, int c)
@@ -33,48 +40,50 @@ INLINE void finish(float *out, const float *m, const float *bias, const float *a
 }
 
 // TILE tiles by BLOCK channels of one product, from input factors `a` and weight factors `u`.
-INLINE void multiply(float *product, const float *a, const float *u, long k, int c)
+INLINE void multiply(float *product, const float *a, const float *u)
 {
     vec sum[TILE][VECTORS];
     EACH (t, TILE) EACH (v, VECTORS) sum[t][v] = fill(0.0f);
-    accumulate(sum, a, 0, K, u, 0, k, K, c);
+    accumulate(sum, a, 0, K, u, 0, 0, K, 0);
     EACH (t, TILE) EACH (v, VECTORS) store(product + t * BLOCK + v * LANES, sum[t][v]);
 }
 
-// One phase of a chunk, whose padded input begins at `x`.
+// One phase of a group of a chunk's channels; the chunk's padded input begins at `x`.
 INLINE void phase(float *out, const float *x, const float *u, const float *bias, const float *add, int image, int y0,
-                  int py, int px)
+                  int group, int py, int px)
 {
     float factors[PRODUCTS * PLANE(TILES, K)], products[PRODUCTS * PLANE(TILES, BLOCK)];
     for (int t = 0; t < TILES; t++) {
-        const int row = t / (DOWN * ACROSS) * ROWS_IN + t / ACROSS % DOWN * 2 * SUB, column = t % ACROSS * 2 * SUB;
+        const int row = image_of(t) * ROWS_IN + row_of(t) * SUB, column = column_of(t) * SUB;
         window_factors(factors + t * K, x + row * ROW + column * C_IN, ROW, TILES, 0, K);
     }
-    for (int block = 0; block < C_OUT; block += BLOCK) {
-        const int c = smaller(block, C_OUT - BLOCK);
+    for (int block = BLOCKS * group / BLOCK_GROUPS; block < BLOCKS * (group + 1) / BLOCK_GROUPS; block++) {
+        const int c = block * BLOCK;
         for (int p = 0; p < PRODUCTS; p++)
             for (int i = 0; i < TILES; i += TILE) {
                 const int t = smaller(i, TILES - TILE);
-                multiply(products + p * PLANE(TILES, BLOCK) + t * BLOCK, factors + p * PLANE(TILES, K) + t * K, u,
-                         ((long)(py * 2 + px) * PRODUCTS + p) * K, c);
+                multiply(products + p * PLANE(TILES, BLOCK) + t * BLOCK, factors + p * PLANE(TILES, K) + t * K,
+                         u + (((long)(py * 2 + px) * BLOCKS + block) * PRODUCTS + p) * K * BLOCK);
             }
         for (int t = 0; t < TILES; t++) {
-            const long oy = (y0 + t / ACROSS % DOWN * 2) * STEP + py, ox = t % ACROSS * 2 * STEP + px;
-            const long at = (((long)(image + t / (DOWN * ACROSS)) * OUT_H + oy) * OUT_W + ox) * C_OUT + c;
+            const long oy = (y0 + row_of(t)) * STEP + py, ox = column_of(t) * STEP + px;
+            const long at = (((long)(image + image_of(t)) * OUT_H + oy) * OUT_W + ox) * C_OUT + c;
             finish(out, products + t * BLOCK, bias, add, at, c);
         }
     }
 }
 
-// As convolution() in convolution.c, with the weights' factors `u` (phases, PRODUCTS, K, C_OUT).
+// As convolution() in convolution.c, with the weights' factors `u` (phases, BLOCKS, PRODUCTS, K, BLOCK).
 INLINE void winograd(float *restrict out, const float *restrict x, const float *restrict u, const float *restrict bias,
                      const float *restrict add, const float *restrict y, int core)
 {
-    enum { CHUNKS = CELLS_H / CHUNK_H, JOBS = (BATCH + IMAGES - 1) / IMAGES * CHUNKS };
+    enum { PARTS_H = CELLS_H / CHUNK_H, CHUNKS = (BATCH + IMAGES - 1) / IMAGES * PARTS_H,
+           JOBS = CHUNKS * BLOCK_GROUPS };
     const long IMAGE = (long)IN_H * IN_W * C_IN;
     float scratch[IMAGES * ROWS_IN * ROW];
     for (int job = (long)JOBS * core / THREADS; job < (long)JOBS * (core + 1) / THREADS; job++) {
-        const int image = smaller(job / CHUNKS * IMAGES, BATCH - IMAGES), y0 = job % CHUNKS * CHUNK_H;
+        const int chunk = job % CHUNKS, group = job / CHUNKS;
+        const int image = smaller(chunk / PARTS_H * IMAGES, BATCH - IMAGES), y0 = chunk % PARTS_H * CHUNK_H;
         for (int i = 0; i < IMAGES; i++) {
             const long at = (image + i) * IMAGE;
             copy_window(scratch + i * ROWS_IN * ROW, x + at, HAS_Y ? y + at : 0, IN_H, IN_W, C_IN,
@@ -82,6 +91,6 @@ INLINE void winograd(float *restrict out, const float *restrict x, const float *
         }
         for (int py = 0; py < STEP; py++)
             for (int px = 0; px < STEP; px++)
-                phase(out, scratch + py * ROW + px * C_IN, u, bias, add, image, y0, py, px);
+                phase(out, scratch + py * ROW + px * C_IN, u, bias, add, image, y0, group, py, px);
     }
 }

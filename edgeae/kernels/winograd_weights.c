@@ -3,7 +3,7 @@
 // SWAPPED takes weights (ky, kx, C_OUT, C_IN), and TURNED those of the kernel turned by 180 degrees: a convolution's
 // own weights, for its input's gradient.
 
-enum { PHASES = STEP * STEP, SIDE = R * SUB * STEP };
+enum { PHASES = STEP * STEP, SIDE = R * SUB * STEP, BLOCK = VECTORS * LANES };
 
 // Where in the SIDE x SIDE kernel tap i of R stands, for a phase and a position within the SUB x SUB square.
 INLINE int tap(int i, int sub, int phase)
@@ -24,7 +24,8 @@ INLINE void load_square(vec *to, const weight *w, const float *scale, int tap, i
     if (WEIGHT_BITS == 8) EACH (i, LANES) to[i] *= load(scale + c);
 }
 
-// u (PHASES, PRODUCTS, K, C_OUT) from w (SIDE, SIDE, C_IN, C_OUT); the work is the squares of LANES x LANES weights.
+// u (PHASES, blocks of BLOCK channels, PRODUCTS, K, BLOCK), in the order in which winograd.c reads it, from w (SIDE,
+// SIDE, C_IN, C_OUT); the work is the squares of LANES x LANES weights.
 INLINE void winograd_weights(float *restrict u, const weight *restrict w, const float *restrict scale, int core)
 {
     for (int job = (long)SQUARES * core / THREADS; job < (long)SQUARES * (core + 1) / THREADS; job++) {
@@ -39,7 +40,8 @@ INLINE void winograd_weights(float *restrict u, const weight *restrict w, const 
             EACH (j, R * R) square[j / R * T + j % R] = g[j][i];
             BOTH_WAYS(from_weights, square, R, T);
             EACH (p, PRODUCTS)
-                store(u + (((long)phase * PRODUCTS + p) * K + sub * C_IN + k + i) * C_OUT + c, square[p]);
+                store(u + ((((long)phase * C_OUT + c) / BLOCK * PRODUCTS + p) * K + sub * C_IN + k + i) * BLOCK + c % BLOCK,
+                      square[p]);
         }
     }
 }

@@ -22,6 +22,9 @@
 #include <sched.h>
 #include <stdatomic.h>
 #endif
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif

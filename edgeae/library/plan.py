@@ -152,6 +152,9 @@ def _operation(step: Step, number: int, places: Sequence[int], machine: Instruct
     if step.clipped and step.layer.activation is not None:
         raise EdgeaeError("a layer with an activation cannot be clipped too.")
     activation = "CLIP" if step.clipped else ACTIVATIONS[step.layer.activation]
+    block = int(plan["VECTORS"]) * int(plan["LANES"])
+    if function == "convolution" and shape.c_out % block == 0:
+        plan = plan | {"WEIGHT_ROW": block}  # as they are read
     constants = plan | {"HAS_BIAS": 1, "HAS_ADD": int(step.add is not None), "ACTIVATION": activation,
                         "GRADIENT_OF": "NO_ACTIVATION", "WEIGHT_BITS": 32}
     return Operation(step.layer, function, constants, shape, places[step.x], places[number],

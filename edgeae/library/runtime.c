@@ -245,6 +245,20 @@ static int runs_here(void)
 #endif
 }
 
+// All memory of a handle, in large pages where the system has them.
+static void *get_memory(void)
+{
+    enum { LARGE_PAGE = 1 << 21 };
+    const size_t bytes = ((size_t)VALUE_FLOATS + WEIGHT_FLOATS + WALK_FLOATS) * sizeof(float);
+    const size_t page = bytes > LARGE_PAGE / 2 ? LARGE_PAGE : 64, rounded = (bytes + page - 1) / page * page;
+    void *memory;
+    if (posix_memalign(&memory, page, rounded)) return 0;
+#ifdef MADV_HUGEPAGE
+    if (page == LARGE_PAGE) madvise(memory, rounded, MADV_HUGEPAGE);
+#endif
+    return memory;
+}
+
 int NAME_create(NAME **handle, int threads)
 {
     if (!handle) return NAME_NULL_POINTER;
@@ -252,19 +266,17 @@ int NAME_create(NAME **handle, int threads)
     if (threads < 0) return NAME_BAD_SIZE;
     if (!runs_here()) return NAME_NO_PROCESSOR;
     NAME *h = calloc(1, sizeof(NAME));
-    float *widened = WIDENED_FLOATS ? malloc(WIDENED_FLOATS * sizeof(float)) : 0;
-    void *memory = calloc(VALUE_FLOATS + WEIGHT_FLOATS + WALK_FLOATS + 16, sizeof(float));
-    if (!h || !memory || (WIDENED_FLOATS && !widened)) {
-        free(h), free(widened), free(memory);
+    void *memory = get_memory();
+    if (!h || !memory) {
+        free(h), free(memory);
         return NAME_NO_MEMORY;
     }
     h->memory = memory;
-    h->values = (float *)(((uintptr_t)memory + 63) / 64 * 64);
+    h->values = memory;
     h->weights = h->values + VALUE_FLOATS;
     h->walk = h->weights + WEIGHT_FLOATS;
     h->threads = threads && threads < NAME_THREADS ? threads : NAME_THREADS;
-    prepare_weights(h->weights, widened);
-    free(widened);
+    prepare_weights(h->weights, h->values);
     const int failed = start_workers(h);
     if (failed) NAME_destroy(h);
     else *handle = h;

@@ -78,12 +78,12 @@ class Source:
         """NAME.c"""
         stored, _ = self._stored
         names = self._layer_names()
-        sections, functions, prepared, weight_floats, widened = self._sections(names, stored)
-        network = [*self._run_layer(names, functions), *self._features(), *_WIDEN[self.file.scheme],
-                   "// Once, at the beginning: weights to floats, and to the factors of Winograd's products.",
-                   "static void prepare_weights(float *w, float *widened)", "{", "    (void)w, (void)widened;",
+        sections, functions, prepared, weight_floats, scratch = self._sections(names, stored)
+        network = [*self._run_layer(names, functions), *self._features(), _widening(self.file.scheme),
+                   "// Once: weights to floats, and to the factors of Winograd's products. `v` is not in use yet.",
+                   "static void prepare_weights(float *w, float *v)", "{", "    (void)v;",
                    *prepared, "}", "", *self._golden()]
-        lines = [_own("head.c"), *sections, *self._memory(weight_floats, widened), "",
+        lines = [_own("head.c"), *sections, *self._memory(weight_floats, scratch), "",
                  _own("runtime.c").replace("@NETWORK@", "\n".join(network)),
                  "#else // ---- the kernels ----------------------------------------------------------------------",
                  "", *kernels(self.plan), "#endif"]
@@ -154,7 +154,7 @@ class Source:
     def _sections(self, names: dict[int, str], stored: dict[str, int]
                   ) -> tuple[list[str], list[str], list[str], int, int]:
         """The inclusions; the call of each operation; what prepares the weights; and the floats that these take, and
-        that this takes meanwhile."""
+        that it needs for a while."""
         made: dict[str, str] = {}
         lines: list[str] = []
 
@@ -169,49 +169,44 @@ class Source:
             return made[key]
 
         calls, prepared = [], []
-        floats = widened = 0
+        floats = scratch = 0
         for operation in self.plan.operations:
             name = names[id(operation.layer)]
-            label, shape = name.replace(".", "_"), operation.shape
+            label = name.replace(".", "_")
             comment = f"{name}: {_described(operation)}"
             run = section(label, operation.function, operation.constants, comment)
-            size = int(np.prod(operation.layer.weight.shape))
-            given = f"FLOATS({stored[f'{name}.weight']})"
-            scheme = self.file.scheme
-            if operation.factors is not None:
-                count = math.prod(plans.factors(operation.constants))
-                weights = f"w + {floats}"
+            size = operation.shape.weights
+            if operation.factors is None:
+                count = size
+                prepared.append(self._widen(f"w + {floats}", name, stored, size, operation))
+            else:
+                count, scratch = math.prod(plans.factors(operation.constants)), max(scratch, size)
+                prepared.append(self._widen("v", name, stored, size, operation))
                 make = section(f"{label}_factors", "winograd_weights",
                                operation.factors | {"THREADS": 1, "WEIGHT_BITS": 32}, f"{name}: its weights' factors")
-                if scheme != "none":
-                    prepared.append(f"    {self._widen('widened', name, stored, size, shape.c_out)}")
-                    widened = max(widened, size)
-                    given = "widened"
-                prepared.append(f"    {make}(w + {floats}, {given});")
-            elif scheme != "none":
-                count, weights = size, f"w + {floats}"
-                prepared.append(f"    {self._widen(weights, name, stored, size, shape.c_out)}")
-            else:
-                count, weights = 0, given
-            floats += -(-count // 16) * 16
+                prepared.append(f"    {make}(w + {floats}, v);")
             add = "0" if operation.add is None else f"v + {operation.add}"
-            calls.append(f"{run}(v + {operation.out}, v + {operation.x}, {weights}, "
+            calls.append(f"{run}(v + {operation.out}, v + {operation.x}, w + {floats}, "
                          f"FLOATS({stored[f'{name}.bias']}), {add}, core);")
-        return lines, calls, prepared, floats, widened
+            floats += -(-count // 16) * 16
+        return lines, calls, prepared, floats, scratch
 
-    def _widen(self, to: str, name: str, stored: dict[str, int], size: int, columns: int) -> str:
+    def _widen(self, to: str, name: str, stored: dict[str, int], size: int, operation: Operation) -> str:
+        columns = operation.shape.c_out
+        block = columns if operation.factors else operation.constants["WEIGHT_ROW"]
         scale = f"NAME_stored + {stored[f'{name}.weight.scale']}" if f"{name}.weight.scale" in stored else "0"
-        return f"widen({to}, NAME_stored + {stored[f'{name}.weight']}, {scale}, {size // columns}, {columns});"
+        return (f"    widen({to}, NAME_stored + {stored[f'{name}.weight']}, {scale}, {size // columns}, {columns}, "
+                f"{block});")
 
-    def _memory(self, weight_floats: int, widened: int) -> list[str]:
+    def _memory(self, weight_floats: int, scratch: int) -> list[str]:
         plan = self.plan
         walked = sum(place.size // plan.image.shape[0] for place in plan.features)
         return [
             "enum {",
             f"    STEPS = {len(plan.operations) + 2}, // loading images, the layers, storing images",
             f"    FEATURES_END = {len(plan.encoder) + 1}, // the step after those that make the code and what skips it",
-            f"    VALUE_FLOATS = {plan.floats}, WEIGHT_FLOATS = {weight_floats}, WALK_FLOATS = {2 * walked},",
-            f"    WIDENED_FLOATS = {widened}, STACK_BYTES = {_STACK_BYTES},",
+            f"    VALUE_FLOATS = {max(plan.floats, scratch)}, WEIGHT_FLOATS = {weight_floats},",
+            f"    WALK_FLOATS = {2 * walked}, STACK_BYTES = {_STACK_BYTES},",
             f"    AT_IMAGE = {plan.image.at}, AT_CODE = {plan.features[0].at}, AT_OUTPUT = {plan.output.at},",
             "};",
         ]
@@ -219,7 +214,7 @@ class Source:
     def _run_layer(self, names: dict[int, str], calls: Sequence[str]) -> list[str]:
         lines = ["// The share of a core of one layer. `v` is where the layers' outputs lie, `w` weights, prepared.",
                  "static void run_layer(const NAME *h, int number, int core)", "{",
-                 "    float *const v = h->values;", "    const float *const w = h->weights;", "    (void)w;",
+                 "    float *const v = h->values;", "    const float *const w = h->weights;",
                  "    switch (number) {"]
         for number, (operation, call) in enumerate(zip(self.plan.operations, calls, strict=True), 1):
             lines.append(f"    case {number}: {call} break; // {names[id(operation.layer)]}")
@@ -264,33 +259,12 @@ def _described(operation: Operation) -> str:
 
 # ---- weights -----------------------------------------------------------------------------------------------------
 
-_WIDEN: dict[str, list[str]] = {
-    "none": [],
-    "fp16": ["""// rows x columns half floats, to floats.
-static void widen(float *to, const unsigned char *from, const unsigned char *scale, long rows, long columns)
-{
-    (void)scale;
-    for (long i = 0; i < rows * columns; i++) to[i] = half(from + 2 * i);
-}
-"""],
-    "int8": ["""// rows x columns bytes, with a scale for each column, to floats.
-static void widen(float *to, const unsigned char *from, const unsigned char *scale, long rows, long columns)
-{
-    for (long row = 0; row < rows; row++)
-        for (long c = 0; c < columns; c++)
-            to[row * columns + c] = (float)((const signed char *)from)[row * columns + c] * ((const float *)scale)[c];
-}
-"""],
-    "int4": [f"""// rows x columns of 4 bits, two rows in one, with a scale for {GROUP} rows of a column, to floats.
-static void widen(float *to, const unsigned char *from, const unsigned char *scale, long rows, long columns)
-{{
-    for (long row = 0; row < rows; row++)
-        for (long c = 0; c < columns; c++) {{
-            const int value = (from[row / 2 * columns + c] >> row % 2 * 4 & 15) - 8;
-            to[row * columns + c] = (float)value * half(scale + 2 * (row / {GROUP} * columns + c));
-        }}
-}}
-"""],
+_NUMBERS = {
+    "none": "return (void)scale, ((const float *)from)[row * columns + c];",
+    "fp16": "return (void)scale, half(from + 2 * (row * columns + c));",
+    "int8": "return (float)((const signed char *)from)[row * columns + c] * ((const float *)scale)[c];",
+    "int4": f"""const int two = from[row / 2 * columns + c], value = (two >> row % 2 * 4 & 15) - 8;
+    return (float)value * half(scale + 2 * (row / {GROUP} * columns + c));""",
 }
 _HALF = """// A half float in float.
 static float half(const unsigned char *at)
@@ -302,8 +276,27 @@ static float half(const unsigned char *at)
     return f.number;
 }
 """
-for _scheme in ("fp16", "int4"):
-    _WIDEN[_scheme].insert(0, _HALF)
+_WIDEN = """// A stored weight.
+static inline float number(const unsigned char *from, const unsigned char *scale, long row, long c, long columns)
+{
+    @NUMBER@
+}
+
+// rows x columns stored weights to floats, `block` columns at a time: in the order in which a layer reads them.
+static void widen(float *restrict to, const unsigned char *from, const unsigned char *scale, long rows, long columns,
+                  long block)
+{
+    for (long first = 0; first < columns; first += block)
+        for (long row = 0; row < rows; row++, to += block)
+            for (long c = 0; c < block; c++) to[c] = number(from, scale, row, first + c, columns);
+}
+"""
+
+
+def _widening(scheme: str) -> str:
+    """The C functions that make floats of stored weights."""
+    return (_HALF + "\n" if scheme in ("fp16", "int4") else "") + _WIDEN.replace("@NUMBER@", _NUMBERS[scheme])
+
 
 _ESCAPES = {byte: f"\\{byte:03o}" for byte in range(256)}
 _ESCAPES |= {byte: chr(byte) for byte in range(32, 127) if chr(byte) != "?"}  # which might begin a trigraph

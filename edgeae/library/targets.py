@@ -17,6 +17,7 @@ from pathlib import Path
 from edgeae.cpu import processor_name
 from edgeae.errors import DeviceError, UsageError
 from edgeae.kernels.plans import INSTRUCTION_SETS, InstructionSet
+from edgeae.kernels.programs import optimization
 
 NATIVE = "native"
 # Names of ours, what zig calls the target, the processor that is taken unless one is named, and the library's suffix.
@@ -33,7 +34,7 @@ TARGETS = {
 }
 ALIASES = {"x86_64-linux": "x86_64-linux-gnu", "aarch64-linux": "aarch64-linux-gnu", "armv7-linux": "armv7-linux-gnu"}
 
-_FLAGS = ("-std=gnu11", "-O2", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fPIC",
+_FLAGS = ("-std=gnu11", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fPIC",
           "-fvisibility=hidden", "-Wall", "-Werror=implicit-function-declaration", "-pthread")
 _TIMEOUT_S = 600
 _TRIAL = "#include <pthread.h>\n#include <stdlib.h>\nint edgeae_trial(pthread_t *t) { return pthread_join(*t, 0); }\n"
@@ -47,6 +48,7 @@ class Toolchain:
         command: what runs it, with the flags that choose the target.
         target: its name, of TARGETS or `native`.
         machine: the instruction set of the kernels.
+        optimization: the flag for it.
         processor: in words.
         suffix: of a shared library.
     """
@@ -54,13 +56,15 @@ class Toolchain:
     command: tuple[str, ...]
     target: str
     machine: InstructionSet
+    optimization: str
     processor: str
     suffix: str
 
     def build(self, sources: Sequence[Path], output: Path, *flags: str) -> None:
         """C files to a shared library. Raises DeviceError with the compiler's first complaint."""
         strip = () if self.suffix == ".dylib" else ("-s",)
-        done = _run([*self.command, *_FLAGS, *flags, "-shared", *strip, "-o", str(output), *map(str, sources)])
+        options = (self.optimization, *_FLAGS, *flags, "-shared", *strip)
+        done = _run([*self.command, *options, "-o", str(output), *map(str, sources)])
         if done.returncode or not output.exists():
             raise DeviceError(f"the C compiler {self.command[0]} failed: {_complaint(done)}")
 
@@ -88,7 +92,7 @@ def toolchain(target: str = NATIVE, cpu: str | None = None) -> Toolchain:
     triple, usual, suffix = TARGETS[target]
     name = (cpu or usual).replace("-", "_")
     command = (*zig, "-target", triple, f"-mcpu={name}")
-    return Toolchain(command, target, _instruction_set(command, cpu), f"{target}, {name}", suffix)
+    return Toolchain(command, target, *_known(command, cpu), f"{target}, {name}", suffix)
 
 
 def _native(cpu: str | None) -> Toolchain:
@@ -98,7 +102,7 @@ def _native(cpu: str | None) -> Toolchain:
         if _works(command):
             flag = f"-mcpu={(cpu or NATIVE).replace('-', '_')}" if command == _zig() else f"{option}={cpu or NATIVE}"
             full = (*command, flag)
-            return Toolchain(full, NATIVE, _instruction_set(full, cpu), cpu or processor_name(), suffix)
+            return Toolchain(full, NATIVE, *_known(full, cpu), cpu or processor_name(), suffix)
     raise DeviceError('there is no C compiler: install clang or gcc, or pip install "edgeae[compiler]".')
 
 
@@ -129,8 +133,8 @@ def _works(command: Sequence[str]) -> bool:
                     ).returncode == 0
 
 
-def _instruction_set(command: Sequence[str], cpu: str | None) -> InstructionSet:
-    """What the kernels can use of the processor that the compiler was told of."""
+def _known(command: Sequence[str], cpu: str | None) -> tuple[InstructionSet, str]:
+    """What the kernels can use of the processor that the compiler was told of, and its flag for optimization."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "empty.c"
         source.write_text("")
@@ -139,11 +143,9 @@ def _instruction_set(command: Sequence[str], cpu: str | None) -> InstructionSet:
         raise UsageError(f"the compiler knows no processor {cpu!r}: {_complaint(done)}" if cpu else
                          f"the C compiler {command[0]} failed: {_complaint(done)}")
     defined = set(re.findall(r"^#define (\w+)", done.stdout, re.M))
-    if "__AVX512F__" in defined:
-        return INSTRUCTION_SETS["avx512"]
-    if {"__AVX2__", "__FMA__"} <= defined:
-        return INSTRUCTION_SETS["avx2"]
-    return INSTRUCTION_SETS["neon" if {"__aarch64__", "__ARM_NEON"} <= defined else "plain"]
+    names = {"avx512": {"__AVX512F__"}, "avx2": {"__AVX2__", "__FMA__"}, "neon": {"__aarch64__", "__ARM_NEON"}}
+    name = next((name for name, wanted in names.items() if wanted <= defined), "plain")
+    return INSTRUCTION_SETS[name], optimization("clang" if "__clang__" in defined else "gcc")
 
 
 def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:

@@ -206,7 +206,7 @@ class Kernel:
         """Its outputs in the shapes of `expected`: without padding, and with partial sums added."""
         c = self.constants
         if self.function == "winograd_weights":
-            return [outputs[0].reshape(c["STEP"] ** 2, (c["R"] + 1) ** 2, -1, c["C_OUT"])]
+            return [outputs[0].reshape(_packed_size(c))]
         if self.function == "swap":
             return outputs
         if self.function == "winograd_weights_gradient":
@@ -320,17 +320,23 @@ def _taps(c: dict[str, Any]) -> list[tuple[int, int, Any]]:
 
 
 def winograd_factors(w: Array, c: dict[str, Any]) -> Array:
-    """(phases, products, SUB² · c_in, c_out) from weights (side, side, c_in, c_out)."""
+    """(phases, blocks, products, SUB² · c_in, a block's channels) from weights (side, side, c_in, c_out)."""
     g, c_in, c_out = _G[c["R"]], c["C_IN"], c["C_OUT"]
     u = np.zeros((c.get("STEP", 1) ** 2, len(g) ** 2, c["SUB"] ** 2, c_in, c_out))
     for phase, position, taps in _taps(c):
         u[phase, :, position] = np.einsum("ai,ijco,bj->abco", g, w[taps], g).reshape(-1, c_in, c_out)
-    return u.reshape(len(u), len(g) ** 2, -1, c_out)
+    phases, blocks, products, summed, block = _packed_size(c)
+    return np.moveaxis(u.reshape(phases, products, summed, blocks, block), 3, 1)
+
+
+def _packed_size(c: dict[str, Any]) -> tuple[int, int, int, int, int]:
+    block = c["VECTORS"] * c["LANES"]
+    return c["STEP"] ** 2, c["C_OUT"] // block, (c["R"] + 1) ** 2, c["SUB"] ** 2 * c["C_IN"], block
 
 
 def winograd_weights(u: Array, c: dict[str, Any]) -> Array:
     """The inverse of `winograd_factors`."""
-    return _from_factors(u, c, np.linalg.pinv(_G[c["R"]]))
+    return _from_factors(np.moveaxis(u.reshape(_packed_size(c)), 1, 3), c, np.linalg.pinv(_G[c["R"]]))
 
 
 def winograd_weight_gradient(du: Array, c: dict[str, Any]) -> Array:

@@ -51,6 +51,14 @@ EDGES = [
     Layer(Shape(11, 8, 12, 32, 16, 4), None, scheme="int4"),
     Layer(Shape(7, 8, 6, 16, 16, 4, up=True), None, add=True),
     Layer(Shape(2, 16, 16, 16, 32, 4, up=True), "sigmoid", scheme="fp16"),
+    Layer(Shape(5, 7, 7, 16, 32, 3), "relu", add=True),  # squares that overlap
+    Layer(Shape(2, 15, 9, 32, 48, 3), "sigmoid", scheme="int8"),
+    Layer(Shape(5, 14, 14, 16, 32, 4), None),
+    Layer(Shape(4, 9, 7, 16, 16, 4, up=True), "sigmoid", add=True),
+    Layer(Shape(1, 16, 16, 64, 96, 3), "relu"),  # more weights than inputs: groups of channels, from here on
+    Layer(Shape(1, 16, 16, 96, 64, 4, up=True), None, add=True),
+    Layer(Shape(1, 6, 6, 40, 70, 4), "relu"),
+    Layer(Shape(3, 1, 1, 500, 60, 1), None),
     Layer(Shape(1, 3, 5, 3, 21, 3), "relu", scheme="fp16"),
     Layer(Shape(1, 4, 6, 5, 3, 4), None, scheme="fp16"),
     Layer(Shape(2, 6, 4, 3, 19, 4), "sigmoid", True, scheme="int8"),
@@ -108,7 +116,9 @@ def build(folder: Path, kernels: list[Kernel], command: list[str]) -> Path:
     table = ["static const struct kernel KERNELS[] = {", *rows, "};"]
     (folder / "kernels.h").write_text("\n".join([*header, *table, ""]))
     sources = [str(RUN_KERNELS), *(f"kernel_{i}.c" for i in range(len(kernels)))]
-    done = subprocess.run([*command, "-I.", *sources, "-o", "program"], cwd=folder, capture_output=True, text=True)
+    # The whole path: zig takes an object from its cache for a header of the same name in another folder.
+    command = [*command, f"-I{folder}", *sources, "-o", "program"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     return folder / "program"
 
