@@ -275,11 +275,12 @@ def evaluate(model: str, data: str, targets: str | None, corrupt: str | None, si
 @click.argument("model", type=TEXT)
 @options(console.json_option)
 def info(model: str, as_json: bool) -> None:
-    """Tell what a model file holds."""
+    """Tell what a model file or a compiled library holds."""
+    from edgeae.library.session import describe_library
     from edgeae.weights import describe
-    from edgeae.zoo import find_model
+    from edgeae.zoo import LIBRARIES, find_model
 
-    found = describe(find_model(model))
+    found = describe_library(Path(model)) if model.endswith(LIBRARIES) else describe(find_model(model))
     rows = [[key.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value)]
             for key, value in found.items()]
     width = max(len(row[0]) for row in rows)

@@ -272,23 +272,28 @@ def _check_parameters(path: Path, tensors: dict[str, Array], config: ModelConfig
 def describe(path: Path) -> dict[str, Any]:
     """What `edgeae info` tells of a weight file: strings and numbers, in the order to show them."""
     file = read(path)
-    config, metadata = file.config, file.metadata
+    return described(path, file.size_bytes, file.config, file.metadata, file.config.size, file.config.size)
+
+
+def described(path: Path, size_bytes: int, config: ModelConfig, metadata: dict[str, str], width: int, height: int
+              ) -> dict[str, Any]:
+    """What is told of a model in a file, for images of width × height."""
     model = build(config, "PYTHON")
     count = sum(math.prod(value.shape) for _, value, _ in parameters(model))
-    code = math.prod(config.code_shape(config.size, config.size))
-    pixels = config.size**2 * config.in_channels
-    work = trace(model.reconstruct, (1, config.size, config.size, config.in_channels))
+    code = math.prod(config.code_shape(height, width))
+    pixels = width * height * config.in_channels
+    work = trace(model.reconstruct, (1, height, width, config.in_channels))
     return {
         "file": str(path),
-        "size_bytes": file.size_bytes,
+        "size_bytes": size_bytes,
         "architecture": config.arch,
         "parameters": count,
         "mflop_an_image": round(work.flop / 1e6, 1),
-        "image": f"{config.size}×{config.size}, {config.in_channels} → {config.out_channels} channels",
+        "image": f"{width}×{height}, {config.in_channels} → {config.out_channels} channels",
         "any_size": "no" if config.arch == "vae" else f"yes, worked in multiples of {config.stride}",
         "code_size": code,
         "compression_ratio": round(pixels / code, 2),
-        "quantize": file.scheme,
+        "quantize": metadata.get("quantize", "none"),
         "task": metadata.get("task", ""),
         "train_data": metadata.get("train_data", ""),
         "licence": metadata.get("licence", ""),

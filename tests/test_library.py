@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from conftest import FileFactory
 
 from edgeae import imaging
+from edgeae.cli import main
 from edgeae.errors import DeviceError, EdgeaeError, ImageError, UsageError, WeightsError
 from edgeae.golden import verify
 from edgeae.library import CompileReport, compile, targets
@@ -343,10 +345,18 @@ def test_what_is_no_library_of_ours(library: Factory, tmp_path: Path) -> None:
             load(tmp_path / name)
     report = library("conv")
     data = Path(report.library).read_bytes()
-    (tmp_path / "cut.so").write_bytes(data[: len(data) - 4096])
     (tmp_path / "text.so").write_bytes(data[data.index(b"edgeae library"):])
     with pytest.raises(DeviceError, match=r"text\.so cannot be loaded here"):
         load(tmp_path / "text.so")
     with pytest.raises(UsageError, match="runs on the CPU"):
         load(report.library, device="CUDA")
     assert load(report.library, device="auto").device == "CPU"
+
+
+def test_what_info_tells_of_a_library(library: Factory) -> None:
+    report = library("residual", "int8", pixels=(48, 32), batch=2, threads=3)
+    done = CliRunner().invoke(main, ["info", report.library, "--json"])
+    found = json.loads(done.output)
+    assert (found["architecture"], found["quantize"], found["image"]) == ("residual", "int8", "48×32, 3 → 3 channels")
+    assert (found["any_size"], found["batch"], found["threads"]) == ("no, compiled for 48×32", 2, 3)
+    assert found["size_bytes"] == report.size_bytes

@@ -7,6 +7,7 @@ import json
 import re
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from edgeae import tiles
 from edgeae.config import ModelConfig
 from edgeae.errors import DeviceError, EdgeaeError, ImageError, UsageError, WeightsError
 from edgeae.session import Codes, Floats, ImageLike, Session
+from edgeae.weights import described
 
 _MARK = re.compile(rb"edgeae library ([A-Za-z_]\w*) 1\0(\{[^\0]*\})\0")
 
@@ -37,14 +39,9 @@ class LibrarySession(Session):
             path: of the library. Loading it runs its code: only load what you trust.
             threads: the most to use; None is as many as it was compiled for.
         """
-        self._name, metadata = _marked(path)
-        self.metadata = {key: value for key, value in metadata.items() if isinstance(value, str)}
-        self.config = ModelConfig.from_json(self.metadata.get("config", ""), str(path))
-        try:
-            self.width, self.height = int(metadata["library"]["width"]), int(metadata["library"]["height"])
-            self.batch = int(metadata["library"]["batch"])
-        except (KeyError, TypeError, ValueError):
-            raise WeightsError(f"{path}: the library's description is damaged; compile it again.") from None
+        found = _read(path)
+        self._name, self.metadata, self.config = found.name, found.metadata, found.config
+        self.width, self.height, self.batch = found.width, found.height, found.batch
         self.device, self.max_mem = "CPU", tiles.default_memory()
         try:
             self._library = ctypes.CDLL(str(path.resolve()))
@@ -134,18 +131,46 @@ class LibrarySession(Session):
         return call
 
 
-def _marked(path: Path) -> tuple[str, dict[str, Any]]:
-    """The name of a library's functions and its description, read from its bytes. Raises WeightsError."""
+@dataclass(frozen=True)
+class _Description:
+    """What a library tells of itself: the name of its functions, the weight file's metadata, and what it was compiled
+    for."""
+
+    name: str
+    metadata: dict[str, str]
+    config: ModelConfig
+    size_bytes: int
+    width: int
+    height: int
+    batch: int
+    threads: int
+
+
+def _read(path: Path) -> _Description:
+    """From a library's bytes, without running its code. Raises WeightsError."""
     try:
-        found = _MARK.search(path.read_bytes())
+        data = path.read_bytes()
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror}.") from None
+    found = _MARK.search(data)
     if found is None:
         raise WeightsError(f"{path} is no library that edgeae compiled.")
     try:
-        return found[1].decode(), dict(json.loads(found[2]))
-    except (ValueError, TypeError, RecursionError):
+        told = dict(json.loads(found[2]))
+        metadata = {key: value for key, value in told.items() if isinstance(value, str)}
+        config = ModelConfig.from_json(metadata.get("config", ""), str(path))
+        numbers = {name: int(told["library"][name]) for name in ("width", "height", "batch", "threads")}
+    except (KeyError, ValueError, TypeError, RecursionError):
         raise WeightsError(f"{path}: the library's description is damaged; compile it again.") from None
+    return _Description(found[1].decode(), metadata, config, len(data), **numbers)
+
+
+def describe_library(path: Path) -> dict[str, Any]:
+    """What `edgeae info` tells of a library. Raises WeightsError."""
+    found = _read(path)
+    size = f"{found.width}×{found.height}"
+    return described(path, found.size_bytes, found.config, found.metadata, found.width, found.height) | {
+        "any_size": f"no, compiled for {size}", "batch": found.batch, "threads": found.threads}
 
 
 def load_library(path: Path, device: str | None, threads: int | None) -> LibrarySession:
