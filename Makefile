@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 EXTRAS ?= test
+WORKERS ?= 2
 
 .PHONY: run test lint bench clean
 
@@ -10,7 +11,7 @@ run: $(VENV)/.installed-samples
 	$(VENV)/bin/edgeae run -o out
 
 test: $(VENV)/.installed-$(EXTRAS) lint
-	$(VENV)/bin/python -m pytest --cov=edgeae --cov-report=term:skip-covered --cov-fail-under=90
+	$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile --cov=edgeae --cov-report=term:skip-covered --cov-fail-under=90
 
 lint: $(VENV)/.installed-$(EXTRAS)
 	$(VENV)/bin/ruff check .
