@@ -93,6 +93,8 @@ class Value:
     def clip(self, low: float, high: float) -> Value:
         place = self.number - self._tape.inputs
         step = self._tape.steps[place]
+        if step.layer.activation == "sigmoid" and (low, high) == (0, 1):
+            return self  # it never leaves [0, 1]
         # A step is kept in [0, 1] as it is stored; whoever read the value before would then read another one.
         if (low, high) != (0, 1) or any(self.number in later.reads for later in self._tape.steps):
             raise ValueError("a value can be kept in [0, 1] alone, and before any other layer reads it")

@@ -103,6 +103,14 @@ def test_another_size(device: str, tiny_file: FileFactory, library: Factory) -> 
     assert np.abs(model.run(x) - session.run_floats(x)).max() < 1e-5
 
 
+@pytest.mark.parametrize("changes", [{"out_channels": 1}, {"in_channels": 1}, {"image_skip": False}])
+def test_a_residual_that_does_not_add_the_image(changes: dict[str, Any], device: str, tiny_file: FileFactory,
+                                                library: Factory) -> None:
+    session, model = load(tiny_file("residual", **changes), device), wrapper(library("residual", **changes))
+    x = images(model, 2)
+    assert np.abs(model.run(x) - session.run_floats(x)).max() < 1e-5
+
+
 def test_the_number_of_threads_changes_nothing(library: Factory) -> None:
     report = library("conv", threads=3, widths=(16, 32), code=16)
     one, more = wrapper(report, threads=1), wrapper(report, threads=3)
