@@ -3,7 +3,7 @@
     convolution.c         convolution and transposed convolution; lanes are output channels
     narrow.c              the same to four channels or fewer; lanes are pixels
     weight_gradient.c     gradients of weights and bias
-    winograd.c            3×3 and 4×4 convolutions of large batches, with about half the multiplications
+    winograd.c            3×3 and 4×4 convolutions with about half the multiplications, where preparing them pays
     winograd_gradient.c   their weights' gradients
     winograd_weights.c    what these two multiply with and give, from and to weights
     swap.c                weights as the input's gradient wants them

@@ -61,10 +61,10 @@ def kernels(plan: Plan) -> list[str]:
 
 def _entry(function: str) -> list[str]:
     if function == "winograd_weights":
-        return ["static void JOINED(LAYER, run)(float *u, const float *w) { winograd_weights(u, w, 0, 0); }"]
+        return ["SEPARATE void JOINED(LAYER, run)(float *u, const float *w) { winograd_weights(u, w, 0, 0); }"]
     given = {"out", "x", "bias", "add"}
     arguments = ", ".join(name if name in given else "w" if name in ("w", "u") else "0" for name in ARGUMENTS[function])
-    return ["static void JOINED(LAYER, run)(float *out, const float *x, const float *w, const float *bias, "
+    return ["SEPARATE void JOINED(LAYER, run)(float *out, const float *x, const float *w, const float *bias, "
             "const float *add, int core)", "{", f"    {function}({arguments}, core);", "}"]
 
 

@@ -1,5 +1,6 @@
 struct NAME {
     void *memory;
+    size_t memory_bytes;
     float *values, *weights, *walk; // parts of it: what the layers give, what is made of the weights, two images' features
     int threads;
 
@@ -245,18 +246,34 @@ static int runs_here(void)
 #endif
 }
 
-// All memory of a handle, in large pages where the system has them.
-static void *get_memory(void)
+// All memory of a handle, which begins at `values`. On Linux in large pages, and from the system: malloc may give memory
+// that was used before, and then has small pages.
+static int get_memory(NAME *h)
 {
-    enum { LARGE_PAGE = 1 << 21 };
     const size_t bytes = ((size_t)VALUE_FLOATS + WEIGHT_FLOATS + WALK_FLOATS) * sizeof(float);
-    const size_t page = bytes > LARGE_PAGE / 2 ? LARGE_PAGE : 64, rounded = (bytes + page - 1) / page * page;
-    void *memory;
-    if (posix_memalign(&memory, page, rounded)) return 0;
-#ifdef MADV_HUGEPAGE
-    if (page == LARGE_PAGE) madvise(memory, rounded, MADV_HUGEPAGE);
+#ifdef __linux__
+    const size_t page = 1 << 21, used = ((size_t)VALUE_FLOATS + WEIGHT_FLOATS) * sizeof(float);
+    const size_t large = (used + page / 2) / page * page; // what is left over takes small pages
+    h->memory_bytes = (bytes > large ? bytes : large) + page;
+    h->memory = mmap(0, h->memory_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (h->memory == MAP_FAILED) return NAME_NO_MEMORY;
+    h->values = (float *)(((uintptr_t)h->memory + page - 1) / page * page);
+    madvise(h->values, large, MADV_HUGEPAGE);
+#else
+    h->memory_bytes = bytes;
+    if (posix_memalign(&h->memory, 64, bytes)) return NAME_NO_MEMORY;
+    h->values = h->memory;
 #endif
-    return memory;
+    return NAME_OK;
+}
+
+static void free_memory(NAME *h)
+{
+#ifdef __linux__
+    munmap(h->memory, h->memory_bytes);
+#else
+    free(h->memory);
+#endif
 }
 
 int NAME_create(NAME **handle, int threads)
@@ -266,13 +283,10 @@ int NAME_create(NAME **handle, int threads)
     if (threads < 0) return NAME_BAD_SIZE;
     if (!runs_here()) return NAME_NO_PROCESSOR;
     NAME *h = calloc(1, sizeof(NAME));
-    void *memory = get_memory();
-    if (!h || !memory) {
-        free(h), free(memory);
+    if (!h || get_memory(h)) {
+        free(h);
         return NAME_NO_MEMORY;
     }
-    h->memory = memory;
-    h->values = memory;
     h->weights = h->values + VALUE_FLOATS;
     h->walk = h->weights + WEIGHT_FLOATS;
     h->threads = threads && threads < NAME_THREADS ? threads : NAME_THREADS;
@@ -287,7 +301,7 @@ void NAME_destroy(NAME *h)
 {
     if (!h) return;
     stop_workers(h);
-    free(h->memory);
+    free_memory(h);
     free(h);
 }
 

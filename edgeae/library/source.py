@@ -23,7 +23,7 @@ from edgeae._version import __version__
 from edgeae.kernels import plans
 from edgeae.kernels.plans import Constants
 from edgeae.library.kernel_text import SECTIONS, kernels
-from edgeae.library.plan import Operation, Plan
+from edgeae.library.plan import LINE, Operation, Plan
 from edgeae.quantize import GROUP
 from edgeae.weights import WeightFile, parameters
 
@@ -180,7 +180,7 @@ class Source:
                 count = size
                 prepared.append(self._widen(f"w + {floats}", name, stored, size, operation))
             else:
-                count, scratch = math.prod(plans.factors(operation.constants)), max(scratch, size)
+                count, scratch = math.prod(plans.factors(operation.constants)), max(scratch, _whole_lines(size))
                 prepared.append(self._widen("v", name, stored, size, operation))
                 make = section(f"{label}_factors", "winograd_weights",
                                operation.factors | {"THREADS": 1, "WEIGHT_BITS": 32}, f"{name}: its weights' factors")
@@ -188,7 +188,7 @@ class Source:
             add = "0" if operation.add is None else f"v + {operation.add}"
             calls.append(f"{run}(v + {operation.out}, v + {operation.x}, w + {floats}, "
                          f"FLOATS({stored[f'{name}.bias']}), {add}, core);")
-            floats += -(-count // 16) * 16
+            floats += _whole_lines(count)
         return lines, calls, prepared, floats, scratch
 
     def _widen(self, to: str, name: str, stored: dict[str, int], size: int, operation: Operation) -> str:
@@ -247,6 +247,10 @@ class Source:
                 f"#define GOLDEN_TOLERANCE {self.golden.tolerance}f",
                 *_wrapped(f"static const int golden_places[] = {{{places}}};"),
                 *_wrapped(f"static const uint16_t golden[] = {{{values}}};"), ""]
+
+
+def _whole_lines(floats: int) -> int:
+    return -(-floats // LINE) * LINE
 
 
 def _described(operation: Operation) -> str:
