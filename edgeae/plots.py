@@ -12,7 +12,7 @@ from edgeae.imaging import Pixels
 from edgeae.pictures import printable, text_font, text_size
 
 # Okabe and Ito, "Color Universal Design", 2008: told apart with any kind of colour vision.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _TEXT, _FAINT_TEXT, _AXIS, _GRID = "#222222", "#666666", "#999999", "#E6E6E6"
 _SMOOTH = 3  # lines are drawn this many times larger and reduced, as Pillow draws them with hard edges
 _LIMIT = 1e30  # a diverged loss beyond this is left out like NaN: it would leave nothing to see of the rest
