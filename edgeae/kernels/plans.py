@@ -102,12 +102,15 @@ def convolution(shape: Shape, machine: InstructionSet, threads: int) -> Constant
         chunk_h -= 1
     # Chunks that do not divide the height overlap; small ones copy more of their border.
     chunk_h = min(range(1, chunk_h + 1), key=lambda rows: math.ceil(cells_h / rows) * (rows + 0.2))
+    # Whether a shape is covered must not depend on the tile, which the number of threads decides on.
+    while chunk_h > 1 and _floats(shape, chunk_h, chunk_w, halo) > _STACK:
+        chunk_h -= 1
     chunks = shape.batch * math.ceil(cells_h / chunk_h) * math.ceil(cells_w / chunk_w)
     blocks = math.ceil(shape.c_out / (vectors * lanes))
     groups = min(blocks, shared)
     if groups == 1 and chunks < 8 * threads and chunks % threads:
         down = math.ceil(cells_h / chunk_h)
-        finer = evenly(cells_h, max(tile_h, cells_h // (down * threads)))
+        finer = evenly(cells_h, min(chunk_h, max(tile_h, cells_h // (down * threads))))
         if shape.batch * math.ceil(cells_h / finer) % threads == 0:
             chunk_h = finer
         else:
@@ -229,7 +232,8 @@ def winograd(shape: Shape, machine: InstructionSet, threads: int, prepared: bool
         return None
     _, tile, columns = _tile(machine, 1, in_chunk, vectors, groups, whole=True)
     window = images * (rows + side) * sub * (cells_w + side) * sub * shape.c_in
-    if window + products * in_chunk * (summed + columns * lanes) > _STACK:
+    # Of the widest tile: the number of threads decides on the tile, and must not on the kernel.
+    if window + products * in_chunk * (summed + min(vectors, machine.columns) * lanes) > _STACK:
         return None
     return _common(shape, threads, lanes, columns) | {
         "R": side, "SUB": sub, "TILE_H": 1, "TILE_W": tile, "CHUNK_H": rows, "IMAGES": images, "BLOCK_GROUPS": groups,

@@ -263,9 +263,10 @@ def _described(operation: Operation) -> str:
 
 # ---- weights -----------------------------------------------------------------------------------------------------
 
+# A weight of a matrix of `columns`, as each scheme stores it (quantize.py).
 _NUMBERS = {
-    "none": "return (void)scale, ((const float *)from)[row * columns + c];",
-    "fp16": "return (void)scale, half(from + 2 * (row * columns + c));",
+    "none": "return ((const float *)from)[row * columns + c];",
+    "fp16": "return half(from + 2 * (row * columns + c));",
     "int8": "return (float)((const signed char *)from)[row * columns + c] * ((const float *)scale)[c];",
     "int4": f"""const int two = from[row / 2 * columns + c], value = (two >> row % 2 * 4 & 15) - 8;
     return (float)value * half(scale + 2 * (row / {GROUP} * columns + c));""",

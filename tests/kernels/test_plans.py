@@ -6,7 +6,7 @@ import itertools
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edgeae.kernels import plans
@@ -189,6 +189,7 @@ def test_winograd_gradient(shape: Shape, machine: InstructionSet, threads: int) 
 
 
 @given(shape=whole_vectors(), machine=machines)
+@example(Shape(16, 7, 6, 16, 160, 3), INSTRUCTION_SETS["avx512"])  # threads have tiles of other widths
 @many
 def test_threads_do_not_change_winograds_sums(shape: Shape, machine: InstructionSet) -> None:
     form = weight_gradient_shapes(shape)[0]
@@ -200,6 +201,7 @@ def test_threads_do_not_change_winograds_sums(shape: Shape, machine: Instruction
 
 
 @given(shape=shapes(), machine=machines)
+@example(Shape(16, 20, 4, 4261, 96, 4), INSTRUCTION_SETS["avx512"])  # and of other heights
 @many
 def test_threads_do_not_decide_which_kernel_runs(shape: Shape, machine: InstructionSet) -> None:
     """Else results would depend on them."""
