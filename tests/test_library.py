@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import math
 import os
 import re
 import shutil
@@ -14,13 +15,16 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import FileFactory
+from conftest import ConfigFactory, FileFactory
 
 from edgeae import imaging
 from edgeae.cli import main
 from edgeae.errors import DeviceError, EdgeaeError, ImageError, UsageError, WeightsError
 from edgeae.golden import verify
-from edgeae.library import CompileReport, compile, targets
+from edgeae.kernels import plans
+from edgeae.kernels.plans import INSTRUCTION_SETS
+from edgeae.library import CompileReport, compile, plan, targets
+from edgeae.models import build
 from edgeae.session import load
 
 FUZZ = Path(__file__).parent / "library" / "fuzz.c"
@@ -82,17 +86,36 @@ def test_it_gives_what_the_session_gives(arch: str, scheme: str, device: str, ti
     assert model.selftest() < 2e-5
 
 
-@pytest.mark.parametrize("cpu", ["x86-64", "x86-64-v3"])
-def test_every_instruction_set(cpu: str, device: str, tiny_file: FileFactory, library: Factory) -> None:
-    if os.uname().machine != "x86_64":
+@pytest.mark.parametrize("scheme", ["none", "int8"])
+@pytest.mark.parametrize("cpu", [None, "x86-64", "x86-64-v3"])
+def test_every_instruction_set(cpu: str | None, scheme: str, device: str, tiny_file: FileFactory, library: Factory,
+                               monkeypatch: pytest.MonkeyPatch) -> None:
+    if cpu and os.uname().machine != "x86_64":
         pytest.skip("these are x86 processors")
     if cpu == "x86-64-v3" and " avx2 " not in Path("/proc/cpuinfo").read_text():
         pytest.skip("this processor has no AVX2")
-    report = library("residual", cpu=cpu, widths=(16, 32), code=16, size=32)
-    assert report.instruction_set == {"x86-64": "plain", "x86-64-v3": "avx2"}[cpu]
-    session, model = load(tiny_file("residual", widths=(16, 32), code=16, size=32), device), wrapper(report)
+    monkeypatch.setattr(plan, "FACTORS", 0)  # as in a large network
+    sizes: dict[str, Any] = {"widths": (16, 32), "code": 16, "size": 32}
+    report = library("residual", scheme, cpu=cpu, **sizes)
+    assert report.instruction_set == {"x86-64": "plain", "x86-64-v3": "avx2"}.get(cpu or "", report.instruction_set)
+    text = (Path(report.library).parent / "tiny.c").read_text()
+    assert f"#define FACTOR_BITS {16 if scheme == 'int8' else 32}" in text.split("// ---- the network")[0]
+    session, model = load(tiny_file("residual", scheme, **sizes), device), wrapper(report)
     x = images(model, 2)
     assert np.abs(model.run(x) - session.run_floats(x)).max() < 1e-5
+
+
+def test_factors_of_large_networks_are_in_16_bits(tiny_config: ConfigFactory) -> None:
+    network = build(tiny_config("conv", widths=(32, 64, 128), code=32, context=1, size=64), "PYTHON")
+    image, machine = (1, 64, 64, 3), INSTRUCTION_SETS["avx512"]
+    made = [plan.make_plan(network, image, machine, 2, whole_weights=whole).operations for whole in (False, True)]
+    floats, narrowed = ([operation for operation in operations if operation.factors] for operations in made)
+    assert {operation.constants["FACTOR_BITS"] for operation in floats} == {32}
+    sizes = {bits: [(operation.shape.flop / (size := math.prod(plans.factors(operation.constants))), size)
+                    for operation in narrowed if operation.constants["FACTOR_BITS"] == bits] for bits in (16, 32)}
+    assert sum(size for _, size in sizes[16]) / 2 + sum(size for _, size in sizes[32]) <= plan.FACTORS
+    assert sum(size for _, size in sizes[16] + sizes[32]) > plan.FACTORS
+    assert max(sizes[16])[0] <= min(sizes[32])[0]
 
 
 def test_another_size(device: str, tiny_file: FileFactory, library: Factory) -> None:
@@ -157,16 +180,18 @@ def test_the_interface_under_sanitizers(name: str, kind: str, library: Factory, 
     assert float(done.stdout.split()[-1]) < 2e-5
 
 
+@pytest.mark.parametrize("scheme", ["int8", "int4"])
 @pytest.mark.parametrize("compiler", ["clang", "gcc"])
-def test_it_is_plain_c(compiler: str, library: Factory, tmp_path: Path) -> None:
+def test_it_is_plain_c(compiler: str, scheme: str, library: Factory, tmp_path: Path) -> None:
+    """That wants little of the caller's stack."""
     if not shutil.which(compiler):
         pytest.skip(f"there is no {compiler}")
-    report = library("residual", "int4")
+    report = library("residual", scheme, widths=(16, 32), code=16, size=32)
     folder = Path(report.library).parent
     native = "-march=native" if os.uname().machine == "x86_64" else "-mcpu=native"
     done = subprocess.run([compiler, native, "-std=gnu11", "-O1", "-c", "-Wall", "-Wextra", "-Wno-unused-parameter",
-                           "-Werror", "-ffp-contract=fast", str(folder / "tiny.c"), "-o", str(tmp_path / "tiny.o")],
-                          capture_output=True, text=True)
+                           "-Wframe-larger-than=14000", "-Werror", "-ffp-contract=fast", str(folder / "tiny.c"), "-o",
+                           str(tmp_path / "tiny.o")], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[:2000]
 
 
@@ -219,8 +244,11 @@ def test_it_compiles_for_other_machines(target: str, library: Factory) -> None:
     assert magic == (b"\xcf\xfa\xed\xfe" if "macos" in target else b"\x7fELF")
 
 
-def test_an_arm_processor_gives_the_same_image(tiny_file: FileFactory, library: Factory, tmp_path: Path) -> None:
+@pytest.mark.parametrize("most_factors", [plan.FACTORS, 0])
+def test_an_arm_processor_gives_the_same_image(most_factors: int, tiny_file: FileFactory, library: Factory,
+                                               tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole interface, and its self-test, under an emulator."""
+    monkeypatch.setattr(plan, "FACTORS", most_factors)
     qemu = shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")
     if qemu is None:
         pytest.skip("there is no qemu-aarch64")

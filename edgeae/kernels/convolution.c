@@ -15,6 +15,7 @@ enum {
     ROW = COLUMNS_IN * C_IN,
     RUN = STEP == 1 ? KERNEL * C_IN : C_IN,                      // inputs that follow one another, as their weights do
     WEIGHT_ROWS = KERNEL * KERNEL * STEP * STEP * C_IN,
+    SCRATCH = ROWS_IN * ROW,                                     // floats: a chunk's input, with its border
 };
 
 // The tile whose window begins at `x`; `at` is where its first output stands.
@@ -42,15 +43,15 @@ INLINE void tile(float *out, const float *x, const weight *w, const float *scale
 }
 
 // out (BATCH, OUT_H, OUT_W, C_OUT) from x (BATCH, IN_H, IN_W, C_IN); the work is the chunks by groups of channels: all
-// chunks of a group, so that a core reads the weights of few, and then those of the next.
+// chunks of a group, so that a core reads the weights of few, and then those of the next. A core has SCRATCH floats of
+// its own at `scratch`.
 INLINE void convolution(float *restrict out, const float *restrict x, const weight *restrict w,
                         const float *restrict scale, const float *restrict bias, const float *restrict add,
-                        const float *restrict y, int core)
+                        const float *restrict y, float *restrict scratch, int core)
 {
     enum { DOWN = (CELLS_H + CHUNK_H - 1) / CHUNK_H, ACROSS = (CELLS_W + CHUNK_W - 1) / CHUNK_W,
            BLOCKS = (C_OUT + BLOCK - 1) / BLOCK, CHUNKS = BATCH * DOWN * ACROSS, JOBS = CHUNKS * BLOCK_GROUPS };
     const long IMAGE = (long)IN_H * IN_W * C_IN;
-    float scratch[ROWS_IN * ROW];
     const int first = (long)JOBS * core / THREADS, end = (long)JOBS * (core + 1) / THREADS;
     for (int job = first; job < end; job++) {
         const int chunk = job % CHUNKS, group = job / CHUNKS;

@@ -12,6 +12,9 @@ enum {
     WINDOW = KERNEL + STEP - 1,                                  // rows, and columns, that a cell reads
     PLANE = ACROSS * TILE_W + LANES,                             // one row of one channel
     SIDE = STEP == 1 ? KERNEL : 4,                               // of the weights as they are stored
+    WEIGHTS = SIDE * SIDE * C_IN,
+    ROWS = WINDOW * C_IN * PLANE,                                // floats in scratch: rows that were turned,
+    SCRATCH = ROWS + (WEIGHT_BITS == 32 ? 0 : WEIGHTS * C_OUT),  // and weights that are not floats yet
 };
 
 // Turns n <= LANES pixels of C_IN channels into n columns of C_IN planes.
@@ -77,14 +80,21 @@ INLINE void turn_row(float *to, const float *image, int y)
         turn(to + PADDING + x, image + ((long)y * IN_W + x) * C_IN, smaller(LANES, IN_W - x));
 }
 
-// out (BATCH, OUT_H, OUT_W, C_OUT) from x (BATCH, IN_H, IN_W, C_IN); the work is the chunks of CHUNK_H rows of cells.
-INLINE void narrow(float *restrict out, const float *restrict x, const weight *restrict w, const float *restrict scale,
-                   const float *restrict bias, const float *restrict add, int core)
+INLINE const float *widened(float *to, const weight *w, const float *scale)
 {
-    enum { DOWN = (CELLS_H + CHUNK_H - 1) / CHUNK_H, JOBS = BATCH * DOWN, WEIGHTS = SIDE * SIDE * C_IN };
-    float rows[WINDOW * C_IN * PLANE], table[WEIGHTS * C_OUT];
     for (int k = 0; k < WEIGHTS; k++)
-        for (int c = 0; c < C_OUT; c++) table[k * C_OUT + c] = weight_at(w, scale, k, c);
+        for (int c = 0; c < C_OUT; c++) to[k * C_OUT + c] = weight_at(w, scale, k, c);
+    return to;
+}
+
+// out (BATCH, OUT_H, OUT_W, C_OUT) from x (BATCH, IN_H, IN_W, C_IN); the work is the chunks of CHUNK_H rows of cells.
+// A core has SCRATCH floats of its own at `scratch`.
+INLINE void narrow(float *restrict out, const float *restrict x, const weight *restrict w, const float *restrict scale,
+                   const float *restrict bias, const float *restrict add, float *restrict scratch, int core)
+{
+    enum { DOWN = (CELLS_H + CHUNK_H - 1) / CHUNK_H, JOBS = BATCH * DOWN };
+    float *const rows = scratch;
+    const float *const table = WEIGHT_BITS == 32 ? (const float *)w : widened(scratch + ROWS, w, scale);
     for (int job = (long)JOBS * core / THREADS; job < (long)JOBS * (core + 1) / THREADS; job++) {
         const int image = job / DOWN, y0 = smaller(job % DOWN * CHUNK_H, CELLS_H - CHUNK_H);
         for (int y = 0; y < CHUNK_H; y++) {

@@ -39,7 +39,7 @@ class Text:
 
     def __str__(self) -> str:
         file, headers = FILES[self.function]
-        defaults = {"ACTIVATION": "NO_ACTIVATION", "GRADIENT_OF": "NO_ACTIVATION"}
+        defaults = {"ACTIVATION": "NO_ACTIVATION", "GRADIENT_OF": "NO_ACTIVATION", "FACTOR_BITS": 32}
         parts = ["".join(f"#define {name} {value}\n" for name, value in (defaults | self.constants).items())]
         for name in (*headers, file):
             if name == "transpose.h":
@@ -47,15 +47,17 @@ class Text:
                 parts += [interleave(n, int(self.constants["LANES"])) for n in counts if n <= NARROW]
             parts.append(read_text(name))
         parameters = ", ".join(f"void *{name}" for name in self.arrays)
-        arguments = ", ".join(name if name in self.arrays else "0" for name in ARGUMENTS[self.function])
-        entry = f"void kernel({parameters}, int core)\n{{\n    {self.function}({arguments}, core);\n}}\n"
+        known = (*self.arrays, "scratch")
+        arguments = ", ".join(name if name in known else "0" for name in ARGUMENTS[self.function])
+        scratch = "    float scratch[SCRATCH];\n" if "scratch" in ARGUMENTS[self.function] else ""
+        entry = f"void kernel({parameters}, int core)\n{{\n{scratch}    {self.function}({arguments}, core);\n}}\n"
         return "\n".join([*parts, entry])
 
 
 ARGUMENTS = {
-    "convolution": ("out", "x", "w", "scale", "bias", "add", "y"),
-    "narrow": ("out", "x", "w", "scale", "bias", "add"),
-    "winograd": ("out", "x", "w", "bias", "add", "y"),
+    "convolution": ("out", "x", "w", "scale", "bias", "add", "y", "scratch"),
+    "narrow": ("out", "x", "w", "scale", "bias", "add", "scratch"),
+    "winograd": ("out", "x", "w", "scale", "bias", "add", "y", "scratch"),
     "winograd_weights": ("u", "w", "scale"),
     "swap": ("swapped", "w"),
     "weight_gradient": ("dw", "db", "big", "small", "y"),

@@ -15,6 +15,9 @@ enum {
     ACROSS = (CELLS_W + 1) / 2,
     TILES = IMAGES * DOWN * ACROSS,
     BLOCKS = C_OUT / BLOCK,
+    WINDOWS = IMAGES * ROWS_IN * ROW,                             // floats in scratch: a chunk's input, with its border,
+    FACTORS = PRODUCTS * PLANE(TILES, K),                         // its factors,
+    SCRATCH = WINDOWS + FACTORS + PRODUCTS * PLANE(TILES, BLOCK), // and the products of a block of channels
 };
 
 // Where tile t begins: image of the chunk, row and column of cells.
@@ -23,7 +26,7 @@ INLINE int row_of(int t) { return smaller(t / ACROSS % DOWN * 2, CHUNK_H - 2); }
 INLINE int column_of(int t) { return smaller(t % ACROSS * 2, CELLS_W - 2); }
 
 // The 2 x 2 cells of a tile in one phase: `at` is where the first stands, `m` its products, of a block.
-INLINE void finish(float *out, const float *m, const float *bias, const float *add, long at, int c)
+INLINE void finish(float *out, const float *m, const float *scale, const float *bias, const float *add, long at, int c)
 {
     EACH (v, VECTORS) {
         vec y[PRODUCTS];
@@ -32,6 +35,7 @@ INLINE void finish(float *out, const float *m, const float *bias, const float *a
         EACH (i, 4) {
             const long here = at + STEP * (i / 2 * OUT_W + i % 2) * (long)C_OUT + v * LANES;
             vec z = y[i / 2 * T + i % 2];
+            if (FACTOR_BITS == 16) z *= load(scale + c + v * LANES) * (1.0f / FACTOR_TIMES);
             if (HAS_BIAS) z += load(bias + c + v * LANES);
             if (HAS_ADD) z += load(add + here);
             store(out + here, activate(z));
@@ -40,19 +44,24 @@ INLINE void finish(float *out, const float *m, const float *bias, const float *a
 }
 
 // TILE tiles by BLOCK channels of one product, from input factors `a` and weight factors `u`.
-INLINE void multiply(float *product, const float *a, const float *u)
+INLINE void multiply(float *product, const float *a, const factor *u)
 {
     vec sum[TILE][VECTORS];
     EACH (t, TILE) EACH (v, VECTORS) sum[t][v] = fill(0.0f);
-    accumulate(sum, a, 0, K, u, 0, 0, K, 0);
+    if (FACTOR_BITS == 32) accumulate(sum, a, 0, K, (const float *)u, 0, 0, K, 0);
+    else for (int k = 0; k < K; k++, u += BLOCK) {
+        vec b[VECTORS];
+        EACH (v, VECTORS) b[v] = __builtin_convertvector(*(const packed_factors *)(u + v * LANES), vec);
+        EACH (t, TILE) EACH (v, VECTORS) sum[t][v] += a[t * K + k] * b[v];
+    }
     EACH (t, TILE) EACH (v, VECTORS) store(product + t * BLOCK + v * LANES, sum[t][v]);
 }
 
 // One phase of a group of a chunk's channels; the chunk's padded input begins at `x`.
-INLINE void phase(float *out, const float *x, const float *u, const float *bias, const float *add, int image, int y0,
-                  int group, int py, int px)
+INLINE void phase(float *out, const float *x, const factor *u, const float *scale, const float *bias, const float *add,
+                  float *factors, int image, int y0, int group, int py, int px)
 {
-    float factors[PRODUCTS * PLANE(TILES, K)], products[PRODUCTS * PLANE(TILES, BLOCK)];
+    float *const products = factors + FACTORS;
     for (int t = 0; t < TILES; t++) {
         const int row = image_of(t) * ROWS_IN + row_of(t) * SUB, column = column_of(t) * SUB;
         window_factors(factors + t * K, x + row * ROW + column * C_IN, ROW, TILES, 0, K);
@@ -68,19 +77,19 @@ INLINE void phase(float *out, const float *x, const float *u, const float *bias,
         for (int t = 0; t < TILES; t++) {
             const long oy = (y0 + row_of(t)) * STEP + py, ox = column_of(t) * STEP + px;
             const long at = (((long)(image + image_of(t)) * OUT_H + oy) * OUT_W + ox) * C_OUT + c;
-            finish(out, products + t * BLOCK, bias, add, at, c);
+            finish(out, products + t * BLOCK, scale, bias, add, at, c);
         }
     }
 }
 
 // As convolution() in convolution.c, with the weights' factors `u` (phases, BLOCKS, PRODUCTS, K, BLOCK).
-INLINE void winograd(float *restrict out, const float *restrict x, const float *restrict u, const float *restrict bias,
-                     const float *restrict add, const float *restrict y, int core)
+INLINE void winograd(float *restrict out, const float *restrict x, const factor *restrict u,
+                     const float *restrict scale, const float *restrict bias, const float *restrict add,
+                     const float *restrict y, float *restrict scratch, int core)
 {
     enum { PARTS_H = CELLS_H / CHUNK_H, CHUNKS = (BATCH + IMAGES - 1) / IMAGES * PARTS_H,
            JOBS = CHUNKS * BLOCK_GROUPS };
     const long IMAGE = (long)IN_H * IN_W * C_IN;
-    float scratch[IMAGES * ROWS_IN * ROW];
     for (int job = (long)JOBS * core / THREADS; job < (long)JOBS * (core + 1) / THREADS; job++) {
         const int chunk = job % CHUNKS, group = job / CHUNKS;
         const int image = smaller(chunk / PARTS_H * IMAGES, BATCH - IMAGES), y0 = chunk % PARTS_H * CHUNK_H;
@@ -91,6 +100,7 @@ INLINE void winograd(float *restrict out, const float *restrict x, const float *
         }
         for (int py = 0; py < STEP; py++)
             for (int px = 0; px < STEP; px++)
-                phase(out, scratch + py * ROW + px * C_IN, u, bias, add, image, y0, group, py, px);
+                phase(out, scratch + py * ROW + px * C_IN, u, scale, bias, add, scratch + WINDOWS, image, y0, group, py,
+                      px);
     }
 }

@@ -12,6 +12,17 @@
 
 enum { T = R + 1, PRODUCTS = T * T };
 
+// Factors of weights, that many times as large: floats, or of weights of 8 bits whole numbers, which are exact.
+#if FACTOR_BITS == 16
+typedef short factor;
+typedef factor packed_factors __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
+enum { FACTOR_TIMES = R == 3 ? 4 : 1 };
+#else
+typedef float factor;
+typedef unaligned_vec packed_factors;
+enum { FACTOR_TIMES = 1 };
+#endif
+
 #define BOTH_WAYS(change, square, rows, columns)            \
     do {                                                    \
         EACH (i_, rows) change((square) + i_ * T, 1);       \

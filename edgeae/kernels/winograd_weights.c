@@ -21,12 +21,12 @@ INLINE void load_square(vec *to, const weight *w, const float *scale, int tap, i
         to[i] = SWAPPED ? load((const float *)w + ((long)tap * C_OUT + c + i) * C_IN + k)
                         : weights(w, scale, (long)tap * C_IN + k + i, c);
     if (SWAPPED) transpose(to);
-    if (WEIGHT_BITS == 8) EACH (i, LANES) to[i] *= load(scale + c);
+    if (WEIGHT_BITS == 8 && FACTOR_BITS == 32) EACH (i, LANES) to[i] *= load(scale + c);
 }
 
 // u (PHASES, blocks of BLOCK channels, PRODUCTS, K, BLOCK), in the order in which winograd.c reads it, from w (SIDE,
 // SIDE, C_IN, C_OUT); the work is the squares of LANES x LANES weights.
-INLINE void winograd_weights(float *restrict u, const weight *restrict w, const float *restrict scale, int core)
+INLINE void winograd_weights(factor *restrict u, const weight *restrict w, const float *restrict scale, int core)
 {
     for (int job = (long)SQUARES * core / THREADS; job < (long)SQUARES * (core + 1) / THREADS; job++) {
         const int c = job % ACROSS * LANES, k = job / ACROSS % DOWN * LANES;
@@ -39,9 +39,11 @@ INLINE void winograd_weights(float *restrict u, const weight *restrict w, const 
             vec square[PRODUCTS];
             EACH (j, R * R) square[j / R * T + j % R] = g[j][i];
             BOTH_WAYS(from_weights, square, R, T);
-            EACH (p, PRODUCTS)
-                store(u + ((((long)phase * C_OUT + c) / BLOCK * PRODUCTS + p) * K + sub * C_IN + k + i) * BLOCK + c % BLOCK,
-                      square[p]);
+            const long row = ((long)phase * C_OUT + c) / BLOCK * PRODUCTS * K + sub * C_IN + k + i;
+            EACH (p, PRODUCTS) {
+                factor *const to = u + (row + p * K) * BLOCK + c % BLOCK;
+                *(packed_factors *)to = __builtin_convertvector(square[p] * FACTOR_TIMES, packed_factors);
+            }
         }
     }
 }

@@ -99,7 +99,8 @@ def compile(model: str | os.PathLike[str], output: str | os.PathLike[str], *, ta
     if not re.fullmatch(r"[A-Za-z_]\w{0,60}", label, re.ASCII):
         raise UsageError(f"{label!r} cannot be the name of a C library; give another with --name.")
     network = build(file.config, "PYTHON")
-    plan = make_plan(network, (batch, height, width, file.config.in_channels), tools.machine, count)
+    plan = make_plan(network, (batch, height, width, file.config.in_channels), tools.machine, count,
+                     whole_weights=file.scheme == "int8")
     title = f"{label}: {_described(file, width, height)}, compiled by edgeae {__version__}"
     source = Source(label, file, network, plan, tools.processor, title, _golden(file, width, height))
     folder = Path(output)

@@ -32,6 +32,6 @@
 static const char metadata[] = "edgeae library NAME 1\0"@METADATA@;
 extern const unsigned char NAME_stored[]; // in NAME_weights.c
 #define FLOATS(at) ((const float *)(NAME_stored + (at)))
-#define SEPARATE static __attribute__((noinline)) // a caller's stack has to hold the arrays of one layer only
+#define SEPARATE static __attribute__((noinline)) // so that a profiler tells layers apart
 
 // ---- the layers ------------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 //
 // One image in, one image out: @WIDTH@ x @HEIGHT@ pixels, rows from the top, channels beside each other. Bytes are 0 to
 // 255, floats 0 to 1. Many images follow each other without a gap. A handle serves one thread at a time; make one for
-// each. After NAME_create nothing is allocated. The calling thread needs @STACK@ KB of stack.
+// each. After NAME_create nothing is allocated. The calling thread needs 16 KB of stack.
 
 #ifndef NAME_H
 #define NAME_H

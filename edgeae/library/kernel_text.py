@@ -41,7 +41,8 @@ def kernels(plan: Plan) -> list[str]:
                  f"#if SECTION == {SECTIONS.index(function)}",
                  *(f"#define {name} JOINED(LAYER, {name})" for name in sorted(names[function] - shared)), "#endif")),
              "#ifndef ACTIVATION", "#define ACTIVATION NO_ACTIVATION", "#endif",
-             "#ifndef GRADIENT_OF", "#define GRADIENT_OF NO_ACTIVATION", "#endif", ""]
+             "#ifndef GRADIENT_OF", "#define GRADIENT_OF NO_ACTIVATION", "#endif",
+             "#ifndef FACTOR_BITS", "#define FACTOR_BITS 32", "#endif", ""]
     for name, text in texts.items():
         sections = [SECTIONS.index(function) for function in used
                     if name in (*FILES[function][1], FILES[function][0])]
@@ -53,7 +54,7 @@ def kernels(plan: Plan) -> list[str]:
         lines += [text.rstrip(), "#endif", ""]
     for function in used:
         lines += [f"#if SECTION == {SECTIONS.index(function)}", *_entry(function), "#endif", ""]
-    gone = {"LAYER", "SECTION", "JOINED", "JOINED_", "ACTIVATION", "GRADIENT_OF"}
+    gone = {"LAYER", "SECTION", "JOINED", "JOINED_", "ACTIVATION", "GRADIENT_OF", "FACTOR_BITS"}
     gone |= macros.union(*names.values(), *constants.values())
     lines += [f"#undef {name}" for name in sorted(gone)]
     return lines
@@ -61,11 +62,12 @@ def kernels(plan: Plan) -> list[str]:
 
 def _entry(function: str) -> list[str]:
     if function == "winograd_weights":
-        return ["SEPARATE void JOINED(LAYER, run)(float *u, const float *w) { winograd_weights(u, w, 0, 0); }"]
-    given = {"out", "x", "bias", "add"}
-    arguments = ", ".join(name if name in given else "w" if name in ("w", "u") else "0" for name in ARGUMENTS[function])
-    return ["SEPARATE void JOINED(LAYER, run)(float *out, const float *x, const float *w, const float *bias, "
-            "const float *add, int core)", "{", f"    {function}({arguments}, core);", "}"]
+        return ["SEPARATE void JOINED(LAYER, run)(void *u, const void *w) { winograd_weights(u, w, 0, 0); }"]
+    given = {"out", "x", "w", "scale", "bias", "add", "scratch"}
+    arguments = ", ".join(name if name in given else "0" for name in ARGUMENTS[function])
+    return ["SEPARATE void JOINED(LAYER, run)(float *out, const float *x, const void *w, const float *scale, "
+            "const float *bias, const float *add, float *scratch, int core)", "{",
+            f"    {function}({arguments}, core);", "}"]
 
 
 def _names(text: str) -> Iterable[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from edgeae.errors import EdgeaeError
@@ -19,6 +19,7 @@ from edgeae.kernels.shapes import Shape
 from edgeae.tracing import Step, Trace, trace
 
 LINE = 16  # floats in a cache line, at whose beginning each value starts
+FACTORS = 3 << 19  # floats that the weights' factors of a network should not exceed: 6 MB
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,12 @@ class Operation:
 
     @property
     def factors(self) -> Constants | None:
-        """Constants of winograd_weights.c that makes its weights' factors, but for the bits of the stored weights."""
+        """Constants of winograd_weights.c that makes its weights' factors."""
         if self.function != "winograd":
             return None
-        return plans.winograd_weights(self.constants, swapped=False, turned=False)
+        bits = self.constants["FACTOR_BITS"]
+        return plans.winograd_weights(self.constants, swapped=False, turned=False) | {
+            "THREADS": 1, "FACTOR_BITS": bits, "WEIGHT_BITS": 8 if bits == 16 else 32}
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,8 @@ class Plan:
         return self.encoder + self.decoder
 
 
-def make_plan(network: Any, image: tuple[int, int, int, int], machine: InstructionSet, threads: int) -> Plan:
+def make_plan(network: Any, image: tuple[int, int, int, int], machine: InstructionSet, threads: int,
+              whole_weights: bool = False) -> Plan:
     """The plan of a network.
 
     Args:
@@ -101,6 +105,7 @@ def make_plan(network: Any, image: tuple[int, int, int, int], machine: Instructi
         image: shape of its input: batch, height, width, channels.
         machine: to write for.
         threads: to cut the work for.
+        whole_weights: they are whole numbers of 8 bits, times what is the same for a channel.
     """
     found = trace(network.reconstruct, image)
     features = trace(network.features, image)
@@ -108,12 +113,29 @@ def make_plan(network: Any, image: tuple[int, int, int, int], machine: Instructi
     # `reconstruct` first does what `features` does, step by step: their values have the same numbers.
     assert [step.shape for step in found.steps[:count]] == [step.shape for step in features.steps]
     places, floats = _places(found, features)
-    operations = tuple(_operation(step, number, places, machine, threads) for number, step in enumerate(found.steps, 1))
+    operations = [_operation(step, number, places, machine, threads) for number, step in enumerate(found.steps, 1)]
+    if whole_weights:
+        operations = _narrowed(operations)
     return Plan(
-        operations[:count], operations[count:], Place(places[0], image),
+        tuple(operations[:count]), tuple(operations[count:]), Place(places[0], image),
         Place(places[found.outputs[0]], found.shapes[0]),
         tuple(Place(places[number], shape) for number, shape in zip(features.outputs, features.shapes, strict=True)),
         floats, threads)
+
+
+def _narrowed(operations: list[Operation]) -> list[Operation]:
+    """The same, with factors in 16 bits, which hold those of 8-bit weights exactly, as far as all take more memory than
+    they should: first where a factor serves the fewest multiplications, so that making floats of it costs little."""
+    sizes = {number: math.prod(plans.factors(operation.constants)) for number, operation in enumerate(operations)
+             if operation.function == "winograd"}
+    narrowed, floats = list(operations), sum(sizes.values())
+    for number in sorted(sizes, key=lambda number: operations[number].shape.flop / sizes[number]):
+        if floats <= FACTORS:
+            break
+        constants = operations[number].constants | {"FACTOR_BITS": 16}
+        narrowed[number] = replace(operations[number], constants=constants)
+        floats -= sizes[number] // 2
+    return narrowed
 
 
 def _places(found: Trace, features: Trace) -> tuple[list[int], int]:
@@ -155,6 +177,8 @@ def _operation(step: Step, number: int, places: Sequence[int], machine: Instruct
     block = int(plan["VECTORS"]) * int(plan["LANES"])
     if function == "convolution" and shape.c_out % block == 0:
         plan = plan | {"WEIGHT_ROW": block}  # as they are read
+    if function == "winograd":
+        plan = plan | {"FACTOR_BITS": 32}
     constants = plan | {"HAS_BIAS": 1, "HAS_ADD": int(step.add is not None), "ACTIVATION": activation,
                         "GRADIENT_OF": "NO_ACTIVATION", "WEIGHT_BITS": 32}
     return Operation(step.layer, function, constants, shape, places[step.x], places[number],

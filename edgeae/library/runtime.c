@@ -1,7 +1,10 @@
 struct NAME {
     void *memory;
     size_t memory_bytes;
-    float *values, *weights, *walk; // parts of it: what the layers give, what is made of the weights, two images' features
+    // Parts of it: what the layers give, what cores need for themselves, what is made of the weights, two images' features.
+    float *values;
+    workspace *scratch;
+    float *weights, *walk;
     int threads;
 
     // The job: steps [first, end) for `count` images.
@@ -211,7 +214,7 @@ static int start_workers(NAME *h)
         h->threads = 1;
         return NAME_NO_THREADS;
     }
-    pthread_attr_setstacksize(&attributes, STACK_BYTES + 262144);
+    pthread_attr_setstacksize(&attributes, 262144);
     h->caller_at = -1;
     int failed = 0;
     while (h->started + 1 < h->threads && !failed) {
@@ -250,9 +253,10 @@ static int runs_here(void)
 // that was used before, and then has small pages.
 static int get_memory(NAME *h)
 {
-    const size_t bytes = ((size_t)VALUE_FLOATS + WEIGHT_FLOATS + WALK_FLOATS) * sizeof(float);
+    const size_t used = ((size_t)VALUE_FLOATS + WEIGHT_FLOATS) * sizeof(float) + NAME_THREADS * sizeof(workspace);
+    const size_t bytes = used + WALK_FLOATS * sizeof(float);
 #ifdef __linux__
-    const size_t page = 1 << 21, used = ((size_t)VALUE_FLOATS + WEIGHT_FLOATS) * sizeof(float);
+    const size_t page = 1 << 21;
     const size_t large = (used + page / 2) / page * page; // what is left over takes small pages
     h->memory_bytes = (bytes > large ? bytes : large) + page;
     h->memory = mmap(0, h->memory_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -287,7 +291,8 @@ int NAME_create(NAME **handle, int threads)
         free(h);
         return NAME_NO_MEMORY;
     }
-    h->weights = h->values + VALUE_FLOATS;
+    h->scratch = (workspace *)(h->values + VALUE_FLOATS);
+    h->weights = (float *)(h->scratch + NAME_THREADS);
     h->walk = h->weights + WEIGHT_FLOATS;
     h->threads = threads && threads < NAME_THREADS ? threads : NAME_THREADS;
     prepare_weights(h->weights, h->values);

@@ -29,7 +29,6 @@ from edgeae.weights import WeightFile, parameters
 
 Array = npt.NDArray[Any]
 
-_STACK_BYTES = 1 << 20  # more than the arrays that a kernel has on it
 _ALIGNED = 64  # bytes
 
 
@@ -78,12 +77,12 @@ class Source:
         """NAME.c"""
         stored, _ = self._stored
         names = self._layer_names()
-        sections, functions, prepared, weight_floats, scratch = self._sections(names, stored)
-        network = [*self._run_layer(names, functions), *self._features(), _widening(self.file.scheme),
+        layers = self._layers(names, stored)
+        network = [*self._run_layer(names, layers.calls), *self._features(), _widening(self.file.scheme),
                    "// Once: weights to floats, and to the factors of Winograd's products. `v` is not in use yet.",
                    "static void prepare_weights(float *w, float *v)", "{", "    (void)v;",
-                   *prepared, "}", "", *self._golden()]
-        lines = [_own("head.c"), *sections, *self._memory(weight_floats, scratch), "",
+                   *layers.prepared, "}", "", *self._golden()]
+        lines = [_own("head.c"), *layers.sections, *self._memory(layers), "",
                  _own("runtime.c").replace("@NETWORK@", "\n".join(network)),
                  "#else // ---- the kernels ----------------------------------------------------------------------",
                  "", *kernels(self.plan), "#endif"]
@@ -117,7 +116,7 @@ class Source:
         batch, height, width, channels = self.plan.image.shape
         common = {"TITLE": self.title, "PROCESSOR": self.processor, "WIDTH": width, "HEIGHT": height,
                   "CHANNELS_IN": channels, "CHANNELS_OUT": self.plan.output.shape[-1], "BATCH": batch,
-                  "THREADS": self.plan.threads, "STACK": _STACK_BYTES // 1024}
+                  "THREADS": self.plan.threads}
         for key, value in (common | values).items():
             text = text.replace(f"@{key}@", str(value))
         return text.replace("NAME", self.name)
@@ -151,62 +150,67 @@ class Source:
         names = [f"{layer}.weight", f"{layer}.weight.scale", f"{layer}.bias"]
         return [name for name in names if name in self.file.tensors]
 
-    def _sections(self, names: dict[int, str], stored: dict[str, int]
-                  ) -> tuple[list[str], list[str], list[str], int, int]:
-        """The inclusions; the call of each operation; what prepares the weights; and the floats that these take, and
-        that it needs for a while."""
+    def _layers(self, names: dict[int, str], stored: dict[str, int]) -> _Layers:
         made: dict[str, str] = {}
         lines: list[str] = []
 
         def section(label: str, function: str, constants: Constants, comment: str) -> str:
-            """The name of the function of these constants, which is made where there is none yet."""
+            """What the names of the section of these constants begin with, which is made where there is none yet."""
             defines = "".join(f"#define {name} {value}\n" for name, value in constants.items())
             key = f"{function} {defines}"
             if key not in made:
-                made[key] = f"{label}_run"
+                made[key] = label
                 lines.extend([f"// {comment}", f"#define LAYER {label}", f"#define SECTION {SECTIONS.index(function)}",
                               defines + '#include "NAME.c"', ""])
             return made[key]
 
-        calls, prepared = [], []
-        floats = scratch = 0
+        calls, prepared, used = [], [], []
+        floats = wide = 0
         for operation in self.plan.operations:
             name = names[id(operation.layer)]
             label = name.replace(".", "_")
             comment = f"{name}: {_described(operation)}"
-            run = section(label, operation.function, operation.constants, comment)
-            size = operation.shape.weights
+            kernel = section(label, operation.function, operation.constants, comment)
+            used.append(kernel)
+            count, scale = operation.shape.weights, "0"
             if operation.factors is None:
-                count = size
-                prepared.append(self._widen(f"w + {floats}", name, stored, size, operation))
+                prepared.append(self._widen(f"w + {floats}", name, stored, operation))
             else:
-                count, scratch = math.prod(plans.factors(operation.constants)), max(scratch, _whole_lines(size))
-                prepared.append(self._widen("v", name, stored, size, operation))
-                make = section(f"{label}_factors", "winograd_weights",
-                               operation.factors | {"THREADS": 1, "WEIGHT_BITS": 32}, f"{name}: its weights' factors")
-                prepared.append(f"    {make}(w + {floats}, v);")
+                make = section(f"{label}_factors", "winograd_weights", operation.factors,
+                               f"{name}: its weights' factors")
+                if operation.factors["WEIGHT_BITS"] == 32:
+                    wide = max(wide, _whole_lines(count))
+                    prepared += [self._widen("v", name, stored, operation), f"    {make}_run(w + {floats}, v);"]
+                else:
+                    prepared.append(f"    {make}_run(w + {floats}, NAME_stored + {stored[f'{name}.weight']});")
+                    scale = f"FLOATS({stored[f'{name}.weight.scale']})"
+                count = math.prod(plans.factors(operation.constants)) * int(operation.factors["FACTOR_BITS"]) // 32
             add = "0" if operation.add is None else f"v + {operation.add}"
-            calls.append(f"{run}(v + {operation.out}, v + {operation.x}, w + {floats}, "
-                         f"FLOATS({stored[f'{name}.bias']}), {add}, core);")
+            calls.append(f"{kernel}_run(v + {operation.out}, v + {operation.x}, w + {floats}, {scale}, "
+                         f"FLOATS({stored[f'{name}.bias']}), {add}, h->scratch[core].{kernel}, core);")
             floats += _whole_lines(count)
-        return lines, calls, prepared, floats, scratch
+        return _Layers(lines, list(dict.fromkeys(used)), calls, prepared, floats, wide)
 
-    def _widen(self, to: str, name: str, stored: dict[str, int], size: int, operation: Operation) -> str:
-        columns = operation.shape.c_out
+    def _widen(self, to: str, name: str, stored: dict[str, int], operation: Operation) -> str:
+        size, columns = operation.shape.weights, operation.shape.c_out
         block = columns if operation.factors else operation.constants["WEIGHT_ROW"]
         scale = f"NAME_stored + {stored[f'{name}.weight.scale']}" if f"{name}.weight.scale" in stored else "0"
         return (f"    widen({to}, NAME_stored + {stored[f'{name}.weight']}, {scale}, {size // columns}, {columns}, "
                 f"{block});")
 
-    def _memory(self, weight_floats: int, scratch: int) -> list[str]:
+    def _memory(self, layers: _Layers) -> list[str]:
         plan = self.plan
         walked = sum(place.size // plan.image.shape[0] for place in plan.features)
         return [
+            "// What a core needs for itself while it computes a layer.",
+            "typedef union {",
+            *(f"    _Alignas({_ALIGNED}) float {kernel}[{kernel}_SCRATCH];" for kernel in layers.kernels),
+            "} workspace;", "",
             "enum {",
             f"    STEPS = {len(plan.operations) + 2}, // loading images, the layers, storing images",
             f"    FEATURES_END = {len(plan.encoder) + 1}, // the step after those that make the code and what skips it",
-            f"    VALUE_FLOATS = {max(plan.floats, scratch)}, WEIGHT_FLOATS = {weight_floats},",
-            f"    WALK_FLOATS = {2 * walked}, STACK_BYTES = {_STACK_BYTES},",
+            f"    VALUE_FLOATS = {max(plan.floats, layers.wide)}, WEIGHT_FLOATS = {layers.weight_floats},",
+            f"    WALK_FLOATS = {2 * walked},",
             f"    AT_IMAGE = {plan.image.at}, AT_CODE = {plan.features[0].at}, AT_OUTPUT = {plan.output.at},",
             "};",
         ]
@@ -247,6 +251,27 @@ class Source:
                 f"#define GOLDEN_TOLERANCE {self.golden.tolerance}f",
                 *_wrapped(f"static const int golden_places[] = {{{places}}};"),
                 *_wrapped(f"static const uint16_t golden[] = {{{values}}};"), ""]
+
+
+@dataclass(frozen=True)
+class _Layers:
+    """What NAME.c says of the layers.
+
+    Attributes:
+        sections: the inclusions of itself.
+        kernels: what the names of those begin with that compute layers.
+        calls: of each operation.
+        prepared: the lines that prepare the weights.
+        weight_floats: that these then take.
+        wide: floats that are needed for a while to prepare them.
+    """
+
+    sections: list[str]
+    kernels: list[str]
+    calls: list[str]
+    prepared: list[str]
+    weight_floats: int
+    wide: int
 
 
 def _whole_lines(floats: int) -> int:

@@ -101,7 +101,7 @@ def test_a_text_begins_with_its_constants_and_ends_with_the_kernel() -> None:
 def test_arguments_that_a_kernel_is_not_given_are_null() -> None:
     text = str(Text("narrow", ("out", "x", "w"), {"LANES": 8, "C_OUT": 3}))
     assert "void kernel(void *out, void *x, void *w, int core)" in text
-    assert "narrow(out, x, w, 0, 0, 0, core);" in text
+    assert "narrow(out, x, w, 0, 0, 0, scratch, core);" in text
 
 
 # ---- the cache ---------------------------------------------------------------------------------------------------
