@@ -12,7 +12,8 @@
 
 enum { T = R + 1, PRODUCTS = T * T };
 
-// Factors of weights, that many times as large: floats, or of weights of 8 bits whole numbers, which are exact.
+// The weights' factors as they are kept: floats, or in 16 bits FACTOR_TIMES as large ones, which of whole 8-bit weights
+// are whole numbers of at most 9 * 128.
 #if FACTOR_BITS == 16
 typedef short factor;
 typedef factor packed_factors __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
