@@ -96,7 +96,7 @@ def test_every_task(task: str, arch: str, tiny_file: FileFactory) -> None:
     found = bench([tiny_file(arch)], ["CPU"], tasks=[task], **QUICK)
     row, *library = found.rows
     assert [one.case.runtime for one in library] == ([cases.LIBRARY] if task in cases.HELD else [])
-    assert not any(one.wrong for one in found.rows) and row.calls >= 4
+    assert not any(one.wrong for one in found.rows) and row.calls
     assert 0 < row.min_ms <= row.p50_ms <= row.p90_ms <= row.p99_ms
     images = cases.STEPS if task == "frame" else 1
     assert row.images_per_s == pytest.approx(1e3 * images / row.p50_ms)

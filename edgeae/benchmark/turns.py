@@ -16,6 +16,7 @@ TURN_S = 0.03  # a turn has as many calls as take this long, within limits
 MAX_CALLS = 20
 SLOW_S, SLOW_ROUNDS = 1.0, 3  # a call that takes so long is its own turn, and has only so many
 STEADY = 0.1  # relative change of the median that ends the warm-up
+COMPILING = 2  # calls, the first ones, that compile: their time says nothing of the next
 
 
 class WrongOutput(Exception):
@@ -98,7 +99,7 @@ class Turns:
         for engine in self.engines:
             timing, started = self.timings[engine.name], time.perf_counter()
             while not timing.wrong and len(timing.warm_up) < most and not _is_steady(timing.warm_up):
-                if len(timing.warm_up) >= 2 and time.perf_counter() - started > longest_s:
+                if len(timing.warm_up) > COMPILING and time.perf_counter() - started > longest_s:
                     break
                 self._run(engine, timing.warm_up, checked=True)
 
@@ -171,8 +172,8 @@ class Turns:
 
 
 def _is_steady(seconds: Sequence[float], window: int = 3) -> bool:
-    """Whether the last calls took as long as those before them; the first two compile."""
-    if len(seconds) < 2 + 2 * window:
+    """Whether the last calls took as long as those before them."""
+    if len(seconds) < COMPILING + 2 * window:
         return False
     before, now = np.median(seconds[-2 * window : -window]), np.median(seconds[-window:])
     return bool(abs(now / before - 1) < STEADY)
