@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol, TypeAlias
 
 import numpy as np
 from tinygrad import Tensor, dtypes
@@ -26,29 +25,22 @@ from tinygrad.function import function
 from tinygrad.uop.ops import UOp
 
 from edgeae.kernels import graph
+from edgeae.kernels.operands import Activation, Weight
 from edgeae.kernels.shapes import Shape
 from edgeae.tracing import Value
 
-Activation: TypeAlias = Literal["relu", "sigmoid"] | None
+
+class Layer:
+    """Base of all layers.
+
+    A layer's parameters are the tensors and packed weights among its attributes, and those of the layers in them
+    (weights.py): a class that is not derived from this one cannot hold any.
+    """
 
 
-class PackedWeight(Protocol):
-    """A weight that is kept in another form than floating point: `bits` a value, and a scale, as in quantize.py."""
+class _Convolution(Layer):
+    """A layer that is one convolution: what a kernel or a trace takes of it."""
 
-    values: Tensor
-    scale: Tensor
-    bits: ClassVar[int]
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-    def dequantize(self) -> Tensor: ...
-
-
-Weight: TypeAlias = Tensor | PackedWeight
-
-
-class _Layer(Protocol):
     weight: Weight
     bias: Tensor
     activation: Activation
@@ -155,7 +147,7 @@ def _finish(y: Tensor, bias: Tensor, add: Tensor | None, activation: Activation)
     return y.relu() if activation == "relu" else y.sigmoid()
 
 
-def _whole(layer: _Layer, x: Tensor, add: Tensor | None = None, up: bool = False) -> Tensor | None:
+def _whole(layer: _Convolution, x: Tensor, add: Tensor | None = None, up: bool = False) -> Tensor | None:
     """The layer all at once: one kernel, where kernels/ has one, or one step of a trace (tracing.py)."""
     batch, height, width, _ = x.shape
     *sides, c_in, c_out = layer.weight.shape
@@ -168,7 +160,7 @@ def _whole(layer: _Layer, x: Tensor, add: Tensor | None = None, up: bool = False
 # ---- the layers --------------------------------------------------------------------------------------------------
 
 
-class Conv2d:
+class Conv2d(_Convolution):
     """Convolution, bias and activation.
 
     A kernel of 1 or 3 keeps the size (zero padding); a kernel of 4 halves it (stride 2, zero padding of 1; the height
@@ -202,7 +194,7 @@ class Conv2d:
         return _finish(conv_valid(x, w), self.bias, add, self.activation)
 
 
-class UpConv2d:
+class UpConv2d(_Convolution):
     """4×4 transposed convolution of stride 2 (padding 1), bias and activation: doubles height and width.
 
     The arguments are those of `Conv2d`.
@@ -227,7 +219,7 @@ class UpConv2d:
         return _finish(y, self.bias, add, self.activation)
 
 
-class Linear:
+class Linear(_Convolution):
     """Matrix product, bias and activation: (B, in) → (B, out)."""
 
     def __init__(self, cin: int, cout: int, init: Init, activation: Activation = None,
@@ -244,7 +236,7 @@ class Linear:
         return _finish(x @ as_float(self.weight), self.bias, None, self.activation)
 
 
-class ResBlock:
+class ResBlock(Layer):
     """Two 3×3 convolutions beside the identity: x + conv(relu(conv(x))).
 
     Nothing is done to the sum (Lim et al. 2017, EDSR): a ReLU there would let no gradient back to what it once turned

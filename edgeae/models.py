@@ -22,7 +22,7 @@ import numpy.typing as npt
 from tinygrad import Tensor
 
 from edgeae.config import ModelConfig
-from edgeae.layers import Conv2d, Init, Linear, ResBlock, UpConv2d
+from edgeae.layers import Conv2d, Init, Layer, Linear, ResBlock, UpConv2d
 
 Array = npt.NDArray[np.float32]
 
@@ -48,7 +48,7 @@ def kl_to_unit_gaussian(mu: Tensor, logvar: Tensor) -> Tensor:
     return (-0.5 * (1 + logvar - mu.square() - logvar.exp())).sum(1).mean()
 
 
-class Autoencoder(ABC):
+class Autoencoder(Layer, ABC):
     """What the three have in common; each says for itself what `decode` does, and `encode` or `features`."""
 
     def encode(self, x: Tensor) -> Tensor:

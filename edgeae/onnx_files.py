@@ -26,7 +26,7 @@ from edgeae.layers import Conv2d, Linear, UpConv2d
 from edgeae.models import build
 from edgeae.session import Session, tinygrad_on
 from edgeae.tracing import Step, trace
-from edgeae.weights import WeightFile, parameters
+from edgeae.weights import WeightFile, layer_names
 from edgeae.zoo import find_model
 
 PARTS = {"reconstruct": ("image", "restored"), "encode": ("image", "code"), "decode": ("code", "image")}
@@ -132,7 +132,7 @@ class _Writer:
         self._constants: dict[str, Any] = {}
         config = file.config
         model = build(config, "PYTHON")
-        self._layers = {id(layer): name.rsplit(".", 1)[0] for name, _, layer in parameters(model)}
+        self._layers = layer_names(model)
         image = (config.size, config.size, config.in_channels)
         given = config.code_shape(config.size, config.size) if part == "decode" else image
         self._trace = trace(getattr(model, part), (1, *given))

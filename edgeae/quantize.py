@@ -26,7 +26,7 @@ import numpy.typing as npt
 from tinygrad import Tensor, dtypes
 
 from edgeae.errors import UsageError
-from edgeae.layers import Weight
+from edgeae.kernels.operands import PackedWeight, Weight
 
 SCHEMES = ("none", "fp16", "int8", "int4")
 GROUP = 32  # rows of a column that share an int4 scale
@@ -35,7 +35,7 @@ Array = npt.NDArray[Any]
 
 
 @dataclass
-class Int8Weight:
+class Int8Weight(PackedWeight):
     """An int8 weight on a device, with a scale for each output channel."""
 
     bits: ClassVar[int] = 8
@@ -44,25 +44,26 @@ class Int8Weight:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape of the weight it stands for."""
         return tuple(self.values.shape)
 
     def dequantize(self) -> Tensor:
-        """The weight as a float32 expression."""
         return self.values.cast(dtypes.float32) * self.scale
 
 
 @dataclass
-class Int4Weight:
+class Int4Weight(PackedWeight):
     """A packed int4 weight on a device, with a scale for each group of 32 rows of a column."""
 
     bits: ClassVar[int] = 4
     values: Tensor
     scale: Tensor
-    shape: tuple[int, ...]
+    unpacked_shape: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.unpacked_shape
 
     def dequantize(self) -> Tensor:
-        """The weight as a float32 expression."""
         out = self.shape[-1]
         rows = int(np.prod(self.shape[:-1]))
         pairs = self.values.shape[0]

@@ -36,7 +36,8 @@ from edgeae import quantize
 from edgeae.config import ModelConfig
 from edgeae.errors import WeightsError
 from edgeae.files import write_bytes_atomic
-from edgeae.layers import Weight
+from edgeae.kernels.operands import PackedWeight, Weight
+from edgeae.layers import Layer
 from edgeae.models import Autoencoder, build
 from edgeae.tracing import trace
 
@@ -88,17 +89,34 @@ class WeightFile:
         return replace(self, metadata=self.metadata | {"quantize": scheme}, tensors=tensors)
 
 
-def parameters(model: object, prefix: str = "") -> Iterator[tuple[str, Weight, object]]:
-    """Every parameter of a model in a fixed order: its name, its value, and the layer that holds it."""
+def parameters(model: Layer, prefix: str = "") -> Iterator[tuple[str, Weight, Layer]]:
+    """Yield every parameter of a model in a fixed order: its name, its value, and the layer that holds it.
+
+    Names are the attributes and list positions that lead to a parameter, joined with dots: `down.0.weight`.
+
+    Raises:
+        TypeError: an attribute is neither a parameter, a layer, a list of layers, nor a plain setting. It could hold
+            parameters that would be missing from every file.
+    """
     for key, value in vars(model).items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Tensor) or hasattr(value, "dequantize"):
-            yield name, value, model
-        elif isinstance(value, list):
-            for i, layer in enumerate(value):
-                yield from parameters(layer, f"{name}.{i}.")
-        elif type(value).__module__ == "edgeae.layers":
-            yield from parameters(value, f"{name}.")
+        yield from _parameters_of(value, f"{prefix}{key}", model)
+
+
+def _parameters_of(value: object, name: str, holder: Layer) -> Iterator[tuple[str, Weight, Layer]]:
+    if isinstance(value, Tensor | PackedWeight):
+        yield name, value, holder
+    elif isinstance(value, Layer):
+        yield from parameters(value, f"{name}.")
+    elif isinstance(value, list | tuple):
+        for i, item in enumerate(value):
+            yield from _parameters_of(item, f"{name}.{i}", holder)
+    elif not isinstance(value, str | int | float | None):
+        raise TypeError(f"{type(holder).__name__}.{name} is a {type(value).__name__}: derive it from layers.Layer.")
+
+
+def layer_names(model: Layer) -> dict[int, str]:
+    """Return the name of each layer that holds parameters, `down.0`, by the layer's `id`."""
+    return {id(layer): name.rpartition(".")[0] for name, _, layer in parameters(model)}
 
 
 def build_loaded(file: WeightFile, device: str, half: bool = True) -> Autoencoder:

@@ -29,7 +29,7 @@ from tinygrad import Tensor
 from edgeae import models, training
 from edgeae.config import ModelConfig, TrainConfig
 from edgeae.data import open_dataset
-from edgeae.layers import Conv2d, Init, ResBlock, UpConv2d
+from edgeae.layers import Conv2d, Init, Layer, ResBlock, UpConv2d
 from edgeae.session import tinygrad_on
 
 SIZE = 64
@@ -90,11 +90,14 @@ class WithoutBlocks(models.ResidualAE):
 
     def __init__(self, config: ModelConfig, init: Init) -> None:
         super().__init__(config, init)
-        self.before = self.after = [_same for _ in self.up]  # type: ignore[assignment]
+        self.before = self.after = [Identity() for _ in self.up]  # type: ignore[misc]
 
 
-def _same(x: Tensor) -> Tensor:
-    return x
+class Identity(Layer):
+    """Return what it is given."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x
 
 
 class PlainContext(models.ConvAE):

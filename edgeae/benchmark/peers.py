@@ -22,7 +22,7 @@ from edgeae.layers import Linear
 from edgeae.models import build
 from edgeae.onnx_files import channels_first, onnx_bytes
 from edgeae.tracing import Trace, trace
-from edgeae.weights import WeightFile, parameters
+from edgeae.weights import WeightFile, layer_names
 
 Floats = npt.NDArray[np.float32]
 Run = Callable[[Floats], Floats]  # channels first
@@ -184,7 +184,7 @@ def torch_function(file: WeightFile, part: str, device: str) -> Callable[[Any], 
     image = (config.size, config.size, config.in_channels)
     given = config.code_shape(config.size, config.size) if part == "decode" else image
     found: Trace = trace(getattr(model, part), (1, *given))
-    names = {id(layer): name.rsplit(".", 1)[0] for name, _, layer in parameters(model)}
+    names = layer_names(model)
     activations: dict[str | None, Callable[[Any], Any]] = {
         "relu": torch.relu, "sigmoid": torch.sigmoid, None: lambda y: y}
     layers = []

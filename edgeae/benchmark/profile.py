@@ -20,7 +20,7 @@ from edgeae.kernels.shapes import Shape
 from edgeae.layers import Linear
 from edgeae.session import tinygrad_on
 from edgeae.tracing import Step, trace
-from edgeae.weights import parameters
+from edgeae.weights import layer_names
 from edgeae.zoo import find_model
 
 COPIES = 8  # of a layer in one graph, each on its own input: what a graph's call costs counts an eighth
@@ -97,7 +97,7 @@ def profile(model: str | os.PathLike[str], device: str | None = None, *, batch: 
         raise UsageError(f"this vae takes images of {config.size}×{config.size} only.")
     with tinygrad_on(name), Tensor.train(False):
         network = weights.build_loaded(file, name, devices.supports_half(name))
-        names = {id(layer): key.rsplit(".", 1)[0] for key, _, layer in parameters(network)}
+        names = layer_names(network)
         shape = (batch, height, width, config.in_channels)
         steps = trace(network.reconstruct, shape).steps
         runs: list[Callable[[], None]] = [_alone(step, name) for step in steps]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tinygrad import Tensor, dtypes
 from tinygrad.helpers import CPU_COUNT
@@ -17,12 +17,10 @@ from tinygrad.renderer import Estimates
 from tinygrad.uop.ops import KernelInfo, Ops, ProgramInfo, UOp
 
 from edgeae.kernels import plans, shapes
+from edgeae.kernels.operands import Weight
 from edgeae.kernels.plans import Constants, InstructionSet
 from edgeae.kernels.programs import Text, adamw_text, compile_text, instruction_set
 from edgeae.kernels.shapes import Shape
-
-if TYPE_CHECKING:
-    from edgeae.layers import Weight
 
 _FLOP_A_THREAD = 8_000_000  # that a thread must have to do, to be worth the 60 µs of handing it its share
 _FLOP_OF_ADAMW, _FLOP_OF_MOVING = 60, 60  # for each number: what could be computed while memory is waited for

@@ -25,7 +25,7 @@ from edgeae.kernels.plans import Constants
 from edgeae.library.kernel_text import SECTIONS, kernels
 from edgeae.library.plan import LINE, Operation, Plan
 from edgeae.quantize import GROUP
-from edgeae.weights import WeightFile, parameters
+from edgeae.weights import WeightFile, layer_names
 
 Array = npt.NDArray[Any]
 
@@ -129,7 +129,7 @@ class Source:
                                    "edgeae_version": __version__}}
 
     def _layer_names(self) -> dict[int, str]:
-        return {id(layer): name.rsplit(".", 1)[0] for name, _, layer in parameters(self.network)}
+        return layer_names(self.network)
 
     @functools.cached_property
     def _stored(self) -> tuple[dict[str, int], bytes]:
