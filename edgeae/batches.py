@@ -106,8 +106,10 @@ def collect(inputs: Sequence[Path], output: Path | None = None, overwrite: bool 
         elif _is_pattern(given):
             base = _fixed_part(given)
             paths = [path for path in map(Path, sorted(glob.glob(str(given), recursive=True))) if path.is_file()]  # noqa: PTH207
-            items += [Item(path, output / path.relative_to(base) if output else _beside(path), not overwrite)
-                      for path in paths]
+            items += [
+                Item(path, output / path.relative_to(base) if output else _beside(path), not overwrite)
+                for path in paths
+            ]
             if not paths:
                 raise ImageError(f"{given} matches no file: check the pattern.")
         else:
@@ -181,8 +183,12 @@ def _check_targets(items: Sequence[Item]) -> None:
 # ---- all of them -------------------------------------------------------------------------------------------------
 
 
-def restore_all(session: Session, items: Sequence[Item], options: Options | None = None,
-                on_done: Callable[[Outcome], None] = lambda outcome: None) -> Summary:
+def restore_all(
+    session: Session,
+    items: Sequence[Item],
+    options: Options | None = None,
+    on_done: Callable[[Outcome], None] = lambda outcome: None,
+) -> Summary:
     """Restore photos; one that fails does not stop the others. `on_done` is called after each, in this thread.
 
     Raises as `outcomes` does.
@@ -200,8 +206,12 @@ def restore_all(session: Session, items: Sequence[Item], options: Options | None
     return summary
 
 
-def outcomes(session: Session, items: Callable[[threading.Event], Iterator[Item]], options: Options | None = None,
-             workers: int = _WORKERS) -> Generator[Outcome]:
+def outcomes(
+    session: Session,
+    items: Callable[[threading.Event], Iterator[Item]],
+    options: Options | None = None,
+    workers: int = _WORKERS,
+) -> Generator[Outcome]:
     """Restore photos one by one as they come, and tell what became of each, in any order.
 
     Files are decoded and encoded in threads while the network runs, and small pictures of one shape run together.
@@ -238,8 +248,9 @@ def _restore(item: Item, session: Session, options: Options, together: Together[
     try:
         if item.keep and item.target.exists():
             return Skipped(source, str(item.target))
-        restored = restore(item.source, item.target, session, options, mask=item.mask, network=network,
-                           taking=together.taking)
+        restored = restore(
+            item.source, item.target, session, options, mask=item.mask, network=network, taking=together.taking
+        )
         return replace(restored, ms=ms)
     except DeviceError:
         raise

@@ -41,32 +41,72 @@ def load(model: str, device: str | None, batch: int = 16, threads: int | None = 
 @options(
     console.model_option(DEFAULT),
     console.device_option,
-    output_option("A file, a folder, or - for standard output.  [default: photo.out.jpg beside photo.jpg, photos.out/ "
-                  "beside photos/; for the samples the folder edgeae-samples]"),
-    click.option("--mask", type=PATH, default=None, metavar="MASK",
-                 help="Image as large as the photo, white where it is damaged: nothing else is changed. Or a folder of "
-                      "such, named as the photos are."),
-    click.option("--strength", type=click.FloatRange(0, 1), default=1.0, show_default=True,
-                 help="How much of the result, the rest is the photo."),
+    output_option(
+        "A file, a folder, or - for standard output.  [default: photo.out.jpg beside photo.jpg, photos.out/ "
+        "beside photos/; for the samples the folder edgeae-samples]"
+    ),
+    click.option(
+        "--mask",
+        type=PATH,
+        default=None,
+        metavar="MASK",
+        help="Image as large as the photo, white where it is damaged: nothing else is changed. Or a folder of "
+        "such, named as the photos are.",
+    ),
+    click.option(
+        "--strength",
+        type=click.FloatRange(0, 1),
+        default=1.0,
+        show_default=True,
+        help="How much of the result, the rest is the photo.",
+    ),
     click.option("--compare", is_flag=True, help="Also write NAME.compare.png, before and after side by side."),
-    click.option("--corrupt", default=None, metavar="SPEC",
-                 help="Damage the input first; see `edgeae corrupt`.  [default: none; for the samples what the model "
-                      "learned to undo]"),
+    click.option(
+        "--corrupt",
+        default=None,
+        metavar="SPEC",
+        help="Damage the input first; see `edgeae corrupt`.  [default: none; for the samples what the model "
+        "learned to undo]",
+    ),
     click.option("--overwrite", is_flag=True, help="Replace outputs that exist. [default: skip them]"),
     click.option("--watch", is_flag=True, help="Wait for more pictures in the folder INPUT, until Ctrl-C."),
-    click.option("--raw", default=None, metavar="WxH",
-                 help="INPUT is raw video frames of this size, rgb24 (or gray for a grey model)."),
-    click.option("--max-mem", type=console.Memory(), default=None, metavar="SIZE",
-                 help="Memory to work in; images that need more go through in pieces.  [default: 512M, or a quarter of "
-                      "the machine's]"),
+    click.option(
+        "--raw",
+        default=None,
+        metavar="WxH",
+        help="INPUT is raw video frames of this size, rgb24 (or gray for a grey model).",
+    ),
+    click.option(
+        "--max-mem",
+        type=console.Memory(),
+        default=None,
+        metavar="SIZE",
+        help="Memory to work in; images that need more go through in pieces.  [default: 512M, or a quarter of "
+        "the machine's]",
+    ),
     console.seed_option,
     console.batch_option,
     console.threads_option,
     console.json_option,
 )
-def run(inputs: tuple[Path, ...], model: str, device: str | None, output: Path | None, mask: Path | None,
-        strength: float, compare: bool, corrupt: str | None, overwrite: bool, watch: bool, raw: str | None,
-        max_mem: int | None, seed: int, batch: int, threads: int | None, as_json: bool) -> None:
+def run(
+    inputs: tuple[Path, ...],
+    model: str,
+    device: str | None,
+    output: Path | None,
+    mask: Path | None,
+    strength: float,
+    compare: bool,
+    corrupt: str | None,
+    overwrite: bool,
+    watch: bool,
+    raw: str | None,
+    max_mem: int | None,
+    seed: int,
+    batch: int,
+    threads: int | None,
+    as_json: bool,
+) -> None:
     """Restore photos, whole folders, or video frames. Without INPUT, damage and restore the sample pictures.
 
     INPUT is a file, a folder, a pattern such as 'scans/**/*.png', or - for standard input. Format, size, rotation,
@@ -105,8 +145,9 @@ def run(inputs: tuple[Path, ...], model: str, device: str | None, output: Path |
         _photos(session(), model, items, settings, as_json)
 
 
-def _check(inputs: Sequence[Path], output: Path | None, mask: Path | None, watch: bool, raw: str | None,
-           as_json: bool) -> None:
+def _check(
+    inputs: Sequence[Path], output: Path | None, mask: Path | None, watch: bool, raw: str | None, as_json: bool
+) -> None:
     """What cannot be meant."""
     if not inputs and (mask or watch or raw):
         raise UsageError("--mask, --watch and --raw need an INPUT.")
@@ -131,13 +172,32 @@ def _samples(session: Session, model: str, folder: Path, corrupt: str | None, se
         raise UsageError(f"{model} was trained on pairs of images, not on damage: give an INPUT.")
     corrupt = corrupt if corrupt is not None else "occlude" if task == "none" else task
     samples = demonstrate(session, folder, corrupt, seed)
-    rows = [[s.name, s.corrupt + " --mask" * s.masked, f"{s.psnr_before:.1f}", f"{s.psnr_after:.1f}",
-             decibels(s.hole_psnr_before), decibels(s.hole_psnr_after), f"{s.ms:.1f}", s.picture] for s in samples]
+    rows = [
+        [
+            s.name,
+            s.corrupt + " --mask" * s.masked,
+            f"{s.psnr_before:.1f}",
+            f"{s.psnr_after:.1f}",
+            decibels(s.hole_psnr_before),
+            decibels(s.hole_psnr_after),
+            f"{s.ms:.1f}",
+            s.picture,
+        ]
+        for s in samples
+    ]
     header = ["sample", "damage", "PSNR before", "after, dB", "hole before", "after, dB", "ms", "picture"]
-    document = {"model": model, "device": session.device, "corrupt": corrupt, "samples": samples,
-                "picture": str(folder / "samples.png")}
-    emit(document, [f"device {session.device}", *table(header, rows, right=range(2, 7)),
-                    f"all of them: {folder / 'samples.png'}"], as_json)
+    document = {
+        "model": model,
+        "device": session.device,
+        "corrupt": corrupt,
+        "samples": samples,
+        "picture": str(folder / "samples.png"),
+    }
+    emit(
+        document,
+        [f"device {session.device}", *table(header, rows, right=range(2, 7)), f"all of them: {folder / 'samples.png'}"],
+        as_json,
+    )
 
 
 def decibels(value: float | None) -> str:
@@ -181,8 +241,10 @@ def _photos(session: Session, model: str, items: Sequence[Any], settings: Option
         for failure in found.failed:
             console.complain(failure.reason)
         skipped = f", {len(found.skipped)} existed already (--overwrite replaces them)" if found.skipped else ""
-        note(f"{len(found.done)} restored{skipped}, {len(found.failed)} failed, in {seconds:.1f} s "
-             f"({len(found.done) / seconds:.1f} images/s)")
+        note(
+            f"{len(found.done)} restored{skipped}, {len(found.failed)} failed, in {seconds:.1f} s "
+            f"({len(found.done) / seconds:.1f} images/s)"
+        )
     if found.failed:
         summary = f"{len(found.failed)} of {len(items)} images could not be restored."
         if found.done or found.skipped:
@@ -191,8 +253,13 @@ def _photos(session: Session, model: str, items: Sequence[Any], settings: Option
 
 
 def _emit(session: Session, model: str, found: Summary, as_json: bool) -> None:
-    document = {"model": model, "device": session.device, "done": found.done, "failed": found.failed,
-                "skipped": found.skipped}
+    document = {
+        "model": model,
+        "device": session.device,
+        "done": found.done,
+        "failed": found.failed,
+        "skipped": found.skipped,
+    }
     emit(document, [_line(result) for result in found.done], as_json)
 
 
@@ -208,8 +275,15 @@ def _tell_of_size(session: Session) -> None:
         note(f"a vae has one size: images are fitted to {session.config.size}×{session.config.size}.")
 
 
-def _piped(session: Callable[[], Session], model: str, source: Path, target: Path, settings: Options,
-           mask: Path | None, as_json: bool) -> None:
+def _piped(
+    session: Callable[[], Session],
+    model: str,
+    source: Path,
+    target: Path,
+    settings: Options,
+    mask: Path | None,
+    as_json: bool,
+) -> None:
     """One picture from standard input, or to standard output, or both."""
     from edgeae.batches import Summary
     from edgeae.restoring import restore

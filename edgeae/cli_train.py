@@ -24,34 +24,66 @@ if TYPE_CHECKING:
 @click.command(cls=console.Command)
 @click.argument("arch", type=click.Choice(["conv", "residual", "vae"]), required=False)
 @options(
-    click.option("--data", type=TEXT, default=None,
-                 help="A folder of images, a .npz, .npy or IDX file, or faces, fashion-mnist, mnist, cifar10."),
-    click.option("--targets", type=TEXT, default=None,
-                 help="Folder of wanted outputs, paired by name (image to image)."),
+    click.option(
+        "--data",
+        type=TEXT,
+        default=None,
+        help="A folder of images, a .npz, .npy or IDX file, or faces, fashion-mnist, mnist, cifar10.",
+    ),
+    click.option(
+        "--targets", type=TEXT, default=None, help="Folder of wanted outputs, paired by name (image to image)."
+    ),
     output_option("The run folder.  [default: runs/DATA-ARCH]"),
     click.option("--resume", type=PATH, default=None, metavar="RUN", help="Go on with a run that was stopped."),
     click.option("--size", type=click.IntRange(8, 4096), default=64, show_default=True, help="Pixels a side."),
     click.option("--channels", type=click.Choice(["1", "3"]), default="3", show_default=True, help="Grey or RGB."),
     click.option("--widths", default=None, metavar="N,N,...", help="Channels of each scale.  [default: by ARCH]"),
     click.option("--code", type=click.IntRange(1, 65536), default=None, help="Size of the code layer."),
-    click.option("--image-skip/--no-image-skip", default=None,
-                 help="Add the image to the output (residual).  [default: yes; no with --targets]"),
-    click.option("--start", type=TEXT, default=None, metavar="MODEL",
-                 help="Begin with a model's weights; ARCH and its sizes may be left out.  [default: random]"),
+    click.option(
+        "--image-skip/--no-image-skip",
+        default=None,
+        help="Add the image to the output (residual).  [default: yes; no with --targets]",
+    ),
+    click.option(
+        "--start",
+        type=TEXT,
+        default=None,
+        metavar="MODEL",
+        help="Begin with a model's weights; ARCH and its sizes may be left out.  [default: random]",
+    ),
     click.option("--epochs", type=click.IntRange(1), default=30, show_default=True),
     click.option("--batch", type=click.IntRange(1, 65536), default=64, show_default=True),
     click.option("--lr", type=float, default=1e-3, show_default=True, help="Peak learning rate."),
     click.option("--weight-decay", type=float, default=1e-2, show_default=True),
     click.option("--loss", type=click.Choice(["mse", "bce"]), default="mse", show_default=True),
     click.option("--beta", type=float, default=0.01, show_default=True, help="Weight of the KL term (vae)."),
-    click.option("--corrupt", default=None, metavar="SPEC",
-                 help="Damage to learn to undo.  [default: occlude; none for vae and with --targets]"),
-    click.option("--crop-from", type=click.IntRange(8, 4096), default=None, metavar="PIXELS",
-                 help="Fit images to this side, and train on squares of --size from them.  [default: whole images]"),
-    click.option("--zoom", type=click.FloatRange(0.01, 1), default=0.85, show_default=True,
-                 help="Smallest side that training zooms to, as a share of the image's."),
-    click.option("--blend", type=click.FloatRange(0, 1), default=0, show_default=True,
-                 help="Share of images mixed with another one; for aligned images, such as faces."),
+    click.option(
+        "--corrupt",
+        default=None,
+        metavar="SPEC",
+        help="Damage to learn to undo.  [default: occlude; none for vae and with --targets]",
+    ),
+    click.option(
+        "--crop-from",
+        type=click.IntRange(8, 4096),
+        default=None,
+        metavar="PIXELS",
+        help="Fit images to this side, and train on squares of --size from them.  [default: whole images]",
+    ),
+    click.option(
+        "--zoom",
+        type=click.FloatRange(0.01, 1),
+        default=0.85,
+        show_default=True,
+        help="Smallest side that training zooms to, as a share of the image's.",
+    ),
+    click.option(
+        "--blend",
+        type=click.FloatRange(0, 1),
+        default=0,
+        show_default=True,
+        help="Share of images mixed with another one; for aligned images, such as faces.",
+    ),
     click.option("--no-augment", is_flag=True, help="No flips, zooms and light changes."),
     click.option("--limit", type=click.IntRange(2), default=None, help="Use at most so many images."),
     click.option("--licence", default="", help="Of the data, kept in the weight files."),
@@ -60,8 +92,17 @@ if TYPE_CHECKING:
     console.seed_option,
     console.json_option,
 )
-def train(arch: str | None, data: str | None, targets: str | None, output: Path | None, resume: Path | None,
-          as_json: bool, device: str | None, threads: int | None, **flags: Any) -> None:
+def train(
+    arch: str | None,
+    data: str | None,
+    targets: str | None,
+    output: Path | None,
+    resume: Path | None,
+    as_json: bool,
+    device: str | None,
+    threads: int | None,
+    **flags: Any,
+) -> None:
     """Train a network: ARCH is conv, residual or vae.
 
     \b
@@ -84,17 +125,32 @@ def train(arch: str | None, data: str | None, targets: str | None, output: Path 
         folder = output or Path("runs") / f"{Path(data).stem or 'data'}-{model.arch}"
     progress = _TrainingProgress()
     try:
-        result = training.train(model, settings, folder, device=device, threads=threads, resume=resume is not None,
-                                on_progress=progress.show, on_report=progress.report)
+        result = training.train(
+            model,
+            settings,
+            folder,
+            device=device,
+            threads=threads,
+            resume=resume is not None,
+            on_progress=progress.show,
+            on_report=progress.report,
+        )
     except (KeyboardInterrupt, SystemExit):
         progress.clear()
         if (folder / "config.json").exists():
             note(f"stopped; go on with: edgeae train --resume {shlex.quote(str(folder))}")
         raise
     best = result.best
-    emit({"run": folder, "best": best, "epochs": len(result.rows)},
-         [f"best epoch {best['epoch']:.0f}: PSNR {best['val_psnr']:.2f} dB, SSIM {best['val_ssim']:.3f}",
-          f"{folder / 'best.safetensors'}", f"{folder / 'preview.png'}", f"{folder / 'curves.png'}"], as_json)
+    emit(
+        {"run": folder, "best": best, "epochs": len(result.rows)},
+        [
+            f"best epoch {best['epoch']:.0f}: PSNR {best['val_psnr']:.2f} dB, SSIM {best['val_ssim']:.3f}",
+            f"{folder / 'best.safetensors'}",
+            f"{folder / 'preview.png'}",
+            f"{folder / 'curves.png'}",
+        ],
+        as_json,
+    )
 
 
 def _given() -> set[str]:
@@ -103,9 +159,20 @@ def _given() -> set[str]:
     return {name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
 
 
-def _configure(arch: str | None, data: str, targets: str | None, *, size: int, channels: str, widths: str | None,
-               code: int | None, corrupt: str | None, no_augment: bool, image_skip: bool | None,
-               **settings: Any) -> tuple[ModelConfig, TrainConfig]:
+def _configure(
+    arch: str | None,
+    data: str,
+    targets: str | None,
+    *,
+    size: int,
+    channels: str,
+    widths: str | None,
+    code: int | None,
+    corrupt: str | None,
+    no_augment: bool,
+    image_skip: bool | None,
+    **settings: Any,
+) -> tuple[ModelConfig, TrainConfig]:
     from edgeae.config import TrainConfig
     from edgeae.corruptions import parse
 
@@ -162,15 +229,19 @@ class _TrainingProgress:
 
     def show(self, progress: Progress) -> None:
         if progress.row is None:
-            text = (f"epoch {progress.epoch}/{progress.epochs}  loss {progress.loss:.5f}  "
-                    f"{progress.images_per_s:.0f} images/s  {duration(progress.seconds_left)} left")
+            text = (
+                f"epoch {progress.epoch}/{progress.epochs}  loss {progress.loss:.5f}  "
+                f"{progress.images_per_s:.0f} images/s  {duration(progress.seconds_left)} left"
+            )
             self._line.show(progress.step, progress.steps, text)
             return
         self._line.clear()
         row = progress.row
         kl = f"  kl {row['kl']:.1f}" if row["kl"] == row["kl"] else ""
-        note(f"epoch {progress.epoch}/{progress.epochs}  recon {row['recon']:.5f}{kl}  PSNR {row['val_psnr']:.2f} dB  "
-             f"SSIM {row['val_ssim']:.3f}  {row['images_per_s']:.0f} images/s  {duration(progress.seconds_left)} left")
+        note(
+            f"epoch {progress.epoch}/{progress.epochs}  recon {row['recon']:.5f}{kl}  PSNR {row['val_psnr']:.2f} dB  "
+            f"SSIM {row['val_ssim']:.3f}  {row['images_per_s']:.0f} images/s  {duration(progress.seconds_left)} left"
+        )
 
     def clear(self) -> None:
         self._line.clear()

@@ -17,8 +17,18 @@ from pathlib import Path
 from edgeae.failures import MENDS, Unusable, reason_of
 
 # Nothing of an operating system: the object is loaded into memory as it is, and calls no library.
-_FLAGS = ("-c", "-x", "c", "-fPIC", "-ffreestanding", "-nostdlib", "-fno-math-errno", "-fno-ident",
-          "-fno-asynchronous-unwind-tables", "-fno-stack-protector")
+_FLAGS = (
+    "-c",
+    "-x",
+    "c",
+    "-fPIC",
+    "-ffreestanding",
+    "-nostdlib",
+    "-fno-math-errno",
+    "-fno-ident",
+    "-fno-asynchronous-unwind-tables",
+    "-fno-stack-protector",
+)
 _PROBE = """
 #if defined(__AVX512F__)
 #define ISA "avx512"
@@ -79,8 +89,12 @@ def compile_c(command: tuple[str, ...], source: str, *flags: str, timeout_s: flo
     with tempfile.TemporaryDirectory() as folder:  # gcc's assembler cannot write to a pipe
         path = Path(folder) / "kernel.o"
         try:
-            done = subprocess.run([*command, *_FLAGS, *flags, "-", "-o", str(path)],
-                                  input=source.encode(), capture_output=True, timeout=timeout_s)
+            done = subprocess.run(
+                [*command, *_FLAGS, *flags, "-", "-o", str(path)],
+                input=source.encode(),
+                capture_output=True,
+                timeout=timeout_s,
+            )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise Unusable("CPU", reason_of(error), MENDS["CPU"]) from error
         code = path.read_bytes() if path.exists() else b""
@@ -95,9 +109,13 @@ def _probe(command: tuple[str, ...], kind: str) -> Compiler:
     machine = _machine_flags(kind)
     found = re.search(rb"edgeae:([^:]*):(\w+);", compile_c(command, _PROBE, *machine, timeout_s=30))
     version = re.search(rb"\d+(\.\d+)+", found[1]) if found else None
-    return Compiler(command, "zig" if "zig" in Path(command[0]).name else kind,
-                    version[0].decode() if version else "of unknown version", machine,
-                    found[2].decode() if found else "plain")
+    return Compiler(
+        command,
+        "zig" if "zig" in Path(command[0]).name else kind,
+        version[0].decode() if version else "of unknown version",
+        machine,
+        found[2].decode() if found else "plain",
+    )
 
 
 @functools.cache

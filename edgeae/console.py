@@ -74,18 +74,41 @@ def _option(*names: str, **settings: Any) -> Callable[[F], F]:
 
 
 level_options: list[Callable[[Any], Any]] = [
-    _option("-q", "--quiet", is_flag=True, expose_value=False, callback=_set_level,
-            help="Print errors only, and what --json asks for."),
-    _option("-v", "--verbose", is_flag=True, expose_value=False, callback=_set_level,
-            help="Print a traceback with an error."),
+    _option(
+        "-q",
+        "--quiet",
+        is_flag=True,
+        expose_value=False,
+        callback=_set_level,
+        help="Print errors only, and what --json asks for.",
+    ),
+    _option(
+        "-v",
+        "--verbose",
+        is_flag=True,
+        expose_value=False,
+        callback=_set_level,
+        help="Print a traceback with an error.",
+    ),
 ]
-device_option = _option("-d", "--device", default=None, metavar="DEVICE",
-                        help="CPU, CUDA, METAL, CL, WEBGPU, NV, AMD, QCOM or auto; `edgeae devices` tells which work.")
+device_option = _option(
+    "-d",
+    "--device",
+    default=None,
+    metavar="DEVICE",
+    help="CPU, CUDA, METAL, CL, WEBGPU, NV, AMD, QCOM or auto; `edgeae devices` tells which work.",
+)
 threads_option = _option("--threads", type=click.IntRange(1, 1024), default=None, help="CPU threads.  [default: all]")
-batch_option = _option("--batch", type=click.IntRange(1, 65536), default=16, show_default=True,
-                       help="Most images that go through the network at once.")
-seed_option = _option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True,
-                      help="Of everything random.")
+batch_option = _option(
+    "--batch",
+    type=click.IntRange(1, 65536),
+    default=16,
+    show_default=True,
+    help="Most images that go through the network at once.",
+)
+seed_option = _option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of everything random."
+)
 json_option = _option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 
 
@@ -117,15 +140,23 @@ class Size(click.ParamType[tuple[int, int]]):
 
 def model_option(default: str) -> Callable[[F], F]:
     """`-m/--model`, a shipped name or a path."""
-    return click.option("-m", "--model", type=TEXT, default=default, show_default=True, metavar="MODEL",
-                        help="A shipped model's name or the path of a weight file.")
+    return click.option(
+        "-m",
+        "--model",
+        type=TEXT,
+        default=default,
+        show_default=True,
+        metavar="MODEL",
+        help="A shipped model's name or the path of a weight file.",
+    )
 
 
 def output_option(help: str, default: str | None = None, required: bool = False) -> Callable[[F], F]:
     """`-o/--output`, a path."""
     settings: dict[str, Any] = {"required": True} if required else {"default": default}  # a default would be no lack
-    return click.option("-o", "--output", type=PATH, show_default=default is not None,
-                        metavar="OUT", help=help, **settings)
+    return click.option(
+        "-o", "--output", type=PATH, show_default=default is not None, metavar="OUT", help=help, **settings
+    )
 
 
 def options(*decorators: Callable[[Any], Any]) -> Callable[[F], F]:

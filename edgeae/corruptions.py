@@ -50,8 +50,10 @@ class Step:
             if not in_range or (kind.whole and strength != int(strength)):
                 raise UsageError(_bad_strength(self.name, str(strength)))
         if self.most is not None and self.most < self.strength:
-            raise UsageError(f"Corruption {self.name!r} cannot have strength '{self.strength}..{self.most}': "
-                             "give the smaller number first.")
+            raise UsageError(
+                f"Corruption {self.name!r} cannot have strength '{self.strength}..{self.most}': "
+                "give the smaller number first."
+            )
 
     def __str__(self) -> str:
         numbers = [self.strength] if self.most is None else [self.strength, self.most]

@@ -19,6 +19,7 @@ from edgeae.failures import MENDS, Unusable, guard, import_tinygrad
 
 BUILT_IN = "built-in X86 code generator"
 
+
 @functools.cache
 def prepare_cpu(name: str = "CPU") -> str:
     """Makes tinygrad's CPU device compile with what this machine has; gives its description, such as "clang 14.0.6".

@@ -85,8 +85,15 @@ class Augment:
 
 def open_run(model: ModelConfig, settings: TrainConfig, report: Callable[[Report], None] | None = None) -> Dataset:
     """The data of a training run, fitted as it wants them. Arguments, result and errors are those of `open_dataset`."""
-    return open_dataset(settings.data, size=settings.crop_from or model.size, channels=model.in_channels,
-                        targets=settings.targets, limit=settings.limit, seed=settings.seed, report=report)
+    return open_dataset(
+        settings.data,
+        size=settings.crop_from or model.size,
+        channels=model.in_channels,
+        targets=settings.targets,
+        limit=settings.limit,
+        seed=settings.seed,
+        report=report,
+    )
 
 
 @dataclass(frozen=True)
@@ -180,8 +187,9 @@ def augment(
     return images, targets
 
 
-def _cut(images: NDArray[np.uint8], index: NDArray[np.int64], corners: Sequence[NDArray[np.float64]],
-         crop: int | None) -> NDArray[np.uint8]:
+def _cut(
+    images: NDArray[np.uint8], index: NDArray[np.int64], corners: Sequence[NDArray[np.float64]], crop: int | None
+) -> NDArray[np.uint8]:
     """The images of these rows, or from each a square of `crop` pixels; `corners`: where, as shares of the room."""
     if crop is None:
         return images[index]

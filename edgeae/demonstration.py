@@ -70,10 +70,22 @@ def demonstrate(session: Session, folder: Path, corrupt: str = "occlude", seed: 
         path = folder / f"{sample.name}.png"
         imaging.write_image(pictures.comparison([row], HEADERS, min_side=256), path)
         rows.append(row)
-        results.append(Demonstration(sample.name, str(damage), masked, before.psnr, after.psnr, before.hole_psnr,
-                                     after.hole_psnr, ms, str(path)))
-    imaging.write_image(pictures.comparison(rows, HEADERS, [sample.name for sample in shown], min_side=192),
-                        folder / "samples.png")
+        results.append(
+            Demonstration(
+                sample.name,
+                str(damage),
+                masked,
+                before.psnr,
+                after.psnr,
+                before.hole_psnr,
+                after.hole_psnr,
+                ms,
+                str(path),
+            )
+        )
+    imaging.write_image(
+        pictures.comparison(rows, HEADERS, [sample.name for sample in shown], min_side=192), folder / "samples.png"
+    )
     return results
 
 

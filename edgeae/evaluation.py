@@ -92,8 +92,9 @@ class Trial:
     def prepare(cls, split: Split, corrupt: str, seed: int, limit: int | None = None) -> Trial:
         """Damage the first `limit` images of a split, the same for the same seed."""
         count = len(split.inputs) if limit is None else min(limit, len(split.inputs))
-        first = Split(split.inputs[:count], None if split.targets is None else split.targets[:count],
-                      list(split.names[:count]))
+        first = Split(
+            split.inputs[:count], None if split.targets is None else split.targets[:count], list(split.names[:count])
+        )
         damage = parse(corrupt)
         batch = next(iter(batches(first, count, epoch=0, seed=seed, corrupt=damage, augment=None, shuffle=False)))
         return cls(batch.inputs, batch.targets, batch.mask, str(damage))
@@ -109,9 +110,16 @@ class Trial:
         )
 
 
-def evaluate(session: Session, data: str | os.PathLike[str], *, corrupt: str | None = None,
-             targets: str | os.PathLike[str] | None = None, seed: int = 0, limit: int | None = None,
-             size: int | None = None) -> Evaluation:
+def evaluate(
+    session: Session,
+    data: str | os.PathLike[str],
+    *,
+    corrupt: str | None = None,
+    targets: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    limit: int | None = None,
+    size: int | None = None,
+) -> Evaluation:
     """Score a loaded model on a dataset.
 
     Args:
@@ -131,8 +139,9 @@ def evaluate(session: Session, data: str | os.PathLike[str], *, corrupt: str | N
     task = session.metadata.get("task", "none")
     if task == "image-to-image" and targets is None:
         raise UsageError("this model was trained on pairs of images: give the wanted outputs with --targets.")
-    dataset = open_dataset(data, size=size or config.size, channels=config.in_channels, targets=targets, limit=limit,
-                           val_fraction=1)
+    dataset = open_dataset(
+        data, size=size or config.size, channels=config.in_channels, targets=targets, limit=limit, val_fraction=1
+    )
     if corrupt is None:
         corrupt = "none" if targets is not None else task
     trial = Trial.prepare(dataset.val, corrupt, seed)

@@ -59,10 +59,18 @@ class ExportReport:
     exported: Scores
 
 
-def export(checkpoint: str | os.PathLike[str], output: str | os.PathLike[str], *, scheme: str = "none",
-           data: str | None = None, device: str | None = None, licence: str | None = None,
-           standardize: str | None = None, tune: int = 0,
-           on_epoch: Callable[[int, float], None] | None = None) -> ExportReport:
+def export(
+    checkpoint: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    scheme: str = "none",
+    data: str | None = None,
+    device: str | None = None,
+    licence: str | None = None,
+    standardize: str | None = None,
+    tune: int = 0,
+    on_epoch: Callable[[int, float], None] | None = None,
+) -> ExportReport:
     """Write the network of a checkpoint as a self-describing file for inference.
 
     Args:
@@ -109,29 +117,45 @@ def export(checkpoint: str | os.PathLike[str], output: str | os.PathLike[str], *
     before, _ = _run(replace(source, tensors=floats), name, trial)
     after, session = _run(exported, name, trial)
     scores = score(after, trial.clean, trial.mask)
-    metadata = exported.metadata | {"psnr": f"{scores.psnr:.3f}", "ssim": f"{scores.ssim:.4f}",
-                                    "golden": golden.make_golden(session)}
+    metadata = exported.metadata | {
+        "psnr": f"{scores.psnr:.3f}",
+        "ssim": f"{scores.ssim:.4f}",
+        "golden": golden.make_golden(session),
+    }
     size = weights.write(output, packed, metadata)
     same = np.array_equal(before, after)
     return ExportReport(
-        path=str(output), quantize=scheme, size_bytes=size, fp32_bytes=sum(value.nbytes for value in floats.values()),
-        tensors=reports, data=data_name, images=len(trial.inputs),
+        path=str(output),
+        quantize=scheme,
+        size_bytes=size,
+        fp32_bytes=sum(value.nbytes for value in floats.values()),
+        tensors=reports,
+        data=data_name,
+        images=len(trial.inputs),
         psnr_to_fp32=math.inf if same else metrics.pooled_psnr(after, before),
         ssim_to_fp32=1.0 if same else float(np.mean(metrics.ssim(after, before))),
-        fp32=score(before, trial.clean, trial.mask), exported=scores,
+        fp32=score(before, trial.clean, trial.mask),
+        exported=scores,
     )
 
 
-def _standardized(floats: Mapping[str, weights.Array], config: ModelConfig, data: str,
-                  device: str | None) -> dict[str, weights.Array]:
+def _standardized(
+    floats: Mapping[str, weights.Array], config: ModelConfig, data: str, device: str | None
+) -> dict[str, weights.Array]:
     from edgeae.standard import standardized
 
     images = open_dataset(data, size=config.size, channels=config.in_channels).train.inputs
     return standardized(floats, config, imaging.to_float(images), devices.resolve(device))
 
 
-def _tuned(floats: Mapping[str, weights.Array], source: WeightFile, scheme: str, epochs: int, device: str | None,
-           on_epoch: Callable[[int, float], None] | None) -> dict[str, weights.Array]:
+def _tuned(
+    floats: Mapping[str, weights.Array],
+    source: WeightFile,
+    scheme: str,
+    epochs: int,
+    device: str | None,
+    on_epoch: Callable[[int, float], None] | None,
+) -> dict[str, weights.Array]:
     from edgeae.tuning import tuned
 
     folder = source.path.parent
@@ -140,8 +164,9 @@ def _tuned(floats: Mapping[str, weights.Array], source: WeightFile, scheme: str,
     if not (folder / "config.json").exists():
         raise UsageError(f"{source.path} does not lie in its run folder, which names the data to tune on.")
     model, settings = read_run(folder)
-    return tuned(floats, replace(model, out_channels=source.config.out_channels), settings, scheme, epochs,
-                 device, on_epoch)
+    return tuned(
+        floats, replace(model, out_channels=source.config.out_channels), settings, scheme, epochs, device, on_epoch
+    )
 
 
 def _run(file: WeightFile, device: str, trial: Trial) -> tuple[npt.NDArray[np.float32], Session]:
@@ -161,11 +186,14 @@ def _trial(file: WeightFile, data: str | None) -> tuple[Trial, str]:
         dataset = open_run(config, settings)
         seed = settings.seed
     elif task == "image-to-image":
-        raise DataError(f"{file.path} was trained on pairs of images, which its run folder names: export it from "
-                        "there, without --data.")
+        raise DataError(
+            f"{file.path} was trained on pairs of images, which its run folder names: export it from "
+            "there, without --data."
+        )
     else:
-        dataset = open_dataset(data or "faces", size=config.size, channels=config.in_channels,
-                               limit=MAX_VALIDATION_IMAGES, val_fraction=1)
+        dataset = open_dataset(
+            data or "faces", size=config.size, channels=config.in_channels, limit=MAX_VALIDATION_IMAGES, val_fraction=1
+        )
     trial = Trial.prepare(dataset.val, "none" if task == "image-to-image" else task, seed, MAX_VALIDATION_IMAGES)
     if trial.clean.shape[-1] != config.out_channels:
         raise DataError(f"{dataset.name} has no targets of {config.out_channels} channels; export from the run folder.")

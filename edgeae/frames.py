@@ -23,7 +23,7 @@ MAX_SIDE = 16_384
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """"640x480" → (640, 480), width and height. Raises UsageError."""
+    """ "640x480" → (640, 480), width and height. Raises UsageError."""
     match = re.fullmatch(r"([0-9]{1,5})[x×X]([0-9]{1,5})", text.strip())
     width, height = (int(match[1]), int(match[2])) if match else (0, 0)
     if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
@@ -31,8 +31,9 @@ def parse_size(text: str) -> tuple[int, int]:
     return width, height
 
 
-def restore_frames(session: Session, source: BinaryIO, size: tuple[int, int], write: Callable[[Pixels], None],
-                   strength: float = 1.0) -> int:
+def restore_frames(
+    session: Session, source: BinaryIO, size: tuple[int, int], write: Callable[[Pixels], None], strength: float = 1.0
+) -> int:
     """Restore frames until the source ends; returns how many.
 
     Args:
@@ -54,8 +55,10 @@ def restore_frames(session: Session, source: BinaryIO, size: tuple[int, int], wr
     try:
         while frame := _next(frames):
             if len(frame) < np.prod(shape):
-                raise ImageError(f"The input ends within a frame, {len(frame)} of {np.prod(shape)} bytes after {count} "
-                                 "whole ones: check that --raw is the size of its frames.")
+                raise ImageError(
+                    f"The input ends within a frame, {len(frame)} of {np.prod(shape)} bytes after {count} "
+                    "whole ones: check that --raw is the size of its frames."
+                )
             image = np.frombuffer(frame, np.uint8).reshape(shape)
             result = session.reconstruct(image)
             if strength < 1 and result.shape == image.shape:

@@ -59,8 +59,9 @@ def read_image(source: Source, channels: int = 3) -> Pixels:
         if photo.width * photo.height > (limit := 2 * (Image.MAX_IMAGE_PIXELS or sys.maxsize)):
             raise ImageError(f"{photo.name} has more than {limit // 10**6} million pixels: make it smaller first.")
         rows = colours.to_depth(photo.read(photo.height), np.uint8)
-        return np.ascontiguousarray(upright(colours.convert(rows, photo.mode, "L" if channels == 1 else "RGB"),
-                                            photo.turn))
+        return np.ascontiguousarray(
+            upright(colours.convert(rows, photo.mode, "L" if channels == 1 else "RGB"), photo.turn)
+        )
 
 
 # --- arrays ----------------------------------------------------------------------------------------------------------

@@ -59,8 +59,11 @@ class Reducer:
     def add(self, rows: Floats, hole: Bools) -> None:
         """The next rows, (n, width, C) and (n, width)."""
         known = (~hole).astype(np.float32)[..., None]
-        for row, count in zip(np.add.reduceat(rows * known, self._columns, axis=1),
-                              np.add.reduceat(known, self._columns, axis=1), strict=True):
+        for row, count in zip(
+            np.add.reduceat(rows * known, self._columns, axis=1),
+            np.add.reduceat(known, self._columns, axis=1),
+            strict=True,
+        ):
             if self._row % self._factor == 0:
                 self._sums.append(np.zeros_like(row))
                 self._counts.append(np.zeros_like(count))

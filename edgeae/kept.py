@@ -69,10 +69,17 @@ def _jpeg_options(image: JpegImagePlugin.JpegImageFile) -> dict[str, Any]:
     while len(tables) > 1 and (tables[-1] == tables[-2] or inks_as_luma):
         tables.pop()  # the last one is that of all channels after it
     segments = {"APP13": b"", "APP1": _EXTENDED_XMP}
-    extra = [bytes((0xFF, 0xE0 + int(name[3:]))) + (len(data) + 2).to_bytes(2, "big") + data
-             for name, data in image.applist if name in segments and data.startswith(segments[name])]
-    options = {"qtables": tables, "progressive": bool(image.info.get("progressive")),
-               "comment": image.info.get("comment"), "extra": b"".join(extra)}
+    extra = [
+        bytes((0xFF, 0xE0 + int(name[3:]))) + (len(data) + 2).to_bytes(2, "big") + data
+        for name, data in image.applist
+        if name in segments and data.startswith(segments[name])
+    ]
+    options = {
+        "qtables": tables,
+        "progressive": bool(image.info.get("progressive")),
+        "comment": image.info.get("comment"),
+        "extra": b"".join(extra),
+    }
     if image.mode == "RGB":
         # Of the samplings that Pillow has no name for, none is finer than 4:4:4.
         options["subsampling"] = max(0, JpegImagePlugin.get_sampling(image))

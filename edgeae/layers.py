@@ -174,8 +174,9 @@ class Conv2d(_Convolution):
         gain: variance of the first weights times the fan-in; by default 2 before a ReLU, else 1.
     """
 
-    def __init__(self, cin: int, cout: int, kernel: int, init: Init,
-                 activation: Activation = "relu", gain: float | None = None) -> None:
+    def __init__(
+        self, cin: int, cout: int, kernel: int, init: Init, activation: Activation = "relu", gain: float | None = None
+    ) -> None:
         self.weight: Weight = init.weight(kernel, kernel, cin, cout, gain=_gain(activation) if gain is None else gain)
         self.bias = init.bias(cout)
         self._kernel, self.activation = kernel, activation
@@ -200,8 +201,9 @@ class UpConv2d(_Convolution):
     The arguments are those of `Conv2d`.
     """
 
-    def __init__(self, cin: int, cout: int, init: Init,
-                 activation: Activation = "relu", gain: float | None = None) -> None:
+    def __init__(
+        self, cin: int, cout: int, init: Init, activation: Activation = "relu", gain: float | None = None
+    ) -> None:
         # An output pixel sees 2×2 of the 4×4 taps: a quarter of the fan-in that `Init` counts.
         self.weight: Weight = init.weight(4, 4, cin, cout, gain=4 * (_gain(activation) if gain is None else gain))
         self.bias = init.bias(cout)
@@ -222,8 +224,9 @@ class UpConv2d(_Convolution):
 class Linear(_Convolution):
     """Matrix product, bias and activation: (B, in) → (B, out)."""
 
-    def __init__(self, cin: int, cout: int, init: Init, activation: Activation = None,
-                 gain: float | None = None) -> None:
+    def __init__(
+        self, cin: int, cout: int, init: Init, activation: Activation = None, gain: float | None = None
+    ) -> None:
         self.weight: Weight = init.weight(cin, cout, gain=_gain(activation) if gain is None else gain)
         self.bias = init.bias(cout)
         self.activation = activation

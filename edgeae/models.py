@@ -131,8 +131,11 @@ class ResidualAE(Autoencoder):
         self.up = [UpConv2d(b, a, init, activation=None) for a, b in pairwise(widths)][::-1]
         self.after = [ResBlock(width, init) for width in shallow][::-1]  # each after the doubling of its place
         # Beside the image the last layer starts near zero, as a residual block does.
-        self.to_image = (UpConv2d(widths[0], config.out_channels, init, activation=None, gain=0.01) if self.image_skips
-                         else UpConv2d(widths[0], config.out_channels, init, activation="sigmoid"))
+        self.to_image = (
+            UpConv2d(widths[0], config.out_channels, init, activation=None, gain=0.01)
+            if self.image_skips
+            else UpConv2d(widths[0], config.out_channels, init, activation="sigmoid")
+        )
 
     def features(self, x: Tensor) -> list[Tensor]:
         """The code, (B, H/stride, W/stride, code), then what skips it: features, coarse to fine, and the image."""

@@ -58,8 +58,13 @@ class OnnxReport:
     largest_difference: float | None
 
 
-def export_onnx(model: str | os.PathLike[str], output: str | os.PathLike[str], *, scheme: str | None = None,
-                part: str = "reconstruct") -> OnnxReport:
+def export_onnx(
+    model: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    scheme: str | None = None,
+    part: str = "reconstruct",
+) -> OnnxReport:
     """Write a model as an ONNX file.
 
     Args:
@@ -147,13 +152,25 @@ class _Writer:
         if self._is_vector(len(found.steps)):
             self._node("Flatten", [self._names[-1]])
         self._nodes[-1].output[0] = result
-        info = [helper.make_tensor_value_info(name, self._onnx.TensorProto.FLOAT, self._sizes(shape))
-                for name, shape in ((source, found.inputs[0]), (result, found.shapes[0]))]
-        graph = helper.make_graph(self._nodes, f"{self._file.config.arch}_{self._part}", info[:1], info[1:],
-                                  initializer=list(self._constants.values()))
+        info = [
+            helper.make_tensor_value_info(name, self._onnx.TensorProto.FLOAT, self._sizes(shape))
+            for name, shape in ((source, found.inputs[0]), (result, found.shapes[0]))
+        ]
+        graph = helper.make_graph(
+            self._nodes,
+            f"{self._file.config.arch}_{self._part}",
+            info[:1],
+            info[1:],
+            initializer=list(self._constants.values()),
+        )
         opset = OPSET_INT4 if scheme == "int4" else OPSET
-        made = helper.make_model(graph, producer_name="edgeae", producer_version=__version__,
-                                 ir_version=_VERSION[opset], opset_imports=[helper.make_opsetid("", opset)])
+        made = helper.make_model(
+            graph,
+            producer_name="edgeae",
+            producer_version=__version__,
+            ir_version=_VERSION[opset],
+            opset_imports=[helper.make_opsetid("", opset)],
+        )
         helper.set_model_props(made, {key: value for key, value in self._file.metadata.items() if key != "golden"})
         self._onnx.checker.check_model(made, full_check=True)
         return made
@@ -176,9 +193,13 @@ class _Writer:
         # A Linear too is a convolution: ONNX Runtime would round what goes into a Gemm with quantized weights.
         x = self._as_vector(step.x, shape.c_in) if isinstance(layer, Linear) else self._as_image(step.x, shape.input)
         bias = self._constant(f"{name}.bias", self._file.tensors[f"{name}.bias"])
-        y = self._node("ConvTranspose" if shape.up else "Conv", [x, self._weight(name, layer), bias],
-                       kernel_shape=[shape.kernel] * 2, pads=[shape.padding] * 4,
-                       strides=[shape.step * shape.stride] * 2)
+        y = self._node(
+            "ConvTranspose" if shape.up else "Conv",
+            [x, self._weight(name, layer), bias],
+            kernel_shape=[shape.kernel] * 2,
+            pads=[shape.padding] * 4,
+            strides=[shape.step * shape.stride] * 2,
+        )
         if step.add is not None:
             y = self._node("Add", [y, self._as_image(step.add, shape.output)])
         if layer.activation is not None:
@@ -220,8 +241,12 @@ class _Writer:
             pairs = np.stack([stored & 15, stored >> 4], axis=1).reshape(-1, shape[-1])
             values = pairs[: int(np.prod(shape[:-1]))].astype(np.int8) - 8
             scale = self._constant(f"{name}.scale", self._file.tensors[f"{name}.weight.scale"].astype(np.float32))
-            matrix = self._node("DequantizeLinear", [self._four_bits(f"{name}.weight", values), scale], axis=0,
-                                block_size=quantize.GROUP)
+            matrix = self._node(
+                "DequantizeLinear",
+                [self._four_bits(f"{name}.weight", values), scale],
+                axis=0,
+                block_size=quantize.GROUP,
+            )
             sizes = self._constant(f"{name}.shape", np.array(shape, np.int64))
             return self._node("Transpose", [self._node("Reshape", [matrix, sizes])], perm=order)
         weight = self._constant(f"{name}.weight", stored.reshape(shape).transpose(order))

@@ -41,7 +41,8 @@ class AdamW:
         """What it remembers from step to step: both moments of each parameter, powers, and the gradients' length."""
         moments = {"m": self._m, "v": self._v}
         return {"powers": self._powers, "length": self._length} | {
-            f"{kind}.{name}": value for kind, values in moments.items() for name, value in values.items()}
+            f"{kind}.{name}": value for kind, values in moments.items() for name, value in values.items()
+        }
 
     def zero_grad(self) -> None:
         """Forget all gradients."""
@@ -50,16 +51,19 @@ class AdamW:
 
     def schedule_step(self, lr: Tensor) -> list[Tensor]:
         """One step with the learning rate `lr` (1,) and the parameters' gradients: what is to be realized for it."""
-        gradients = {name: value.grad.contiguous() for name, value in self._parameters.items()
-                     if value.grad is not None}
+        gradients = {
+            name: value.grad.contiguous() for name, value in self._parameters.items() if value.grad is not None
+        }
         powers = self._powers * Tensor([*BETAS, MEMORY], device=lr.device)
         length = Tensor.stack(*(gradient.square().sum() for gradient in gradients.values())).sum().sqrt().reshape(1)
         before = self._powers[2:]  # 1 in the first step, which has nothing to compare with
         limit = (before < 1).where(CLIP * self._length / (1 - before).maximum(1e-6), length)
         followed = length.minimum(limit)
         rate = Tensor.cat(lr, 1 - powers[:2], followed / length.maximum(1e-30)).contiguous()
-        rows = [(self._parameters[name], self._m[name], self._v[name], gradient, self._decays[name])
-                for name, gradient in gradients.items()]
+        rows = [
+            (self._parameters[name], self._m[name], self._v[name], gradient, self._decays[name])
+            for name, gradient in gradients.items()
+        ]
         updated = graph.adamw(rows, rate, BETAS, EPSILON)
         if updated is None:
             updated = [tensor for row in rows for tensor in _step(*row, rate)]

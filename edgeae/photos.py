@@ -242,4 +242,3 @@ class Photo:
             self._negative = image.tag_v2.get(ExifTags.Base.PhotometricInterpretation) == _WHITE_IS_ZERO
         elif 16 in bits:
             self.note = EIGHT_OF_16
-

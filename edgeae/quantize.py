@@ -130,8 +130,9 @@ def packed_shapes(name: str, shape: tuple[int, ...], scheme: str) -> dict[str, t
     return {name: ("uint8", (-(-rows // 2), shape[-1])), f"{name}.scale": ("float16", (-(-rows // GROUP), shape[-1]))}
 
 
-def to_device(name: str, tensors: Mapping[str, Array], shape: tuple[int, ...], scheme: str, device: str,
-              half: bool) -> Weight:
+def to_device(
+    name: str, tensors: Mapping[str, Array], shape: tuple[int, ...], scheme: str, device: str, half: bool
+) -> Weight:
     """The weight as a layer holds it on `device`, still in the bits of its scheme.
 
     `half` says whether the device can read float16; where it cannot, fp16 weights are widened to float32.

@@ -54,7 +54,7 @@ def rates(session: Session, clean: Floats) -> list[Rate]:
         return []
     codes = session.encode(clean)
     rounded = np.stack([_rounded(code) for code in codes])
-    decoded = session.decode(rounded, np.float32)[:, :clean.shape[1], :clean.shape[2]]
+    decoded = session.decode(rounded, np.float32)[:, : clean.shape[1], : clean.shape[2]]
     size = codes[0].size + RANGE_BYTES
     pixels = imaging.to_uint8(clean)
     found = [_rate("code", [size] * len(clean), decoded, clean)]

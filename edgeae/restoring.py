@@ -80,9 +80,17 @@ class Restored:
     compare: str = ""
 
 
-def restore(source: Path | bytes, target: Path | BinaryIO, session: Session, options: Options | None = None, *,
-            name: str | None = None, mask: Path | None = None, network: Network | None = None,
-            taking: Callable[[int], AbstractContextManager[None]] | None = None) -> Restored:
+def restore(
+    source: Path | bytes,
+    target: Path | BinaryIO,
+    session: Session,
+    options: Options | None = None,
+    *,
+    name: str | None = None,
+    mask: Path | None = None,
+    network: Network | None = None,
+    taking: Callable[[int], AbstractContextManager[None]] | None = None,
+) -> Restored:
     """Restore a photo.
 
     Args:
@@ -112,16 +120,24 @@ def restore(source: Path | bytes, target: Path | BinaryIO, session: Session, opt
         if taking:
             stack.enter_context(taking(photo.width * photo.height))
         photo.load()
-        work = _Work(photo, session, options, mask, stack,
-                     network or (lambda piece: session.run_floats(piece[None])[0]))
+        work = _Work(
+            photo, session, options, mask, stack, network or (lambda piece: session.run_floats(piece[None])[0])
+        )
         with _written(target) as file:
             (work.fitted_to_size if session.config.arch == "vae" else work.piece_by_piece)(file, kind)
         beside = ""
         if options.compare and isinstance(target, Path):
             beside = str(target.with_name(f"{target.stem}.compare.png"))
             imaging.write_image(work.comparison(), beside)
-    return Restored(photo.name, str(target) if isinstance(target, Path) else "-", *work.shown_size, work.pieces,
-                    work.ms, photo.note, beside)
+    return Restored(
+        photo.name,
+        str(target) if isinstance(target, Path) else "-",
+        *work.shown_size,
+        work.pieces,
+        work.ms,
+        photo.note,
+        beside,
+    )
 
 
 def same_suffix(source: Path, target: Path) -> bool:
@@ -163,16 +179,18 @@ def output_mode(mode: str, config: ModelConfig, task: str) -> str:
 def colours_grey(task: str, least: float = 0.0) -> bool:
     """Whether all that a network learned to undo takes colour away: at least this share of it, 1 for all."""
     with suppress(UsageError):  # another task than undoing damage
-        return all(any(step.name == "gray" and step.strength >= least for step in steps)
-                   for steps in parse(task).choices)
+        return all(
+            any(step.name == "gray" and step.strength >= least for step in steps) for steps in parse(task).choices
+        )
     return False
 
 
 class _Work:
     """A photo on its way. Rows are as stored, with the mask's values, if there is one, as one more channel."""
 
-    def __init__(self, photo: Photo, session: Session, options: Options, mask: Path | None,
-                 stack: ExitStack, network: Network) -> None:
+    def __init__(
+        self, photo: Photo, session: Session, options: Options, mask: Path | None, stack: ExitStack, network: Network
+    ) -> None:
         self._photo, self._config, self._options, self._network = photo, session.config, options, network
         self._task = session.metadata.get("task", "")
         self._colours_grey = colours_grey(self._task, 1)
@@ -353,7 +371,7 @@ class _Work:
         photo, stages = self._photo, {"original": pixels}
         if self._clean is not None:
             stages = {"original": self._clean[: len(pixels)], "damaged": pixels}
-            self._clean = self._clean[len(pixels):]
+            self._clean = self._clean[len(pixels) :]
         elif mask is not None:
             given = self._given(pixels, mask, colours.CHANNELS[photo.mode])
             stages["masked"] = colours.from_floats(given, pixels, photo.mode, photo.mode)

@@ -30,8 +30,21 @@ from edgeae.errors import TrainingError
 from edgeae.files import write_bytes_atomic
 from edgeae.plots import Panel
 
-COLUMNS = ("epoch", "lr", "beta", "loss", "recon", "kl", "val_mse", "val_psnr", "val_ssim", "val_hole_psnr",
-           "val_sharpness", "damaged_psnr", "images_per_s")
+COLUMNS = (
+    "epoch",
+    "lr",
+    "beta",
+    "loss",
+    "recon",
+    "kl",
+    "val_mse",
+    "val_psnr",
+    "val_ssim",
+    "val_hole_psnr",
+    "val_sharpness",
+    "damaged_psnr",
+    "images_per_s",
+)
 
 
 Row = dict[str, float]
@@ -52,7 +65,8 @@ def read_run(run: str | os.PathLike[str]) -> tuple[ModelConfig, TrainConfig]:
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise TrainingError(f"{path} is damaged; start a new run.") from None
     return ModelConfig.from_json(parts[0], str(path), TrainingError), TrainConfig.from_json(
-        parts[1], str(path), TrainingError)
+        parts[1], str(path), TrainingError
+    )
 
 
 def write_config(folder: Path, model: ModelConfig, settings: TrainConfig) -> None:
@@ -92,13 +106,16 @@ def locked(folder: Path) -> Iterator[None]:
 
 def panels(rows: list[Row]) -> list[Panel]:
     """What curves.png shows."""
+
     def column(key: str) -> list[float]:
         return [row[key] for row in rows]
 
     shown = [
         Panel("reconstruction loss", {"training": column("recon")}),
-        Panel("PSNR, dB", {"output": column("val_psnr"), "damaged": column("damaged_psnr"),
-                           "hole": column("val_hole_psnr")}),
+        Panel(
+            "PSNR, dB",
+            {"output": column("val_psnr"), "damaged": column("damaged_psnr"), "hole": column("val_hole_psnr")},
+        ),
         Panel("SSIM", {"output": column("val_ssim")}),
     ]
     if not all(math.isnan(value) for value in column("kl")):

@@ -14,6 +14,7 @@ from edgeae.membranes import Bools, Floats, smeared
 
 THIN = 7  # pixels
 
+
 @dataclass(frozen=True)
 class Learned:
     """What a network was trained on, as far as holes go.

@@ -60,8 +60,15 @@ class Session:
         max_mem: bytes for the network's layers; `reconstruct` cuts larger images into pieces (tiles.py).
     """
 
-    def __init__(self, model: Autoencoder, config: ModelConfig, device: str, metadata: Mapping[str, str] | None = None,
-                 batch: int = 16, max_mem: int | None = None) -> None:
+    def __init__(
+        self,
+        model: Autoencoder,
+        config: ModelConfig,
+        device: str,
+        metadata: Mapping[str, str] | None = None,
+        batch: int = 16,
+        max_mem: int | None = None,
+    ) -> None:
         if batch < 1:
             raise UsageError(f"batch must be 1 or more, not {batch}.")
         self.max_mem = tiles.default_memory() if max_mem is None else max_mem
@@ -189,8 +196,9 @@ class Session:
         plan = tiles.plan(height, width, self.config, self.max_mem)
         if plan.pieces == 1:
             return self.run_floats(np.stack([tiles.mirrored(image, *plan.shape) for image in x]))[:, :height, :width]
-        one = functools.partial(tiles.in_pieces, config=self.config, max_mem=self.max_mem,
-                                run=lambda piece: self.run_floats(piece[None])[0])
+        one = functools.partial(
+            tiles.in_pieces, config=self.config, max_mem=self.max_mem, run=lambda piece: self.run_floats(piece[None])[0]
+        )
         return np.stack([one(image) for image in x])
 
     # ---- images in and out -------------------------------------------------------------------------------------------
@@ -273,8 +281,9 @@ class Session:
     def _make_room(self) -> None:
         """Forget the graphs that were unused for longest, and let go of the memory that tinygrad holds for others."""
         count = len(self._graphs)
-        while len(self._graphs) > 1 and (len(self._graphs) > MAX_GRAPHS
-                                         or sum(size for *_, size in self._graphs.values()) > 0.6 * self.max_mem):
+        while len(self._graphs) > 1 and (
+            len(self._graphs) > MAX_GRAPHS or sum(size for *_, size in self._graphs.values()) > 0.6 * self.max_mem
+        ):
             self._graphs.popitem(last=False)
         if len(self._graphs) < count:
             free_cache(self.device)
@@ -322,8 +331,14 @@ def lerp(a: Floats, b: Floats, t: float) -> Floats:
 _PATHS: dict[str, Callable[[Floats, Floats, float], Floats]] = {"linear": lerp, "slerp": slerp}
 
 
-def load(model: str | os.PathLike[str], device: str | None = None, *, batch: int = 16,
-         threads: int | None = None, max_mem: int | None = None) -> Session:
+def load(
+    model: str | os.PathLike[str],
+    device: str | None = None,
+    *,
+    batch: int = 16,
+    threads: int | None = None,
+    max_mem: int | None = None,
+) -> Session:
     """Load a model onto a device.
 
     Args:
@@ -340,6 +355,7 @@ def load(model: str | os.PathLike[str], device: str | None = None, *, batch: int
     """
     if os.fspath(model).endswith(LIBRARIES):
         from edgeae.library.session import load_library
+
         return load_library(Path(model), device, threads)
     file = weights.read(find_model(model))
     name = devices.resolve(device)
@@ -347,4 +363,3 @@ def load(model: str | os.PathLike[str], device: str | None = None, *, batch: int
     with tinygrad_on(name):
         network = weights.build_loaded(file, name, devices.supports_half(name))
     return Session(network, file.config, name, file.metadata, batch, max_mem)
-

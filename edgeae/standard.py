@@ -25,8 +25,9 @@ from edgeae.weights import Array, parameters
 _BATCH = 64
 
 
-def standardized(floats: Mapping[str, Array], config: ModelConfig, images: npt.NDArray[np.float32],
-                 device: str) -> dict[str, Array]:
+def standardized(
+    floats: Mapping[str, Array], config: ModelConfig, images: npt.NDArray[np.float32], device: str
+) -> dict[str, Array]:
     """The weights of the same network with another code.
 
     Its σ is no longer each image's own, but the mean over the images, in the code's new directions.
@@ -56,8 +57,9 @@ def standardized(floats: Mapping[str, Array], config: ModelConfig, images: npt.N
     return {**floats, **{name: value.astype(np.float32) for name, value in changed.items()}}
 
 
-def _moments(floats: Mapping[str, Array], config: ModelConfig, images: npt.NDArray[np.float32],
-             device: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def _moments(
+    floats: Mapping[str, Array], config: ModelConfig, images: npt.NDArray[np.float32], device: str
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Of the images' codes: the mean, the root of the covariance (symmetric), and the mean of σ²."""
     with tinygrad_on(device):
         model = build(config, device)

@@ -147,8 +147,10 @@ def plan(height: int, width: int, config: ModelConfig, max_mem: int, bytes_per_c
         computed = math.prod(len(_starts(length, side, config)) * side for length, side in cuts)
         best = min(best or (True, sys.maxsize, 0, 0), (seams, computed, high, wide))
     if best is None:
-        raise UsageError(f"{max_mem >> 20} MB of memory are too few for an image of {width}×{height} pixels and this "
-                         "model: give a larger --max-mem.")
+        raise UsageError(
+            f"{max_mem >> 20} MB of memory are too few for an image of {width}×{height} pixels and this "
+            "model: give a larger --max-mem."
+        )
     return Plan(_axis(height, best[2], config), _axis(width, best[3], config))
 
 
@@ -193,15 +195,16 @@ def _axis(length: int, side: int, config: ModelConfig) -> Axis:
         ramp = min(max(_RAMP, 2 * reach(config) + _RAMP - shared), shared)
         rising = np.clip((positions - (shared - ramp) / 2) / ramp, 0, 1)  # over the next piece's first pixels
         weights[i + 1] *= rising
-        weights[i, b - a:] *= 1 - rising[:shared]
+        weights[i, b - a :] *= 1 - rising[:shared]
     return Axis(side, tuple(starts), weights)
 
 
 # ---- the pieces joined -------------------------------------------------------------------------------------------
 
 
-def join(read: Callable[[int], Rows], height: int, plan: Plan,
-         run: Callable[[Rows], Floats | None]) -> Iterator[tuple[Rows, Floats | None]]:
+def join(
+    read: Callable[[int], Rows], height: int, plan: Plan, run: Callable[[Rows], Floats | None]
+) -> Iterator[tuple[Rows, Floats | None]]:
     """Run a function on every piece of an image that comes row by row, and give the joined rows as they are done.
 
     No more is held than one row of pieces, however high the image is.

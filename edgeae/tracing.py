@@ -114,8 +114,12 @@ def trace(method: Callable[..., Any], *shapes: Sequence[int]) -> Trace:
     kept = [*range(len(shapes)), *(n for n in sorted(needed) if n >= len(shapes))]
     numbers = {old: new for new, old in enumerate(kept)}
     steps = []
-    for old in kept[len(shapes):]:
+    for old in kept[len(shapes) :]:
         step = tape.steps[old - len(shapes)]
         steps.append(replace(step, x=numbers[step.x], add=None if step.add is None else numbers[step.add]))
-    return Trace(tuple(tuple(shape) for shape in shapes), tuple(steps),
-                 tuple(numbers[value.number] for value in values), tuple(value.shape for value in values))
+    return Trace(
+        tuple(tuple(shape) for shape in shapes),
+        tuple(steps),
+        tuple(numbers[value.number] for value in values),
+        tuple(value.shape for value in values),
+    )

@@ -101,8 +101,10 @@ def train(
         DeviceError: the device is not usable, or failed.
     """
     if settings.crop_from and (model.arch == "vae" or settings.crop_from < model.size):
-        raise TrainingError(f"squares of {model.size} pixels cannot be cut from {settings.crop_from} for a "
-                            f"{model.arch}: give a larger side, and none for a vae.")
+        raise TrainingError(
+            f"squares of {model.size} pixels cannot be cut from {settings.crop_from} for a "
+            f"{model.arch}: give a larger side, and none for a vae."
+        )
     names = devices.resolve_many(device)
     devices.set_threads(threads)
     folder = Path(run)
@@ -143,8 +145,11 @@ class Trainer:
         self.damage = parse(settings.corrupt)
         # Validation runs on the first device: with the weights themselves, or where these lie on several with a copy.
         validated = self.model if len(names) == 1 else build(config, names[0], settings.seed)
-        self._copies = {name: value.realize() for name, value, _ in weights.parameters(validated)
-                        if isinstance(value, Tensor) and len(names) > 1}
+        self._copies = {
+            name: value.realize()
+            for name, value, _ in weights.parameters(validated)
+            if isinstance(value, Tensor) and len(names) > 1
+        }
         self.session = Session(validated, config, names[0], batch=min(32, settings.batch))
         self._restored = self.trial.inputs[:0]
 
@@ -172,8 +177,17 @@ class Trainer:
         crop = self.config.size if self.settings.crop_from else None
         zoom = 1.0 if crop else self.settings.zoom
         augment = Augment(zoom=zoom, blend=self.settings.blend) if self.settings.augment else None
-        stream = prefetch(batches(self.dataset.train, self.settings.batch, epoch=epoch, seed=self.settings.seed,
-                                  corrupt=self.damage, augment=augment, crop=crop))
+        stream = prefetch(
+            batches(
+                self.dataset.train,
+                self.settings.batch,
+                epoch=epoch,
+                seed=self.settings.seed,
+                corrupt=self.damage,
+                augment=augment,
+                crop=crop,
+            )
+        )
         lr = beta = 0.0
         with Tensor.train(), closing(stream):
             for i, batch in enumerate(stream):
@@ -189,11 +203,19 @@ class Trainer:
         if not math.isfinite(found.output.mse):  # the last step's update broke the weights
             raise TrainingError(f"the network gives {found.output.mse} after epoch {epoch + 1}; lower --lr.")
         return {
-            "epoch": epoch + 1, "lr": lr, "beta": beta, "loss": means["loss"], "recon": means["recon"],
-            "kl": means.get("kl", math.nan), "val_mse": found.output.mse, "val_psnr": found.output.psnr,
-            "val_ssim": found.output.ssim, "val_sharpness": found.output.sharpness,
+            "epoch": epoch + 1,
+            "lr": lr,
+            "beta": beta,
+            "loss": means["loss"],
+            "recon": means["recon"],
+            "kl": means.get("kl", math.nan),
+            "val_mse": found.output.mse,
+            "val_psnr": found.output.psnr,
+            "val_ssim": found.output.ssim,
+            "val_sharpness": found.output.sharpness,
             "val_hole_psnr": math.nan if found.output.hole_psnr is None else found.output.hole_psnr,
-            "damaged_psnr": found.input.psnr if found.input else math.nan, "images_per_s": rate,
+            "damaged_psnr": found.input.psnr if found.input else math.nan,
+            "images_per_s": rate,
         }
 
     def _losses(self, batch: Batch, schedule: Array, epoch: int, step: int) -> dict[str, float]:
@@ -292,8 +314,7 @@ class Trainer:
         for name, tensor in {**self._parameters, **state}.items():
             stored = file.tensors.get(name)
             if stored is None or stored.shape != tensor.shape or stored.dtype != np.float32:
-                raise TrainingError(f"{path} does not belong to this run: "
-                                    f"{name} is missing or has another shape.")
+                raise TrainingError(f"{path} does not belong to this run: {name} is missing or has another shape.")
             self._put(tensor, stored)
         done = file.metadata.get("epoch", "")
         rows = read_metrics(folder / "metrics.csv")[: int(done) if done.isdecimal() else 0]

@@ -20,8 +20,15 @@ from edgeae.weights import Array
 LEARNING_RATES = {"int8": 0.02, "int4": 0.2}  # as shares of the run's own
 
 
-def tuned(floats: Mapping[str, Array], model: ModelConfig, settings: TrainConfig, scheme: str, epochs: int,
-          device: str | None = None, on_epoch: Callable[[int, float], None] | None = None) -> dict[str, Array]:
+def tuned(
+    floats: Mapping[str, Array],
+    model: ModelConfig,
+    settings: TrainConfig,
+    scheme: str,
+    epochs: int,
+    device: str | None = None,
+    on_epoch: Callable[[int, float], None] | None = None,
+) -> dict[str, Array]:
     """The float32 weights whose rounded form is best on the validation images.
 
     Args:

@@ -148,8 +148,11 @@ def write(path: str | os.PathLike[str], tensors: Mapping[str, Array], metadata: 
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
     offset = 0
     for name, tensor in ordered:
-        header[name] = {"dtype": _NAMES[tensor.dtype], "shape": list(tensor.shape),
-                        "data_offsets": [offset, offset + tensor.nbytes]}
+        header[name] = {
+            "dtype": _NAMES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [offset, offset + tensor.nbytes],
+        }
         offset += tensor.nbytes
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
@@ -192,7 +195,7 @@ def _read_bytes(path: Path) -> bytearray:
             raise WeightsError(f"{path}: {status.st_size:,} bytes is more than any weight file of this package.")
         data = bytearray(status.st_size)
         with path.open("rb") as file:
-            del data[file.readinto(data):]
+            del data[file.readinto(data) :]
         return data
     except FileNotFoundError:
         raise WeightsError(f"{path}: no such weight file; check the path.") from None
@@ -293,8 +296,9 @@ def describe(path: Path) -> dict[str, Any]:
     return described(path, file.size_bytes, file.config, file.metadata, file.config.size, file.config.size)
 
 
-def described(path: Path, size_bytes: int, config: ModelConfig, metadata: dict[str, str], width: int, height: int
-              ) -> dict[str, Any]:
+def described(
+    path: Path, size_bytes: int, config: ModelConfig, metadata: dict[str, str], width: int, height: int
+) -> dict[str, Any]:
     """What is told of a model in a file, for images of width × height."""
     model = build(config, "PYTHON")
     count = sum(math.prod(value.shape) for _, value, _ in parameters(model))

@@ -46,18 +46,29 @@ def main(arguments: list[str] | None = None) -> common.Rows:
 
     model = edgeae.ModelConfig.default("conv", size=args.size, widths=(24, 48, 96, 128), code=64)
     # The random crops of augmentation would move what is wanted, too.
-    settings = edgeae.TrainConfig(args.data, epochs=args.epochs, corrupt="shift", limit=args.limit, seed=args.seed,
-                                  augment=False, batch=8, lr=2e-3)
+    settings = edgeae.TrainConfig(
+        args.data,
+        epochs=args.epochs,
+        corrupt="shift",
+        limit=args.limit,
+        seed=args.seed,
+        augment=False,
+        batch=8,
+        lr=2e-3,
+    )
     network, trial = common.learn(model, settings, args.out, args.device)
 
     output = network.reconstruct(trial.inputs)
-    moved = np.stack([move(image, *motion_between(image, guide))
-                      for image, guide in zip(trial.inputs, output, strict=True)])
+    moved = np.stack(
+        [move(image, *motion_between(image, guide)) for image, guide in zip(trial.inputs, output, strict=True)]
+    )
     rows = {"shifted": trial.inputs, "network": output, "shifted picture,\nmoved to fit it": moved}
     print(f"of {len(moved)} validation images:      PSNR, dB   off by, px")
     for name, images in rows.items():
-        print(f"{name.splitlines()[-1]:<18}{pooled_psnr(images, trial.clean):17.2f}"
-              f"{distance_px(images, trial.clean):13.2f}")
+        print(
+            f"{name.splitlines()[-1]:<18}{pooled_psnr(images, trial.clean):17.2f}"
+            f"{distance_px(images, trial.clean):13.2f}"
+        )
     return common.show(args.out / "align.png", {**rows, "wanted": trial.clean})
 
 

@@ -93,8 +93,17 @@ def camera(width: int, height: int) -> Frames:
                     dropped = 0
         newest.put((b"", 0))
 
-    with output_of("rpicam-vid", "--verbose=0", "--nopreview", "--timeout=0", "--codec=mjpeg", "--flush",
-                   f"--width={width}", f"--height={height}", "--output=-") as stream:
+    with output_of(
+        "rpicam-vid",
+        "--verbose=0",
+        "--nopreview",
+        "--timeout=0",
+        "--codec=mjpeg",
+        "--flush",
+        f"--width={width}",
+        f"--height={height}",
+        "--output=-",
+    ) as stream:
         threading.Thread(target=read, args=(stream,), daemon=True).start()
         for jpeg, dropped in iter(newest.get, (b"", 0)):
             yield time.strftime("%Y%m%d-%H%M%S-") + f"{time.time_ns() // 10**6 % 1000:03d}.jpg", jpeg, dropped
@@ -123,8 +132,15 @@ def main(arguments: list[str] | None = None) -> None:
     model = edgeae.load(args.model, args.device)
     for _ in range(2):  # compiles the network, so that no frame waits for that
         model.reconstruct(np.zeros((*args.size[::-1], model.config.in_channels), np.uint8))
-    frames = (camera(*args.size) if live else pictures(args.source, args.follow) if args.source.is_dir() else
-              animation(args.source) if is_picture(args.source) else video(args.source, *args.size))
+    frames = (
+        camera(*args.size)
+        if live
+        else pictures(args.source, args.follow)
+        if args.source.is_dir()
+        else animation(args.source)
+        if is_picture(args.source)
+        else video(args.source, *args.size)
+    )
 
     # Only what has this script's mark in its name is deleted: results of now, and of before a restart.
     results = deque(sorted(args.output.glob("restored-*"), key=lambda path: path.stat().st_mtime))
@@ -150,8 +166,11 @@ def main(arguments: list[str] | None = None) -> None:
             now = time.monotonic()
             restored, dropped, busy_s = restored + 1, dropped + missed, busy_s + now - started
             if now - since >= 1:
-                print(f"{restored / (now - since):.1f} frames/s, {busy_s / restored * 1e3:.0f} ms a frame, "
-                      f"{dropped / (restored + dropped):.0%} dropped", file=sys.stderr)
+                print(
+                    f"{restored / (now - since):.1f} frames/s, {busy_s / restored * 1e3:.0f} ms a frame, "
+                    f"{dropped / (restored + dropped):.0%} dropped",
+                    file=sys.stderr,
+                )
                 restored, dropped, busy_s, since = 0, 0, 0.0, now
 
 

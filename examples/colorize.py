@@ -38,8 +38,9 @@ def main(arguments: list[str] | None = None) -> common.Rows:
     args = common.flags(__doc__, "colorize", epochs=10, limit=1100).parse_args(arguments)
 
     model = edgeae.ModelConfig.default("residual", size=args.size)
-    settings = edgeae.TrainConfig(args.data, epochs=args.epochs, corrupt="gray", limit=args.limit, seed=args.seed,
-                                  batch=8, lr=2e-3)
+    settings = edgeae.TrainConfig(
+        args.data, epochs=args.epochs, corrupt="gray", limit=args.limit, seed=args.seed, batch=8, lr=2e-3
+    )
     network, trial = common.learn(model, settings, args.out, args.device)
 
     coloured = network.reconstruct(trial.inputs)

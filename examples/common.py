@@ -32,8 +32,12 @@ def flags(text: str | None, name: str, epochs: int, limit: int) -> argparse.Argu
     return parser
 
 
-def learn(model: edgeae.ModelConfig, settings: edgeae.TrainConfig, out: Path, device: str | None,
-          ) -> tuple[edgeae.Session, Trial]:
+def learn(
+    model: edgeae.ModelConfig,
+    settings: edgeae.TrainConfig,
+    out: Path,
+    device: str | None,
+) -> tuple[edgeae.Session, Trial]:
     """Train; returns the best epoch's network and the validation images, damaged as training scored them.
 
     A run of the same settings goes on where it was stopped, or is taken as it is.
@@ -41,13 +45,17 @@ def learn(model: edgeae.ModelConfig, settings: edgeae.TrainConfig, out: Path, de
 
     def tell(progress: Progress) -> None:
         if row := progress.row:
-            print(f"epoch {progress.epoch}/{progress.epochs}  loss {row['loss']:.4f}  "
-                  f"validation PSNR {row['val_psnr']:.2f} dB  {progress.seconds_left:.0f} s left", file=sys.stderr)
+            print(
+                f"epoch {progress.epoch}/{progress.epochs}  loss {row['loss']:.4f}  "
+                f"validation PSNR {row['val_psnr']:.2f} dB  {progress.seconds_left:.0f} s left",
+                file=sys.stderr,
+            )
 
     resume = (out / "config.json").exists() and read_run(out) == (model, settings)
     edgeae.train(model, settings, out, device=device, resume=resume, on_progress=tell)
-    dataset = open_dataset(settings.data, size=model.size, targets=settings.targets, limit=settings.limit,
-                           seed=settings.seed)
+    dataset = open_dataset(
+        settings.data, size=model.size, targets=settings.targets, limit=settings.limit, seed=settings.seed
+    )
     return edgeae.load(out / "best.safetensors", device), Trial.prepare(dataset.val, settings.corrupt, settings.seed)
 
 

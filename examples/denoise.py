@@ -28,8 +28,10 @@ def filters() -> dict[str, list[Filter]]:
     def pillow(kind: ImageFilter.Filter) -> Filter:
         return lambda image: np.asarray(Image.fromarray(image).filter(kind))
 
-    found = {"Gaussian filter": [pillow(ImageFilter.GaussianBlur(r / 4)) for r in range(2, 9)],
-             "median filter": [pillow(ImageFilter.MedianFilter(side)) for side in (3, 5)]}
+    found = {
+        "Gaussian filter": [pillow(ImageFilter.GaussianBlur(r / 4)) for r in range(2, 9)],
+        "median filter": [pillow(ImageFilter.MedianFilter(side)) for side in (3, 5)],
+    }
     try:
         import cv2
     except ImportError:
@@ -44,8 +46,9 @@ def main(arguments: list[str] | None = None) -> common.Rows:
     args = parser.parse_args(arguments)
 
     model = edgeae.ModelConfig.default("conv", size=args.size, widths=(48,), code=48, context=3)
-    settings = edgeae.TrainConfig(args.data, epochs=args.epochs, corrupt=f"noise:{args.noise}", limit=args.limit,
-                                  seed=args.seed, batch=8, lr=2e-3)
+    settings = edgeae.TrainConfig(
+        args.data, epochs=args.epochs, corrupt=f"noise:{args.noise}", limit=args.limit, seed=args.seed, batch=8, lr=2e-3
+    )
     network, trial = common.learn(model, settings, args.out, args.device)
 
     noisy, rows = imaging.to_uint8(trial.inputs), {"noisy": trial.inputs}

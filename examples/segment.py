@@ -21,8 +21,13 @@ import edgeae
 from edgeae import faces, imaging
 from edgeae.data import open_dataset
 
-COLOURS = {"eyes": (255, 255, 255), "background": (0, 0, 0), "clothes": (0, 0, 255), "skin": (255, 0, 0),
-           "hair": (0, 255, 0)}  # corners of the RGB cube, as far apart as the network's three outputs allow
+COLOURS = {
+    "eyes": (255, 255, 255),
+    "background": (0, 0, 0),
+    "clothes": (0, 0, 255),
+    "skin": (255, 0, 0),
+    "hair": (0, 255, 0),
+}  # corners of the RGB cube, as far apart as the network's three outputs allow
 FOLLOWS = {"background_brightness": 1.0, "clothes_hue": 0.5, "skin": 1.0, "hair_tone": 1.0}  # far from 0
 UNMOVED = 0.3  # share of the largest change below which a colour does not follow a factor
 
@@ -31,8 +36,10 @@ def mask(face: faces.Face, size: int) -> np.ndarray:
     """The classes of a face's pixels, (size, size), as places in COLOURS. Glasses are looked through, mouths closed."""
     plain = replace(face, glasses=0, mouth_open=0, contrast=0, **dict.fromkeys(FOLLOWS, 0))
     before = faces.render(plain, size).astype(float)
-    changes = [np.abs(faces.render(replace(plain, **{name: value}), size) - before).max(axis=2)
-               for name, value in FOLLOWS.items()]
+    changes = [
+        np.abs(faces.render(replace(plain, **{name: value}), size) - before).max(axis=2)
+        for name, value in FOLLOWS.items()
+    ]
     return np.argmax([np.full((size, size), UNMOVED), *(change / change.max() for change in changes)], axis=0)
 
 
@@ -79,8 +86,18 @@ def main(arguments: list[str] | None = None) -> common.Rows:
 
     model = edgeae.ModelConfig.default("residual", size=args.size)
     # Drawn faces all stand in one place, which is worth learning; photographs do not.
-    settings = edgeae.TrainConfig(data, targets, epochs=args.epochs, corrupt="none", limit=args.limit, seed=args.seed,
-                                  augment=args.targets is not None, batch=8, lr=2e-3, loss="bce")
+    settings = edgeae.TrainConfig(
+        data,
+        targets,
+        epochs=args.epochs,
+        corrupt="none",
+        limit=args.limit,
+        seed=args.seed,
+        augment=args.targets is not None,
+        batch=8,
+        lr=2e-3,
+        loss="bce",
+    )
     network, trial = common.learn(model, settings, args.out, args.device)
 
     train = open_dataset(data, size=args.size, targets=targets, limit=args.limit, seed=args.seed).train

@@ -94,8 +94,13 @@ def tiny_metadata() -> Callable[..., dict[str, str]]:
 
 
 @pytest.fixture
-def tiny_file(device: str, tiny_config: ConfigFactory, random_weights: Callable[..., dict[str, Any]],
-              tiny_metadata: Callable[..., dict[str, str]], tmp_path: Path) -> FileFactory:
+def tiny_file(
+    device: str,
+    tiny_config: ConfigFactory,
+    random_weights: Callable[..., dict[str, Any]],
+    tiny_metadata: Callable[..., dict[str, str]],
+    tmp_path: Path,
+) -> FileFactory:
     """`tiny_file(arch, scheme="none", golden=False, seed=0, **changes)`: the weight file of a random tiny network.
 
     `golden` adds the golden input, which runs the network once. `changes` are of the configuration.
@@ -144,8 +149,13 @@ def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def models(tmp_path_factory: pytest.TempPathFactory, device: str, tiny_config: Callable[..., ModelConfig],
-           random_weights: Callable[..., Any], tiny_metadata: Callable[..., dict[str, str]]) -> Path:
+def models(
+    tmp_path_factory: pytest.TempPathFactory,
+    device: str,
+    tiny_config: Callable[..., ModelConfig],
+    random_weights: Callable[..., Any],
+    tiny_metadata: Callable[..., dict[str, str]],
+) -> Path:
     """A folder of tiny random networks under the shipped models' names, and `fp16`, `int8` and `int4`."""
     from edgeae import quantize, weights
     from edgeae.golden import make_golden

@@ -62,8 +62,9 @@ def check(case: Case, shelf: Path) -> None:
     case.make()
     before = files()
     arguments = shlex.split(case.line) if isinstance(case.line, str) else case.line
-    result = CliRunner().invoke(main, [argument.replace("SHELF", str(shelf)) for argument in arguments],
-                                input=case.stdin, env=case.environment)
+    result = CliRunner().invoke(
+        main, [argument.replace("SHELF", str(shelf)) for argument in arguments], input=case.stdin, env=case.environment
+    )
     judge(case, result.exit_code, result.stderr, result.stdout, before)
 
 
@@ -139,8 +140,9 @@ def sharing(folder: Path) -> Callable[..., Any]:
 # ---- children ----------------------------------------------------------------------------------------------------
 
 
-def child(*arguments: object, environment: dict[str, str | None] | None = None,
-          **settings: Any) -> subprocess.CompletedProcess[bytes]:
+def child(
+    *arguments: object, environment: dict[str, str | None] | None = None, **settings: Any
+) -> subprocess.CompletedProcess[bytes]:
     """Run a command as a program, in the working folder. None takes a variable away."""
     values = {**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})}
     settings = {"stdin": subprocess.DEVNULL, "capture_output": True} | settings
@@ -149,8 +151,12 @@ def child(*arguments: object, environment: dict[str, str | None] | None = None,
     if "stdout" in settings or "stderr" in settings:
         settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | settings
         del settings["capture_output"]
-    return subprocess.run([*settings.pop("before", []), *PROGRAM, *map(str, arguments)], timeout=120,
-                          env={key: value for key, value in values.items() if value is not None}, **settings)
+    return subprocess.run(
+        [*settings.pop("before", []), *PROGRAM, *map(str, arguments)],
+        timeout=120,
+        env={key: value for key, value in values.items() if value is not None},
+        **settings,
+    )
 
 
 _NURSERY = """
@@ -227,8 +233,12 @@ class Nursery:
     def __init__(self, scratch: Path, prefix: Sequence[str] = ()) -> None:
         self._scratch, self._count, self._pending = scratch, 0, b""
         scratch.mkdir(exist_ok=True)
-        self._process = subprocess.Popen([*prefix, sys.executable, "-c", _NURSERY], stdin=subprocess.PIPE,
-                                         stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)})
+        self._process = subprocess.Popen(
+            [*prefix, sys.executable, "-c", _NURSERY],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
         assert next(self._told(60)) == {"ready": True}
 
     def close(self) -> None:
@@ -242,8 +252,13 @@ class Nursery:
         """Run one command to its end."""
         return self.run_all([(arguments, None)], folder, **environment)[0]
 
-    def run_all(self, tasks: Sequence[tuple[Sequence[object], float | None]], folder: Path | None = None,
-                at_once: int = 1, **environment: str) -> list[Ended]:
+    def run_all(
+        self,
+        tasks: Sequence[tuple[Sequence[object], float | None]],
+        folder: Path | None = None,
+        at_once: int = 1,
+        **environment: str,
+    ) -> list[Ended]:
         """Run commands, each with SIGINT after so many seconds, or none; as many at once as told."""
         running: dict[int, tuple[int, float, float | None]] = {}  # by process: which, when it began, when to interrupt
         try:
@@ -252,9 +267,14 @@ class Nursery:
             for process in running:
                 os.kill(process, signal.SIGKILL)
 
-    def _run_all(self, todo: list[tuple[int, tuple[Sequence[object], float | None]]],
-                 running: dict[int, tuple[int, float, float | None]], folder: Path | None, at_once: int,
-                 environment: dict[str, str]) -> list[Ended]:
+    def _run_all(
+        self,
+        todo: list[tuple[int, tuple[Sequence[object], float | None]]],
+        running: dict[int, tuple[int, float, float | None]],
+        folder: Path | None,
+        at_once: int,
+        environment: dict[str, str],
+    ) -> list[Ended]:
         ended: dict[int, Ended] = {}
         while todo or running:
             while todo and len(running) < at_once:
@@ -278,8 +298,12 @@ class Nursery:
         return self._scratch / f"{number}.{name}"
 
     def _start(self, number: int, arguments: Sequence[object], folder: Path, environment: dict[str, str]) -> int:
-        task = {"arguments": [str(argument) for argument in arguments], "folder": str(folder),
-                "environment": environment, **{name: str(self._path(number, name)) for name in ("stdout", "stderr")}}
+        task = {
+            "arguments": [str(argument) for argument in arguments],
+            "folder": str(folder),
+            "environment": environment,
+            **{name: str(self._path(number, name)) for name in ("stdout", "stderr")},
+        }
         assert self._process.stdin
         self._process.stdin.write(json.dumps(task).encode() + b"\n")
         self._process.stdin.flush()

@@ -57,8 +57,9 @@ def error(result: Result) -> str:
 
 def child(*arguments: object, code: int = 0, **settings: Any) -> subprocess.CompletedProcess[str]:
     """Run a command as a program."""
-    done = subprocess.run([*PROGRAM, *map(str, arguments)], capture_output=True, timeout=120,
-                          **{"encoding": "utf-8", **settings})
+    done = subprocess.run(
+        [*PROGRAM, *map(str, arguments)], capture_output=True, timeout=120, **{"encoding": "utf-8", **settings}
+    )
     assert done.returncode == code, done.stderr
     return done
 

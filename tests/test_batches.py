@@ -131,8 +131,9 @@ def test_outputs_are_the_reconstructions(session: Session, tree: Path, tmp_path:
             assert np.abs(pixels(Path(result.output)).astype(int) - expected).max() <= 1  # of rounding
 
 
-def test_broken_ones_do_not_stop_the_others_and_what_is_done_is_skipped(session: Session, tree: Path,
-                                                                        tmp_path: Path) -> None:
+def test_broken_ones_do_not_stop_the_others_and_what_is_done_is_skipped(
+    session: Session, tree: Path, tmp_path: Path
+) -> None:
     (tree / "deep" / "broken.jpg").write_bytes(b"no picture")
     (tree / "empty.png").touch()
     items = collect([tree], tmp_path / "out")
@@ -162,8 +163,9 @@ def test_what_else_runs_changes_nothing(session: Session, tmp_path: Path) -> Non
         assert (tmp_path / run / "xx.png").read_bytes() == (tmp_path / "x.png").read_bytes()
 
 
-def test_a_device_that_fails_stops(session: Session, tree: Path, tmp_path: Path,
-                                   monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_that_fails_stops(
+    session: Session, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for i in range(60):
         save(tree / f"z{i:02}.png", 24 + 8 * (i % 5), seed=i)
     calls = 0

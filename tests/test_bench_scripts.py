@@ -25,8 +25,13 @@ def scripts_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(script: str, *arguments: str) -> str:
-    done = subprocess.run([sys.executable, str(BENCH / f"{script}.py"), *arguments], env={**os.environ, "DEV": "CPU"},
-                          capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, str(BENCH / f"{script}.py"), *arguments],
+        env={**os.environ, "DEV": "CPU"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 

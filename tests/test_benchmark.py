@@ -153,8 +153,9 @@ def test_a_backend_that_gives_a_wrong_image_is_caught(tiny_file: FileFactory, mo
     assert bad.wrong.startswith("off by") and not bad.calls and np.isnan(bad.p50_ms)
 
 
-def test_a_backend_that_was_slowed_is_caught(tiny_file: FileFactory, tmp_path: Path,
-                                             monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_backend_that_was_slowed_is_caught(
+    tiny_file: FileFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tiny_file("conv")
     before = bench([path], ["CPU"], **QUICK)
     (tmp_path / "old.json").write_text(json.dumps(before.as_dict()))
@@ -181,8 +182,17 @@ def test_a_backend_that_was_slowed_is_caught(tiny_file: FileFactory, tmp_path: P
 def rows(count: int = 4) -> list[Row]:
     found = []
     for i in range(count):
-        case = Case("edgeae" if i % 2 else "ONNX Runtime", "CPU", "faces-residual-of-somebody", "int8", "reconstruct",
-                    1 + 31 * (i // 2), 128, 128, 2)
+        case = Case(
+            "edgeae" if i % 2 else "ONNX Runtime",
+            "CPU",
+            "faces-residual-of-somebody",
+            "int8",
+            "reconstruct",
+            1 + 31 * (i // 2),
+            128,
+            128,
+            2,
+        )
         timing = Timing(turns=[[0.001 * (i + 1), 0.002 * (i + 1)], [0.0011 * (i + 1)]])
         found.append(Row.of(case, timing, case.batch, largest_difference=1e-6, psnr_db=51.2, artifact_bytes=1_000_000))
     return found
@@ -291,8 +301,11 @@ def test_profile(arch: str, device: str, tiny_file: FileFactory, monkeypatch: py
 
 
 def test_what_cannot_be_timed(tiny_file: FileFactory) -> None:
-    for changes, message in (({"tasks": ["dream"]}, "unknown task"), ({"batches": [0]}, "more than 0"),
-                             ({"quantize": ["int2"]}, "unknown quantization")):
+    for changes, message in (
+        ({"tasks": ["dream"]}, "unknown task"),
+        ({"batches": [0]}, "more than 0"),
+        ({"quantize": ["int2"]}, "unknown quantization"),
+    ):
         with pytest.raises(UsageError, match=message):
             bench([tiny_file("conv")], ["CPU"], **changes)
     with pytest.raises(UsageError, match="is a vae"):

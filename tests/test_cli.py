@@ -80,8 +80,10 @@ PROGRESS = {"bench", "evaluate", "interpolate", "run", "sample", "train", "verif
 @pytest.fixture
 def use(shelf: Path, pictures: list[str], data: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """`use(command, *more)`: run a command as USES says."""
-    found = [devices.DeviceStatus("CPU", True, "cpu", "a processor", ms=float("nan")),
-             devices.DeviceStatus("CUDA", False, reason="no driver", mend="install it")]
+    found = [
+        devices.DeviceStatus("CPU", True, "cpu", "a processor", ms=float("nan")),
+        devices.DeviceStatus("CUDA", False, reason="no driver", mend="install it"),
+    ]
     monkeypatch.setattr(devices, "probe_all", lambda: found)
     np.savez("one.npz", images=photo(16, 16)[None])
 
@@ -246,8 +248,14 @@ def test_awkward_names(name: str, shelf: Path) -> None:
 
 def test_a_name_that_the_terminal_cannot_show(shelf: Path, pictures: list[str]) -> None:
     Path("a.png").rename("é照.png")
-    done = child("run", "é照.png", "-m", shelf / "faces-vae.safetensors", encoding="latin-1",
-                 env={**os.environ, "PYTHONIOENCODING": "latin-1"})
+    done = child(
+        "run",
+        "é照.png",
+        "-m",
+        shelf / "faces-vae.safetensors",
+        encoding="latin-1",
+        env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+    )
     assert done.stdout.startswith(r"é\u7167.out.png  16×16")
 
 
@@ -309,8 +317,9 @@ def test_train_and_resume(trained: Path) -> None:
     document = json.loads(run("train", "--resume", trained, "--json").stdout)  # nothing is left to do
     assert document["epochs"] == 1 and document["run"] == str(trained) and document["best"]["epoch"] == 1
     assert (trained / "last.safetensors").read_bytes() == before
-    assert "holds a run already" in error(run("train", "conv", "--data", trained.parent / "photos.npz", "-o", trained,
-                                              code=1))
+    assert "holds a run already" in error(
+        run("train", "conv", "--data", trained.parent / "photos.npz", "-o", trained, code=1)
+    )
 
 
 def test_train_shows_what_it_does(trained: Path, data: str) -> None:
@@ -318,8 +327,9 @@ def test_train_shows_what_it_does(trained: Path, data: str) -> None:
     lines = result.stderr.splitlines()
     assert lines[0] == "dataset photos.npz" and lines[1].split() == ["usable", "16", "(train", "14,", "val", "2)"]
     assert re.fullmatch(r"epoch 1/1  recon [\d.]+  PSNR [\d.]+ dB  SSIM -?[\d.]+  \d+ images/s  0:00 left", lines[-1])
-    assert result.stdout.splitlines()[1:] == [str(Path("runs/photos-conv", name)) for name in
-                                              ("best.safetensors", "preview.png", "curves.png")]
+    assert result.stdout.splitlines()[1:] == [
+        str(Path("runs/photos-conv", name)) for name in ("best.safetensors", "preview.png", "curves.png")
+    ]
     config = json.loads(Path("runs/photos-conv/config.json").read_text())
     assert config["model"]["widths"] == [4] and config["train"]["corrupt"] == "occlude"
 
@@ -332,7 +342,8 @@ def test_train_starts_from_a_model(trained: Path, data: str) -> None:
     assert config["model"] == first["model"] and config["train"]["start"] == best
     assert config["train"]["corrupt"] == "occlude:0.125"  # what the model was trained on
     for arguments, said in (
-        (["--widths", "4,8"], "leave out --widths"), (["residual"], "is a conv, not a residual"),
+        (["--widths", "4,8"], "leave out --widths"),
+        (["residual"], "is a conv, not a residual"),
     ):
         assert said in error(run("train", "--start", best, "--data", data, *arguments, code=2))
     vae = ["train", "--start", "faces-vae", "--data", data, "--size", "32"]
@@ -366,12 +377,19 @@ def test_verify_out_of_tolerance(shelf: Path) -> None:
 
 
 def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = [devices.DeviceStatus("CPU", True, "cpu", "a processor"),
-             devices.DeviceStatus("CUDA", False, reason="no driver", mend="install it")]
+    found = [
+        devices.DeviceStatus("CPU", True, "cpu", "a processor"),
+        devices.DeviceStatus("CUDA", False, reason="no driver", mend="install it"),
+    ]
     monkeypatch.setattr(devices, "probe_all", lambda: found)
     assert run("devices").stdout.splitlines() == [
-        "device  usable", "CPU     yes     a processor", "CUDA    no      no driver", "", "to mend:",
-        "  CUDA: install it"]
+        "device  usable",
+        "CPU     yes     a processor",
+        "CUDA    no      no driver",
+        "",
+        "to mend:",
+        "  CUDA: install it",
+    ]
     del found[0]
     result = run("devices", "--json", code=5)
     assert json.loads(result.stdout)[0]["mend"] == "install it" and "no device is usable" in error(result)
@@ -439,8 +457,11 @@ def test_usage_errors(line: str, shelf: Path, pictures: list[str], data: str) ->
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("run a.png -m faces-deep", "no shipped model 'faces-deep' (shipped: faces-conv, faces-residual, faces-vae, "
-                                    "fp16, int4, int8, photos-residual)"),
+        (
+            "run a.png -m faces-deep",
+            "no shipped model 'faces-deep' (shipped: faces-conv, faces-residual, faces-vae, "
+            "fp16, int4, int8, photos-residual)",
+        ),
         ("run a.png -m a.png", "no shipped model 'a.png'"),
         ("run a.png -m ./a.png", "is not a safetensors weight file"),
         ("info missing.safetensors", "no such weight file"),
@@ -475,8 +496,9 @@ def test_a_traceback_only_with_verbose(shelf: Path) -> None:
         (KeyboardInterrupt(), 130, "interrupted."),
     ],
 )
-def test_what_nobody_expects(raised: BaseException, code: int, message: str, shelf: Path,
-                             monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_nobody_expects(
+    raised: BaseException, code: int, message: str, shelf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(path: Path) -> None:
         raise raised
 
@@ -507,8 +529,12 @@ def test_settings_that_tinygrad_cannot_read() -> None:
 
 
 def test_a_reader_that_leaves(shelf: Path) -> None:
-    with subprocess.Popen([*PROGRAM, "info", str(shelf / "faces-vae.safetensors")], stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, text=True) as program:
+    with subprocess.Popen(
+        [*PROGRAM, "info", str(shelf / "faces-vae.safetensors")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as program:
         assert program.stdout and program.stderr
         program.stdout.close()
         assert program.stderr.read() == ""
@@ -521,8 +547,13 @@ def test_colour(no_color: str) -> None:
     import pty
 
     terminal, stderr = pty.openpty()
-    done = subprocess.run([*PROGRAM, "info", "nothing"], stderr=stderr, stdout=subprocess.PIPE, timeout=60,
-                          env={**os.environ, "NO_COLOR": no_color})
+    done = subprocess.run(
+        [*PROGRAM, "info", "nothing"],
+        stderr=stderr,
+        stdout=subprocess.PIPE,
+        timeout=60,
+        env={**os.environ, "NO_COLOR": no_color},
+    )
     os.close(stderr)
     text = os.read(terminal, 4096)
     os.close(terminal)

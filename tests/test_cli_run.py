@@ -77,7 +77,7 @@ def test_killed_and_started_again(tree: list[str], shelf: Path) -> None:
     done = {path: path.stat().st_mtime_ns for path in Path("out").rglob("*.*") if not path.name.startswith(".")}
     for path in done:
         Image.open(path).load()
-    again = json.loads(child(*arguments[len(PROGRAM):], "--json", code=3).stdout)
+    again = json.loads(child(*arguments[len(PROGRAM) :], "--json", code=3).stdout)
     assert len(again["done"]) + len(done) == 124 and len(again["skipped"]) == len(done)
     assert all(path.stat().st_mtime_ns == before for path, before in done.items())
 
@@ -109,14 +109,16 @@ def test_standard_input_and_output(shelf: Path, format: str) -> None:
     Image.fromarray(photo()).save(picture, format)
     Path("photo.bin").write_bytes(picture.getvalue())
     model = shelf / "faces-residual.safetensors"
-    done = subprocess.run([*PROGRAM, "run", "-m", model, "-d", "CPU", "-"], input=picture.getvalue(),
-                          capture_output=True, check=True)
+    done = subprocess.run(
+        [*PROGRAM, "run", "-m", model, "-d", "CPU", "-"], input=picture.getvalue(), capture_output=True, check=True
+    )
     with Image.open(io.BytesIO(done.stdout)) as image:
         assert image.size == (36, 24) and image.format == format
     assert b"36\xc3\x9724" in done.stderr
     name = f"x.{format.lower()}"
-    subprocess.run([*PROGRAM, "run", "-q", "-m", model, "-d", "CPU", "-", "-o", name], input=picture.getvalue(),
-                   check=True)
+    subprocess.run(
+        [*PROGRAM, "run", "-q", "-m", model, "-d", "CPU", "-", "-o", name], input=picture.getvalue(), check=True
+    )
     assert Path(name).read_bytes() == done.stdout
 
 
@@ -130,11 +132,18 @@ def test_pipes_that_give_nothing(shelf: Path) -> None:
 def test_raw_frames(shelf: Path, output: str) -> None:
     frames = np.stack([photo(16, 24, seed=seed) for seed in range(3)])
     model = shelf / "faces-conv.safetensors"
-    done = subprocess.run([*PROGRAM, "run", "-m", model, "-d", "CPU", "--raw", "24x16", "-", "-o", output],
-                          input=frames.tobytes(), capture_output=True, check=True)
+    done = subprocess.run(
+        [*PROGRAM, "run", "-m", model, "-d", "CPU", "--raw", "24x16", "-", "-o", output],
+        input=frames.tobytes(),
+        capture_output=True,
+        check=True,
+    )
     assert b"3 frames" in done.stderr
-    restored = np.frombuffer(done.stdout, np.uint8).reshape(-1, 16, 24, 3) if output == "-" else np.stack(
-        [np.asarray(Image.open(f"out/{i:06}.png")) for i in (1, 2, 3)])
+    restored = (
+        np.frombuffer(done.stdout, np.uint8).reshape(-1, 16, 24, 3)
+        if output == "-"
+        else np.stack([np.asarray(Image.open(f"out/{i:06}.png")) for i in (1, 2, 3)])
+    )
     from edgeae.session import load
 
     session = load(model, "CPU")
@@ -185,9 +194,12 @@ def test_memory_sizes(text: str, size: int) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 def test_watch_until_interrupted(tree: list[str], shelf: Path) -> None:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # the child inherits an ignored one
-    program = subprocess.Popen([*PROGRAM, "run", "--watch", "in", "-o", "out", "-d", "CPU", "-m",
-                                str(shelf / "faces-conv.safetensors")], text=True,
-                               stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    program = subprocess.Popen(
+        [*PROGRAM, "run", "--watch", "in", "-o", "out", "-d", "CPU", "-m", str(shelf / "faces-conv.safetensors")],
+        text=True,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
     signal.signal(signal.SIGINT, before)
     deadline = time.monotonic() + 60
     while not Path("out/a.png").exists():

@@ -66,8 +66,19 @@ def test_what_a_network_is_given(mode: str, dtype: type) -> None:
 
 
 @pytest.mark.parametrize("dtype", TYPES)
-@pytest.mark.parametrize(("mode", "target"), [("L", "RGB"), ("RGB", "L"), ("LA", "RGBA"), ("RGBA", "LA"),
-                                              ("RGBA", "RGB"), ("CMYK", "L"), ("RGBA", "RGBA"), ("RGB", "RGB")])
+@pytest.mark.parametrize(
+    ("mode", "target"),
+    [
+        ("L", "RGB"),
+        ("RGB", "L"),
+        ("LA", "RGBA"),
+        ("RGBA", "LA"),
+        ("RGBA", "RGB"),
+        ("CMYK", "L"),
+        ("RGBA", "RGBA"),
+        ("RGB", "RGB"),
+    ],
+)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_what_a_network_gave_in_the_mode_of_a_file(mode: str, target: str, dtype: type, channels: int) -> None:
     x, result = rows(mode, dtype), rng.random((31, 29, channels), np.float32) * 1.2 - 0.1  # networks overshoot

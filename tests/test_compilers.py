@@ -62,10 +62,12 @@ def test_the_instruction_set_is_the_processors(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("flags", "isa"), [((), "plain"), (("-mavx2", "-mfma"), "avx2"), (("-mavx2",), "plain"),
-                                            (("-mavx512f",), "avx512")])
-def test_the_probe_reads_what_the_flags_allow(kind: str, flags: tuple[str, ...], isa: str,
-                                              monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("flags", "isa"), [((), "plain"), (("-mavx2", "-mfma"), "avx2"), (("-mavx2",), "plain"), (("-mavx512f",), "avx512")]
+)
+def test_the_probe_reads_what_the_flags_allow(
+    kind: str, flags: tuple[str, ...], isa: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if platform.machine() != "x86_64":
         pytest.skip("flags of x86-64")
     monkeypatch.setattr(compilers, "_machine_flags", lambda kind: flags)
@@ -90,7 +92,7 @@ def test_the_first_complaint_is_what_is_said(kind: str) -> None:
     message = str(caught.value)
     assert re.match(rf"CPU is not usable: the C compiler \S*{kind} failed: ", message)
     assert "nothing" in message and "none" not in message and "\n" not in message
-    assert message.endswith('; to mend it: pip install ziglang.')
+    assert message.endswith("; to mend it: pip install ziglang.")
 
 
 def test_a_compiler_that_says_nothing(tmp_path: Path) -> None:

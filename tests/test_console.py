@@ -55,8 +55,18 @@ def printed(function: Any, *arguments: str) -> Any:
 
 @pytest.mark.parametrize(
     ("seconds", "wanted"),
-    [(0, "0:00"), (0.4, "0:00"), (59.6, "1:00"), (75, "1:15"), (3599, "59:59"), (3600, "1:00:00"), (90061, "25:01:01"),
-     (-3, "0:00"), (math.nan, "-"), (math.inf, "-")],
+    [
+        (0, "0:00"),
+        (0.4, "0:00"),
+        (59.6, "1:00"),
+        (75, "1:15"),
+        (3599, "59:59"),
+        (3600, "1:00:00"),
+        (90061, "25:01:01"),
+        (-3, "0:00"),
+        (math.nan, "-"),
+        (math.inf, "-"),
+    ],
 )
 def test_duration(seconds: float, wanted: str) -> None:
     assert text.duration(seconds) == wanted
@@ -75,8 +85,11 @@ class Inner:
 
 
 def test_emit_json_holds_what_json_lacks() -> None:
-    document = {"inner": Inner(math.nan, Path("a/b")), "many": (Inner(math.inf, Path("c")), 1, None, True),
-                "name": "ünï\udcff\n"}
+    document = {
+        "inner": Inner(math.nan, Path("a/b")),
+        "many": (Inner(math.inf, Path("c")), 1, None, True),
+        "name": "ünï\udcff\n",
+    }
     text = printed(lambda: console.emit(document, "text", as_json=True)).stdout
     assert json.loads(text) == {
         "inner": {"value": None, "path": "a/b"},
@@ -151,8 +164,9 @@ def test_status_line_is_silent_with_quiet(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("freed", [False, True], ids=["anywhere", "in a finalizer"])
-def test_no_signal_is_lost(number: signal.Signals, code: int, freed: bool, heeded: None,
-                           monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_signal_is_lost(
+    number: signal.Signals, code: int, freed: bool, heeded: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     kept = sys.unraisablehook
     monkeypatch.setattr(sys, "unraisablehook", kept)  # put back at the end
 

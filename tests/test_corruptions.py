@@ -87,11 +87,19 @@ def test_a_range_of_whole_numbers_and_a_fixed_strength_that_draws_nothing() -> N
     assert rng.bit_generator.state == before
 
 
-@pytest.mark.parametrize(("spec", "message"), [
-    ("noise:0.2..0.1", "smaller number first"), ("noise:0..2", "from 0 to 1"), ("noise:0..", "give a number"),
-    ("jpeg:5..7.5", "whole number"), ("noise:0..0.1..0.2", "give a number"), ("blur,,noise", "part without a name"),
-    ("none," * 16 + "none", "16 steps are the most"), ("blur+" * 16 + "blur", "has 17 parts"),
-])
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("noise:0.2..0.1", "smaller number first"),
+        ("noise:0..2", "from 0 to 1"),
+        ("noise:0..", "give a number"),
+        ("jpeg:5..7.5", "whole number"),
+        ("noise:0..0.1..0.2", "give a number"),
+        ("blur,,noise", "part without a name"),
+        ("none," * 16 + "none", "16 steps are the most"),
+        ("blur+" * 16 + "blur", "has 17 parts"),
+    ],
+)
 def test_bad_ranges_and_choices(spec: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         parse(spec)

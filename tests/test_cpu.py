@@ -101,7 +101,7 @@ def test_no_compiler_at_all_is_one_sentence(no_clang: str) -> None:
     code = "try: devices.resolve('CPU')\nexcept devices.DeviceError as error: print(json.dumps(str(error)))"
     message = str(answer(hide + code, PATH=no_clang))
     assert "clang failed: error: broken installation" in message
-    assert message.endswith('to mend it: pip install ziglang.')
+    assert message.endswith("to mend it: pip install ziglang.")
 
 
 @pytest.mark.skipif(not IS_X86, reason="without the ziglang wheel it takes tinygrad's own code generator, for x86-64")

@@ -209,11 +209,15 @@ def test_crops_are_windows_that_move_from_epoch_to_epoch() -> None:
         for batch in epoch(images, epoch=e, crop=10):
             assert batch.inputs.shape == (4, 10, 10, 3) and batch.targets.shape == (4, 10, 10, 1)
             for row, found, target in zip(batch.index, batch.inputs, batch.targets, strict=True):
-                (place,) = ((y, x) for y in range(7) for x in range(7)
-                            if np.array_equal(_float(images.inputs[row, y:y + 10, x:x + 10]), found))
+                (place,) = (
+                    (y, x)
+                    for y in range(7)
+                    for x in range(7)
+                    if np.array_equal(_float(images.inputs[row, y : y + 10, x : x + 10]), found)
+                )
                 y, x = place
                 assert images.targets is not None
-                np.testing.assert_array_equal(_float(images.targets[row, y:y + 10, x:x + 10]), target)
+                np.testing.assert_array_equal(_float(images.targets[row, y : y + 10, x : x + 10]), target)
                 corners[int(row)].add(place)
     assert min(len(places) for places in corners.values()) > 4
     assert {axis for places in corners.values() for place in places for axis in place} == set(range(7))

@@ -61,8 +61,12 @@ def test_demonstration(session: Session, tmp_path: Path) -> None:
         damaged, hole = parse("occlude:0.2")(clean, np.random.default_rng((3, i)))
         restored = session.reconstruct(damaged)
         found = (result.psnr_before, result.psnr_after, result.hole_psnr_before, result.hole_psnr_after)
-        expected = (psnr(damaged, clean), psnr(restored, clean), psnr(damaged[hole], clean[hole]),
-                    psnr(restored[hole], clean[hole]))
+        expected = (
+            psnr(damaged, clean),
+            psnr(restored, clean),
+            psnr(damaged[hole], clean[hole]),
+            psnr(restored[hole], clean[hole]),
+        )
         assert found == pytest.approx(expected, abs=1e-3)
         assert result.ms > 0
 
@@ -82,8 +86,9 @@ def test_every_kind_of_damage_has_its_turn(session: Session, tmp_path: Path) -> 
 
 def test_smeared_holes_are_shown_as_masks(session: Session, tmp_path: Path) -> None:
     """Damaged plainly, and told where: outside the holes the picture stays as it is."""
-    for i, (result, sample) in enumerate(zip(demonstrate(session, tmp_path, "occlude:0.2+smear"), samples(SHOWN_SIDE),
-                                             strict=True)):
+    for i, (result, sample) in enumerate(
+        zip(demonstrate(session, tmp_path, "occlude:0.2+smear"), samples(SHOWN_SIDE), strict=True)
+    ):
         assert result.masked and result.corrupt == "occlude:0.2"
         clean = sample.image / np.float32(255)
         damaged, hole = parse("occlude:0.2")(clean, np.random.default_rng((0, i)))

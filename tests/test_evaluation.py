@@ -36,8 +36,12 @@ def test_scores_agree_with_scikit_image() -> None:
     assert found.psnr == pytest.approx(peak_signal_noise_ratio(clean, noisy, data_range=1), rel=1e-6)
     own = [peak_signal_noise_ratio(a, b, data_range=1) for a, b in zip(clean, noisy, strict=True)]
     assert np.mean(own) > found.psnr + 0.5
-    expected = [structural_similarity(a, b, gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
-                                      channel_axis=-1, data_range=1) for a, b in zip(clean, noisy, strict=True)]
+    expected = [
+        structural_similarity(
+            a, b, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, channel_axis=-1, data_range=1
+        )
+        for a, b in zip(clean, noisy, strict=True)
+    ]
     assert found.ssim == pytest.approx(np.mean(expected), abs=1e-5)
     assert found.hole_psnr is None
     assert found.sharpness > 1  # noise counts as detail

@@ -70,12 +70,14 @@ def test_a_folder(start: Callable[..., None], folder: Path, model: Path, tmp_pat
     (folder / "notes.txt").write_text("no picture")
     start(folder, tmp_path / "out")
     assert names(tmp_path / "out") == [f"restored-{i}.png" for i in range(5)]
-    np.testing.assert_array_equal(imaging.read_image(tmp_path / "out" / "restored-2.png"),
-                                  expected(model, folder / "2.png"))
+    np.testing.assert_array_equal(
+        imaging.read_image(tmp_path / "out" / "restored-2.png"), expected(model, folder / "2.png")
+    )
 
 
-def test_a_broken_picture_among_good_ones(start: Callable[..., None], folder: Path, tmp_path: Path,
-                                          capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_broken_picture_among_good_ones(
+    start: Callable[..., None], folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (folder / "2.png").write_bytes((folder / "2.png").read_bytes()[:-200])
     start(folder, tmp_path / "out")
     assert names(tmp_path / "out") == [f"restored-{i}.png" for i in (0, 1, 3, 4)]
@@ -85,8 +87,9 @@ def test_a_broken_picture_among_good_ones(start: Callable[..., None], folder: Pa
 def test_one_file_is_replaced(start: Callable[..., None], folder: Path, model: Path, tmp_path: Path) -> None:
     start(folder, tmp_path / "out" / "newest.png")
     assert names(tmp_path / "out") == ["newest.png"]
-    np.testing.assert_array_equal(imaging.read_image(tmp_path / "out" / "newest.png"),
-                                  expected(model, folder / "4.png"))
+    np.testing.assert_array_equal(
+        imaging.read_image(tmp_path / "out" / "newest.png"), expected(model, folder / "4.png")
+    )
 
 
 def test_keep(start: Callable[..., None], folder: Path, tmp_path: Path) -> None:
@@ -114,8 +117,28 @@ def test_an_animation(start: Callable[..., None], model: Path, tmp_path: Path) -
 def test_a_video(start: Callable[..., None], model: Path, tmp_path: Path) -> None:
     pixels = photo(32, 48)
     film = tmp_path / "film.mkv"
-    subprocess.run(["ffmpeg", "-v", "error", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", "48x32", "-i", "-",
-                    "-c:v", "ffv1", "-pix_fmt", "bgr0", str(film)], input=pixels.tobytes() * 4, check=True)
+    subprocess.run(
+        [
+            "ffmpeg",
+            "-v",
+            "error",
+            "-f",
+            "rawvideo",
+            "-pix_fmt",
+            "rgb24",
+            "-s",
+            "48x32",
+            "-i",
+            "-",
+            "-c:v",
+            "ffv1",
+            "-pix_fmt",
+            "bgr0",
+            str(film),
+        ],
+        input=pixels.tobytes() * 4,
+        check=True,
+    )
     start(film, tmp_path / "out")
     assert names(tmp_path / "out") == [f"restored-film-00000{i}.jpg" for i in range(4)]
     restored = imaging.read_image(tmp_path / "out" / "restored-film-000003.jpg").astype(float)
@@ -132,11 +155,26 @@ def child(model: Path, tmp_path: Path) -> Iterator[Callable[..., "subprocess.Pop
     children = []
 
     def start(source: Path | str, output: Path, *options: str) -> "subprocess.Popen[str]":
-        command = [sys.executable, str(SCRIPT), str(source), "-o", str(output), "-m", str(model), "-d", "CPU",
-                   "--size", "24x16", *options]
+        command = [
+            sys.executable,
+            str(SCRIPT),
+            str(source),
+            "-o",
+            str(output),
+            "-m",
+            str(model),
+            "-d",
+            "CPU",
+            "--size",
+            "24x16",
+            *options,
+        ]
         path = os.pathsep.join([str(tmp_path / "bin"), os.environ["PATH"]])
-        children.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True,
-                                         env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}))
+        children.append(
+            subprocess.Popen(
+                command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
+            )
+        )
         return children[-1]
 
     yield start
@@ -161,16 +199,18 @@ def test_follow(camera: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         with slow.open("ab") as file:
             file.write(part)
 
-    events = iter([
-        lambda: append(data[:100]),
-        lambda: append(data[100:200]),
-        lambda: (append(data[200:300]), imaging.write_image(photo(), quick)),
-        lambda: append(data[300:]),
-        lambda: None,
-        lambda: quick.unlink(),
-        lambda: imaging.write_image(photo(seed=1), quick),
-        lambda: None,
-    ])
+    events = iter(
+        [
+            lambda: append(data[:100]),
+            lambda: append(data[100:200]),
+            lambda: (append(data[200:300]), imaging.write_image(photo(), quick)),
+            lambda: append(data[300:]),
+            lambda: None,
+            lambda: quick.unlink(),
+            lambda: imaging.write_image(photo(seed=1), quick),
+            lambda: None,
+        ]
+    )
     looks = []
 
     def sleep(seconds: float) -> None:
@@ -184,8 +224,9 @@ def test_follow(camera: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert taken == [(4, "a.jpg", False), (5, "b.png", True), (8, "a.jpg", False)]
 
 
-def test_following_ends_with_a_signal(child: Callable[..., "subprocess.Popen[str]"], folder: Path,
-                                      tmp_path: Path) -> None:
+def test_following_ends_with_a_signal(
+    child: Callable[..., "subprocess.Popen[str]"], folder: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     process = child(folder, out, "--follow", "--keep", "3")
     wait_for(lambda: out.exists() and names(out) == ["restored-2.png", "restored-3.png", "restored-4.png"])
@@ -234,8 +275,7 @@ def test_no_frame_of_a_camera_is_lost_uncounted(camera: ModuleType, monkeypatch:
     assert indices[-1] == 19
 
 
-def test_what_makes_no_sense(camera: ModuleType, folder: Path, model: Path,
-                             capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_makes_no_sense(camera: ModuleType, folder: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in (["-o", str(folder)], ["-o", "out", "--size", "320"], []):
         with pytest.raises(SystemExit) as ended:
             camera.main([str(folder), "-m", str(model), *arguments])

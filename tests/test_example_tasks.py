@@ -41,8 +41,9 @@ def example(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_an_example(task: str, example: Callable[[str], ModuleType], tmp_path: Path,
-                    capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_example(
+    task: str, example: Callable[[str], ModuleType], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     example(task).main(["--epochs", "1", "--limit", "20", "--size", "16", "--device", "CPU", "--out", str(tmp_path)])
     printed = capsys.readouterr().out
     for name in TASKS[task]:
@@ -56,15 +57,17 @@ def test_an_example(task: str, example: Callable[[str], ModuleType], tmp_path: P
     assert (tmp_path / "best.safetensors").exists()
 
 
-def test_masks_of_photographs(example: Callable[[str], ModuleType], tmp_path: Path,
-                              capsys: pytest.CaptureFixture[str]) -> None:
+def test_masks_of_photographs(
+    example: Callable[[str], ModuleType], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Two colours that no drawn face has, in masks larger than the network: where they mix are still two classes."""
     for i in range(12):
         image = photo(40, 40, seed=i)
         bright = image.mean(axis=2) > 128
         imaging.write_image(image, tmp_path / "photos" / f"{i}.jpg")
-        imaging.write_image(np.where(bright[..., None], [200, 30, 90], [10, 60, 20]).astype(np.uint8),
-                            tmp_path / "masks" / f"{i}.png")
+        imaging.write_image(
+            np.where(bright[..., None], [200, 30, 90], [10, 60, 20]).astype(np.uint8), tmp_path / "masks" / f"{i}.png"
+        )
     arguments = ["--data", str(tmp_path / "photos"), "--targets", str(tmp_path / "masks"), "--size", "32"]
     example("segment").main([*arguments, "--epochs", "1", "--device", "CPU", "--out", str(tmp_path / "run")])
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("(")]
@@ -87,13 +90,27 @@ def test_masks_follow_the_drawn_faces(example: Callable[[str], ModuleType]) -> N
     segment = example("segment")
     size, least = 128, {"background": 0.9, "clothes": 0.9, "hair": 0.8, "skin": 0.8, "eyes": 0.0}
     for seed in range(6):
-        face = replace(faces.random_face(np.random.default_rng(seed)), glasses=0.0, mouth_open=0.0, contrast=0.3,
-                       background_brightness=0.5, hair_tone=0.2, skin=0.3, beard=0.0, eye_open=0.9, eye_tone=0.0)
+        face = replace(
+            faces.random_face(np.random.default_rng(seed)),
+            glasses=0.0,
+            mouth_open=0.0,
+            contrast=0.3,
+            background_brightness=0.5,
+            hair_tone=0.2,
+            skin=0.3,
+            beard=0.0,
+            eye_open=0.9,
+            eye_tone=0.0,
+        )
         mask, drawn = segment.mask(face, size), faces.render(face, size).astype(float)
         assert mask.shape == (size, size)
-        others = {"background": {"background_hue": face.background_hue + 0.5}, "skin": {"skin": 0.7},
-                  "clothes": {"clothes_hue": face.clothes_hue + 0.3}, "hair": {"hair_tone": 0.8},
-                  "eyes": {"eye_tone": 0.7}}
+        others = {
+            "background": {"background_hue": face.background_hue + 0.5},
+            "skin": {"skin": 0.7},
+            "clothes": {"clothes_hue": face.clothes_hue + 0.3},
+            "hair": {"hair_tone": 0.8},
+            "eyes": {"eye_tone": 0.7},
+        }
         for label, name in enumerate(segment.COLOURS):
             change = np.abs(faces.render(replace(face, **others[name]), size) - drawn).max(axis=2)
             changed, named = change > 0.5 * change.max(), mask == label

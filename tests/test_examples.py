@@ -15,8 +15,9 @@ EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.py"))
 
 
 @pytest.fixture(params=["tiny", "shipped"])
-def size(request: pytest.FixtureRequest, tiny_file: Callable[..., Path], tmp_path: Path,
-         monkeypatch: pytest.MonkeyPatch) -> int:
+def size(
+    request: pytest.FixtureRequest, tiny_file: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> int:
     """Pixels a side of what the models make; `tiny` has random networks take the places of the shipped ones."""
     monkeypatch.setenv("EDGEAE_DEVICE", "CPU")
     if request.param == "shipped":

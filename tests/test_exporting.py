@@ -37,8 +37,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, device: str) -> Path:
     folder = tmp_path_factory.mktemp("exporting")
     np.savez(folder / "photos.npz", images=np.stack([photo(16, 16, seed=seed) for seed in range(20)]))
     model = ModelConfig.default("conv", size=16, widths=(4,), code=4)
-    settings = TrainConfig(str(folder / "photos.npz"), epochs=2, batch=8, seed=3, limit=16, lr=0.01,
-                           licence="CC0-1.0")
+    settings = TrainConfig(str(folder / "photos.npz"), epochs=2, batch=8, seed=3, limit=16, lr=0.01, licence="CC0-1.0")
     return train(model, settings, folder / "run", device=device).run
 
 
@@ -62,8 +61,9 @@ def values(stored: dict[str, np.ndarray], name: str, shape: tuple[int, ...], sch
 
 
 @pytest.mark.parametrize("scheme", quantize.SCHEMES)
-def test_the_report_is_true(scheme: str, arch: str, tiny_file: Callable[..., Path], image_file: str, device: str,
-                            tmp_path: Path) -> None:
+def test_the_report_is_true(
+    scheme: str, arch: str, tiny_file: Callable[..., Path], image_file: str, device: str, tmp_path: Path
+) -> None:
     source = tiny_file(arch)
     output = tmp_path / "new folder" / "out.safetensors"
     report = export(source, output, scheme=scheme, data=image_file, device=device)
@@ -92,8 +92,9 @@ def test_the_report_is_true(scheme: str, arch: str, tiny_file: Callable[..., Pat
 
 
 @pytest.mark.parametrize("scheme", quantize.SCHEMES)
-def test_quality(scheme: str, arch: str, tiny_file: Callable[..., Path], image_file: str, device: str,
-                 tmp_path: Path) -> None:
+def test_quality(
+    scheme: str, arch: str, tiny_file: Callable[..., Path], image_file: str, device: str, tmp_path: Path
+) -> None:
     source, output = tiny_file(arch), tmp_path / "out.safetensors"
     report = export(source, output, scheme=scheme, data=image_file, device=device)
     trial = Trial.prepare(open_dataset(image_file, size=16, val_fraction=1).val, "occlude", seed=0)
@@ -113,14 +114,18 @@ def test_quality(scheme: str, arch: str, tiny_file: Callable[..., Path], image_f
 
 
 @pytest.mark.parametrize("scheme", quantize.SCHEMES)
-def test_the_file_describes_and_checks_itself(scheme: str, tiny_file: Callable[..., Path], image_file: str,
-                                              device: str, tmp_path: Path) -> None:
+def test_the_file_describes_and_checks_itself(
+    scheme: str, tiny_file: Callable[..., Path], image_file: str, device: str, tmp_path: Path
+) -> None:
     source, output = tiny_file("conv"), tmp_path / "out.safetensors"
     report = export(source, output, scheme=scheme, data=image_file, device=device, licence="CC BY 4.0")
     found = metadata(output)
     expected = metadata(source) | {
-        "quantize": scheme, "licence": "CC BY 4.0", "psnr": f"{report.exported.psnr:.3f}",
-        "ssim": f"{report.exported.ssim:.4f}", "golden": found["golden"],
+        "quantize": scheme,
+        "licence": "CC BY 4.0",
+        "psnr": f"{report.exported.psnr:.3f}",
+        "ssim": f"{report.exported.ssim:.4f}",
+        "golden": found["golden"],
     }
     assert found == expected
     assert json.loads(found["golden"])["size"] == 16
@@ -134,8 +139,10 @@ def test_licence_stays_as_it_was(tiny_file: Callable[..., Path], image_file: str
 
 
 def test_a_run_folder_is_its_best_weights(run: Path, device: str, tmp_path: Path) -> None:
-    reports = [export(path, tmp_path / f"{i}.safetensors", device=device)
-               for i, path in enumerate((run, run / "best.safetensors", str(run)))]
+    reports = [
+        export(path, tmp_path / f"{i}.safetensors", device=device)
+        for i, path in enumerate((run, run / "best.safetensors", str(run)))
+    ]
     files = [(tmp_path / f"{i}.safetensors").read_bytes() for i in range(3)]
     assert files[0] == files[1] == files[2]
     best = load_file(run / "best.safetensors")

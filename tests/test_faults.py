@@ -67,9 +67,14 @@ def npy(array: Any, **options: Any) -> bytes:
 
 
 PICTURE = Image.fromarray(photo(20, 24))
-GOOD = {"png": encoded("PNG", PICTURE), "jpg": encoded("JPEG", PICTURE, quality=90), "webp": encoded("WEBP", PICTURE),
-        "tif": encoded("TIFF", PICTURE, compression="tiff_adobe_deflate"), "gif": encoded("GIF", PICTURE),
-        "bmp": encoded("BMP", PICTURE)}
+GOOD = {
+    "png": encoded("PNG", PICTURE),
+    "jpg": encoded("JPEG", PICTURE, quality=90),
+    "webp": encoded("WEBP", PICTURE),
+    "tif": encoded("TIFF", PICTURE, compression="tiff_adobe_deflate"),
+    "gif": encoded("GIF", PICTURE),
+    "bmp": encoded("BMP", PICTURE),
+}
 DATA = npz(images=np.stack([photo(16, 16, seed=seed) for seed in range(4)]))
 
 
@@ -78,12 +83,24 @@ DATA = npz(images=np.stack([photo(16, 16, seed=seed) for seed in range(4)]))
 
 def chunk(kind: bytes, data: bytes = b"", length: int | None = None, crc: int | None = None) -> bytes:
     """A chunk of a PNG file, which may lie about its length and its sum."""
-    return (struct.pack(">I", len(data) if length is None else length) + kind + data
-            + struct.pack(">I", zlib.crc32(kind + data) if crc is None else crc))
+    return (
+        struct.pack(">I", len(data) if length is None else length)
+        + kind
+        + data
+        + struct.pack(">I", zlib.crc32(kind + data) if crc is None else crc)
+    )
 
 
-def png(width: int = 8, height: int = 8, depth: int = 8, colour: int = 0, methods: tuple[int, int, int] = (0, 0, 0),
-        idat: bytes | None = None, before: bytes = b"", end: bytes = chunk(b"IEND")) -> bytes:
+def png(
+    width: int = 8,
+    height: int = 8,
+    depth: int = 8,
+    colour: int = 0,
+    methods: tuple[int, int, int] = (0, 0, 0),
+    idat: bytes | None = None,
+    before: bytes = b"",
+    end: bytes = chunk(b"IEND"),
+) -> bytes:
     """A PNG file with any header, pixel data and chunks."""
     rows = zlib.compress(bytes(9 * 8)) if idat is None else idat
     header = struct.pack(">IIBBBBB", width, height, depth, colour, *methods)
@@ -104,11 +121,22 @@ def tiff(*entries: tuple[int, int, int, int], after: int = 0, start: int = 8, da
     return b"II*\0" + struct.pack("<I", start) + directory + struct.pack("<I", after) + data
 
 
-def grey_tiff(width: int = 8, height: int = 8, place: int = 120, count: int = 64, bits: int = 8,
-              **directory: int) -> bytes:
+def grey_tiff(
+    width: int = 8, height: int = 8, place: int = 120, count: int = 64, bits: int = 8, **directory: int
+) -> bytes:
     """An uncompressed grey TIFF file with one strip."""
-    return tiff((256, 4, 1, width), (257, 4, 1, height), (258, 3, 1, bits), (259, 3, 1, 1), (262, 3, 1, 1),
-                (273, 4, 1, place), (277, 3, 1, 1), (278, 4, 1, height), (279, 4, 1, count), **directory)
+    return tiff(
+        (256, 4, 1, width),
+        (257, 4, 1, height),
+        (258, 3, 1, bits),
+        (259, 3, 1, 1),
+        (262, 3, 1, 1),
+        (273, 4, 1, place),
+        (277, 3, 1, 1),
+        (278, 4, 1, height),
+        (279, 4, 1, count),
+        **directory,
+    )
 
 
 def bmp(width: int, height: int, bits: int = 24, offset: int = 54, compression: int = 0) -> bytes:
@@ -119,21 +147,29 @@ def bmp(width: int, height: int, bits: int = 24, offset: int = 54, compression: 
 
 def gif(width: int, height: int, frame: tuple[int, int, int, int] = (0, 0, 8, 8), bits: int = 2) -> bytes:
     """A GIF file with any sizes, and a few bytes of pixels."""
-    return (b"GIF89a" + struct.pack("<HH", width, height) + b"\x80\0\0" + bytes(6)
-            + b"," + struct.pack("<HHHH", *frame) + bytes([0, bits]) + b"\x02\x4c\x01\0;")
+    return (
+        b"GIF89a"
+        + struct.pack("<HH", width, height)
+        + b"\x80\0\0"
+        + bytes(6)
+        + b","
+        + struct.pack("<HHHH", *frame)
+        + bytes([0, bits])
+        + b"\x02\x4c\x01\0;"
+    )
 
 
 def with_jpeg(width: int, height: int) -> bytes:
     """The good JPEG file, with another size in its frame header."""
     place = GOOD["jpg"].index(b"\xff\xc0") + 5
-    return GOOD["jpg"][:place] + struct.pack(">HH", height, width) + GOOD["jpg"][place + 4:]
+    return GOOD["jpg"][:place] + struct.pack(">HH", height, width) + GOOD["jpg"][place + 4 :]
 
 
 def without_segment(marker: bytes) -> bytes:
     """The good JPEG file without the first segment of that marker."""
     place = GOOD["jpg"].index(marker)
     length = int.from_bytes(GOOD["jpg"][place + 2 : place + 4], "big")
-    return GOOD["jpg"][:place] + GOOD["jpg"][place + 2 + length:]
+    return GOOD["jpg"][:place] + GOOD["jpg"][place + 2 + length :]
 
 
 def webp_canvas(width: int, height: int) -> bytes:
@@ -193,10 +229,17 @@ HOSTILE: dict[str, tuple[bytes, str | None]] = {
     "long-key.png": (png(before=chunk(b"tRNS", bytes(9))), DAMAGED),
     "long-text.png": (png(before=chunk(b"tEXt", b"a\0" + bytes(17 << 20))), "16 MiB of profiles and texts"),
     "many-texts.png": (png(before=chunk(b"tEXt", b"a\0") * 150_000), "16 MiB of profiles and texts"),
-    **{f"length-lies-{name}.png": (png(before=chunk(b"tEXt", b"a\0b", length=length)), DAMAGED)
-       for name, length in (("0", 0), ("short", 2), ("long", 9), ("past-end", 10**6), ("negative", 2**32 - 1))},
-    **{f"pixel-length-lies-{length}.png": (png(idat=b"", end=chunk(b"IDAT", zlib.compress(bytes(72)), length=length)),
-                                           DAMAGED) for length in (0, 1, 2**31, 2**32 - 12)},
+    **{
+        f"length-lies-{name}.png": (png(before=chunk(b"tEXt", b"a\0b", length=length)), DAMAGED)
+        for name, length in (("0", 0), ("short", 2), ("long", 9), ("past-end", 10**6), ("negative", 2**32 - 1))
+    },
+    **{
+        f"pixel-length-lies-{length}.png": (
+            png(idat=b"", end=chunk(b"IDAT", zlib.compress(bytes(72)), length=length)),
+            DAMAGED,
+        )
+        for length in (0, 1, 2**31, 2**32 - 12)
+    },
     # the others
     "bomb.gif": (gif(65_535, 65_535), LARGE),
     "frame-outside.gif": (gif(8, 8, (60_000, 60_000, 5000, 5000)), ""),
@@ -215,7 +258,7 @@ HOSTILE: dict[str, tuple[bytes, str | None]] = {
     "no-tags.tif": (tiff(), ""),
     "kind-of-tag.tif": (tiff((256, 99, 1, 8), (257, 99, 1, 8)), ""),
     "bomb.bmp": (bmp(60_000, 60_000), LARGE),
-    "bomb-largest.bmp": (bmp(2**31 - 1, -2**31), ""),
+    "bomb-largest.bmp": (bmp(2**31 - 1, -(2**31)), ""),
     "backwards.bmp": (bmp(-8, 8), ""),
     "offset-outside.bmp": (bmp(8, 8, offset=2**32 - 1), ""),
     "bits.bmp": (bmp(8, 8, bits=7), ""),
@@ -257,8 +300,15 @@ def image_cases() -> list[Case]:
         for use, line in USES.items():
             strict = says is not None and use in ("run", "run-vae", "corrupt")
             make = partial(write, f"folder/{name}" if use == "evaluate" else name, data)
-            cases.append(Case(f"{name}-{use}", line.replace("IMAGE", name), (says or "") if strict else "",
-                              1 if strict else None, make))
+            cases.append(
+                Case(
+                    f"{name}-{use}",
+                    line.replace("IMAGE", name),
+                    (says or "") if strict else "",
+                    1 if strict else None,
+                    make,
+                )
+            )
     return cases
 
 
@@ -379,8 +429,13 @@ ODD: dict[str, bytes] = {
 }
 
 
-@table([Case(f"{name}-{use}", USES[use].replace("IMAGE", name), code=0, make=partial(write, name, data))
-        for name, data in ODD.items() for use in ("run", "corrupt", "interpolate")])
+@table(
+    [
+        Case(f"{name}-{use}", USES[use].replace("IMAGE", name), code=0, make=partial(write, name, data))
+        for name, data in ODD.items()
+        for use in ("run", "corrupt", "interpolate")
+    ]
+)
 def test_odd_images(case: Case, shelf: Path) -> None:
     """They are restored; where only Pillow reads, and refuses, it is told."""
     check(case, shelf)
@@ -451,8 +506,10 @@ ARRAYS: dict[str, tuple[bytes, str]] = {
     "no-images.npy": (npy(np.zeros((0, 16, 16, 3), np.uint8)), "holds no image"),
     "no-height.npy": (npy(np.zeros((4, 0, 16, 3), np.uint8)), "holds no image"),
     "small.npy": (npy(np.zeros((4, 4, 4, 3), np.uint8)), "they need 8 a side"),
-    **{f"{kind}.npy": (npy(np.zeros((4, 16, 16, 3), kind)), "images are uint8, or float")
-       for kind in ("int8", "int16", "uint16", "int32", "int64", "uint64", "complex64", "S4", "U4", "datetime64[s]")},
+    **{
+        f"{kind}.npy": (npy(np.zeros((4, 16, 16, 3), kind)), "images are uint8, or float")
+        for kind in ("int8", "int16", "uint16", "int32", "int64", "uint64", "complex64", "S4", "U4", "datetime64[s]")
+    },
     "records.npy": (npy(np.zeros(4, [("a", "u1"), ("b", "f4")])), "images are uint8, or float"),
     "objects.npy": (npy(np.array([{}, []], object), allow_pickle=True), "images are uint8, or float"),
     "objects.npz": (npz(images=np.array([{}, []], object)), "images are uint8, or float"),
@@ -495,8 +552,13 @@ DATA_USES = {
 }
 
 
-@table([Case(f"{name}-{use}", line.replace("FILE", name), says, make=partial(write, name, data))
-        for name, (data, says) in ARRAYS.items() for use, line in DATA_USES.items()])
+@table(
+    [
+        Case(f"{name}-{use}", line.replace("FILE", name), says, make=partial(write, name, data))
+        for name, (data, says) in ARRAYS.items()
+        for use, line in DATA_USES.items()
+    ]
+)
 def test_hostile_arrays(case: Case, shelf: Path) -> None:
     check(case, shelf)
 
@@ -546,14 +608,18 @@ def test_hostile_images_in_python(name: str, method: str, shelf: Path) -> None:
     assert says in str(caught.value)
 
 
-@pytest.mark.parametrize(("code", "says"), [
-    (np.full((4, 4, 4), np.nan), "NaN or infinity"),
-    (np.full((4, 4, 4), 1e300), "NaN or infinity"),
-    (np.zeros((4, 4, 5)), "does not fit"),
-    (np.zeros(64), "does not fit"),
-    (np.zeros((0, 4, 4, 4)), "does not fit"),
-    (np.zeros((1, 1, 4, 4, 4)), "does not fit"),
-], ids=["nan", "overflow", "channels", "flat", "none", "ndim-5"])
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        (np.full((4, 4, 4), np.nan), "NaN or infinity"),
+        (np.full((4, 4, 4), 1e300), "NaN or infinity"),
+        (np.zeros((4, 4, 5)), "does not fit"),
+        (np.zeros(64), "does not fit"),
+        (np.zeros((0, 4, 4, 4)), "does not fit"),
+        (np.zeros((1, 1, 4, 4, 4)), "does not fit"),
+    ],
+    ids=["nan", "overflow", "channels", "flat", "none", "ndim-5"],
+)
 def test_hostile_codes_in_python(code: Any, says: str, shelf: Path) -> None:
     with pytest.raises(edgeae.EdgeaeError, match=says):
         session.load("faces-conv", "CPU").decode(code)
@@ -564,19 +630,23 @@ def test_hostile_codes_in_python(code: Any, says: str, shelf: Path) -> None:
 
 def forged(forge: Callable[[dict[str, Any]], None], base: str = "faces-conv") -> Callable[[Path], bytes]:
     """A tiny network's file with a forged header."""
+
     def make(shelf: Path) -> bytes:
         header, body = test_weights.split((shelf / f"{base}.safetensors").read_bytes())
         forge(header)
         return test_weights.join(header, body)
+
     return make
 
 
 def with_value(tensor: str, value: bytes, base: str = "faces-conv") -> Callable[[Path], bytes]:
     """A tiny network's file whose tensor begins with the bytes of another value."""
+
     def make(shelf: Path) -> bytes:
         header, body = test_weights.split((shelf / f"{base}.safetensors").read_bytes())
         place = header[tensor]["data_offsets"][0]
-        return test_weights.join(header, body[:place] + value + body[place + len(value):])
+        return test_weights.join(header, body[:place] + value + body[place + len(value) :])
+
     return make
 
 
@@ -628,23 +698,49 @@ FORGED: dict[str, tuple[Callable[[Path], bytes], str]] = {
     "escape-in-version": (forged(metadata(format_version="\x1b]0;x\x07")), "update edgeae"),
     "escape-in-key": (forged(metadata(**{"\x1b[2J": 1})), "is not a string"),
     "many-keys": (forged(metadata(**{f"k{i}": "" for i in range(90_000)})), NO_FILE),
-    **{f"metadata-{key}-{i}": (forged(metadata(**{key: value})), "is not a string")
-       for key in ("format_version", "arch", "config", "quantize", "task", "train_data", "licence", "seed", "epoch",
-                   "psnr", "ssim", "golden", "edgeae_version", "tinygrad_version")
-       for i, value in enumerate((7, ["x"], {"x": 1}, True))},
-    **{f"size-{i}": (forged(config(size=value)), "")
-       for i, value in enumerate((0, -16, 15, 1 << 40, 16.0, "16", None, [16], True))},
-    **{f"widths-{i}": (forged(config(widths=value)), "")
-       for i, value in enumerate(([], [0], [-8, 16], [8.0, 16], ["8"], 8, None, [4096] * 8, [8] * 9, [10**30, 1]))},
-    **{f"code-{i}": (forged(config(code=value)), "")
-       for i, value in enumerate((0, -1, 65_536, 65_537, "4", None, 10**400, float("nan"), float("inf"), True))},
-    **{f"channels-{i}": (forged(config(in_channels=value)), "")
-       for i, value in enumerate((0, 2, 4, -3, 3.0, "3", None))},
+    **{
+        f"metadata-{key}-{i}": (forged(metadata(**{key: value})), "is not a string")
+        for key in (
+            "format_version",
+            "arch",
+            "config",
+            "quantize",
+            "task",
+            "train_data",
+            "licence",
+            "seed",
+            "epoch",
+            "psnr",
+            "ssim",
+            "golden",
+            "edgeae_version",
+            "tinygrad_version",
+        )
+        for i, value in enumerate((7, ["x"], {"x": 1}, True))
+    },
+    **{
+        f"size-{i}": (forged(config(size=value)), "")
+        for i, value in enumerate((0, -16, 15, 1 << 40, 16.0, "16", None, [16], True))
+    },
+    **{
+        f"widths-{i}": (forged(config(widths=value)), "")
+        for i, value in enumerate(([], [0], [-8, 16], [8.0, 16], ["8"], 8, None, [4096] * 8, [8] * 9, [10**30, 1]))
+    },
+    **{
+        f"code-{i}": (forged(config(code=value)), "")
+        for i, value in enumerate((0, -1, 65_536, 65_537, "4", None, 10**400, float("nan"), float("inf"), True))
+    },
+    **{
+        f"channels-{i}": (forged(config(in_channels=value)), "")
+        for i, value in enumerate((0, 2, 4, -3, 3.0, "3", None))
+    },
     **{f"context-{i}": (forged(config(context=value)), "") for i, value in enumerate((-1, 64, 65, 1.0, None, "1"))},
     **{f"arch-{arch}": (forged(config(arch=arch, code=24)), "") for arch in ("residual", "vae", "unet", "", "CONV")},
     "gigantic-conv": (forged(config(widths=[4096] * 8, code=65_536, context=64, size=4096)), "should be float32"),
-    "gigantic-residual": (forged(config(arch="residual", widths=[4096] * 8, code=65_536, context=64, size=4096)),
-                          "should be float32"),
+    "gigantic-residual": (
+        forged(config(arch="residual", widths=[4096] * 8, code=65_536, context=64, size=4096)),
+        "should be float32",
+    ),
     "gigantic-vae": (forged(config(arch="vae", widths=[4096] * 8, code=65_536, size=4096)), ""),
     "nan-weight": (with_value("down.0.weight", struct.pack("<f", np.nan)), "holds NaN or infinity"),
     "infinite-weight": (with_value("down.0.bias", struct.pack("<f", -np.inf)), "holds NaN or infinity"),
@@ -653,8 +749,10 @@ FORGED: dict[str, tuple[Callable[[Path], bytes], str]] = {
     "infinite-scale-int8": (with_value(SCALE, struct.pack("<f", np.inf), "int8"), "holds NaN or infinity"),
     "infinite-scale-int4": (with_value(SCALE, b"\0\x7c", "int4"), "holds NaN or infinity"),
     **{f"no-scale-{scheme}": (forged(lambda header: header.pop(SCALE), scheme), "") for scheme in ("int8", "int4")},
-    **{f"scale-renamed-{scheme}": (forged(test_weights.renamed(SCALE, "x.scale"), scheme), "is missing")
-       for scheme in ("int8", "int4")},
+    **{
+        f"scale-renamed-{scheme}": (forged(test_weights.renamed(SCALE, "x.scale"), scheme), "is missing")
+        for scheme in ("int8", "int4")
+    },
     "scale-shape": (forged(entry(SCALE, shape=[2, 4]), "int8"), "should be float32"),
     "scale-type": (forged(entry(SCALE, dtype="I32"), "int8"), "should be float32"),
     "int8-as-int4": (forged(metadata(quantize="int4"), "int8"), "should be uint8"),
@@ -684,15 +782,23 @@ def test_forged_weights(name: str, shelf: Path) -> None:
 
 GOLDEN = {"size": 16, "seed": 0, "tolerance": 1e-3, "digest": "AAAA"}
 BAD_GOLDENS: dict[str, Any] = {
-    "none": None, "no-json": "not JSON", "number": "7", "list": "[]", "deep": "[" * 100_000,
+    "none": None,
+    "no-json": "not JSON",
+    "number": "7",
+    "list": "[]",
+    "deep": "[" * 100_000,
     "huge-number": '{"size": ' + "9" * 5000 + "}",
     **{f"no-{key}": json.dumps({k: v for k, v in GOLDEN.items() if k != key}) for key in GOLDEN},
-    **{f"{key}-{i}": json.dumps(GOLDEN | {key: value}) for key, values in {
-        "size": (0, -16, 15, 10**9, 10**400, "x", None, [], {}, float("nan"), float("inf")),
-        "seed": (-1, 2**32, "x", None, float("inf")),
-        "tolerance": (-1, 1, float("nan"), float("inf"), "x", None),
-        "digest": ("", "not base64!", "AAAA", "A" * 4_000, 7, None, "\ud800"),
-    }.items() for i, value in enumerate(values)},
+    **{
+        f"{key}-{i}": json.dumps(GOLDEN | {key: value})
+        for key, values in {
+            "size": (0, -16, 15, 10**9, 10**400, "x", None, [], {}, float("nan"), float("inf")),
+            "seed": (-1, 2**32, "x", None, float("inf")),
+            "tolerance": (-1, 1, float("nan"), float("inf"), "x", None),
+            "digest": ("", "not base64!", "AAAA", "A" * 4_000, 7, None, "\ud800"),
+        }.items()
+        for i, value in enumerate(values)
+    },
 }
 
 
@@ -703,10 +809,19 @@ def test_forged_goldens(name: str, shelf: Path) -> None:
     check(Case(name, WEIGHT_USES["info"], code=0), shelf)
 
 
-@pytest.mark.parametrize(("task", "code", "says"), [
-    ("rust", 2, "rust"), ("occlude:9", 2, "occlude"), ("occlude:nan", 2, ""), ("+" * 9000, 2, ""),
-    ("noise+" * 9000 + "noise", 2, ""), ("", 2, ""), ("\x1b[2J", 2, ""),
-], ids=["unknown", "strength", "nan", "plus", "long", "empty", "escape"])
+@pytest.mark.parametrize(
+    ("task", "code", "says"),
+    [
+        ("rust", 2, "rust"),
+        ("occlude:9", 2, "occlude"),
+        ("occlude:nan", 2, ""),
+        ("+" * 9000, 2, ""),
+        ("noise+" * 9000 + "noise", 2, ""),
+        ("", 2, ""),
+        ("\x1b[2J", 2, ""),
+    ],
+    ids=["unknown", "strength", "nan", "plus", "long", "empty", "escape"],
+)
 def test_forged_tasks(task: str, code: int, says: str, shelf: Path) -> None:
     Path("x.safetensors").write_bytes(forged(metadata(task=task))(shelf))
     for use in ("evaluate", "export"):
@@ -831,8 +946,15 @@ def option_cases() -> list[Case]:
             assert bad or missing, f"no bad value for {command} {name}"
             start = "train" if name == "--resume" else f"{command} {base}"
             cases += [Case(f"{command} {name} {value!r}", [*start.split(), f"{name}={value}"], code=2) for value in bad]
-            cases += [Case(f"{command} {name} {value!r}", [*start.split(), f"{name}={value}"], says if value else "",
-                           1 if value else 2) for value in missing]
+            cases += [
+                Case(
+                    f"{command} {name} {value!r}",
+                    [*start.split(), f"{name}={value}"],
+                    says if value else "",
+                    1 if value else 2,
+                )
+                for value in missing
+            ]
             cases.append(Case(f"{command} {name} alone", f"{start} {name}", "requires an argument", 2))
     return cases
 
@@ -855,10 +977,16 @@ USAGE = [
     Case("unknown command", "restore a.png", code=2),
     Case("unknown option", "--fast", code=2),
     *(Case(f"{command} unknown option", f"{command} {base} --fast", code=2) for command, base in BASES.items()),
-    *(Case(f"{command} more arguments", f"{command} {base} more and more", code=2)
-      for command, base in BASES.items() if command not in ("run", "interpolate")),
-    *(Case(f"{command} without arguments", command, code=2)
-      for command in BASES if command not in ("run", "sample", "devices", "bench")),
+    *(
+        Case(f"{command} more arguments", f"{command} {base} more and more", code=2)
+        for command, base in BASES.items()
+        if command not in ("run", "interpolate")
+    ),
+    *(
+        Case(f"{command} without arguments", command, code=2)
+        for command in BASES
+        if command not in ("run", "sample", "devices", "bench")
+    ),
     Case("run two into one", "run a.png b.png -o c.png", code=2),
     Case("run stdin twice", "run - -", code=2),
     Case("run stdin and more", "run - a.png", code=2),
@@ -908,9 +1036,13 @@ def test_any_licence(shelf: Path) -> None:
 def test_how_many() -> None:
     """The cases of this file, each checked alone."""
     counts = {
-        "images": len(HOSTILE) * len(USES), "images cut short": 100 * len(GOOD) * 2, "odd images": 3 * len(ODD),
-        "arrays": len(ARRAYS) * len(DATA_USES), "arrays in Python": 3 * len(API_ARRAYS) + 6,
-        "weight files": len(FORGED) * len(WEIGHT_USES) + 2 * len(BAD_GOLDENS) + 21, "options": len(OPTIONS),
+        "images": len(HOSTILE) * len(USES),
+        "images cut short": 100 * len(GOOD) * 2,
+        "odd images": 3 * len(ODD),
+        "arrays": len(ARRAYS) * len(DATA_USES),
+        "arrays in Python": 3 * len(API_ARRAYS) + 6,
+        "weight files": len(FORGED) * len(WEIGHT_USES) + 2 * len(BAD_GOLDENS) + 21,
+        "options": len(OPTIONS),
         "usage": len(USAGE),
     }
     print(f"{sum(counts.values())} cases:", ", ".join(f"{count} {kind}" for kind, count in counts.items()))

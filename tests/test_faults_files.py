@@ -69,8 +69,11 @@ def mounted(options: str) -> Iterator[Path]:
     """A small disk, `disk` in the working folder."""
     disk = Path("disk")
     disk.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", disk], capture_output=True, text=True) \
-        if shutil.which("mount") else None
+    done = (
+        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", disk], capture_output=True, text=True)
+        if shutil.which("mount")
+        else None
+    )
     if done is None or done.returncode:
         pytest.skip(f"no disk can be mounted here: {done.stderr.strip() if done else 'there is no mount'}")
     try:
@@ -80,8 +83,10 @@ def mounted(options: str) -> Iterator[Path]:
 
 
 OUTPUTS = [
-    *(Case(f"run {kind}", f"run large.{kind} -m faces-conv -o disk/old.{kind}")
-      for kind in ("png", "jpg", "webp", "tif", "gif", "bmp")),
+    *(
+        Case(f"run {kind}", f"run large.{kind} -m faces-conv -o disk/old.{kind}")
+        for kind in ("png", "jpg", "webp", "tif", "gif", "bmp")
+    ),
     Case("run folder", "run folder -m faces-conv -o disk/out", leaves=True),
     Case("run folder as JSON", "run folder -m faces-conv -o disk/out --json", leaves=True),
     Case("run several", "run folder/0.png large.png folder/1.png large.tif -m faces-conv -o disk/out", leaves=True),
@@ -92,15 +97,20 @@ OUTPUTS = [
     Case("run vae", "run folder -m faces-vae -o disk/out", leaves=True),
     Case("train", f"train conv --data photos.npz {TINY} -o disk/out", leaves=True),
     Case("export", "export SHELF/faces-conv.safetensors --data photos.npz -o disk/old.safetensors"),
-    Case("export fp16",
-         "export SHELF/faces-conv.safetensors --quantize fp16 --data photos.npz -o disk/old.safetensors"),
+    Case(
+        "export fp16", "export SHELF/faces-conv.safetensors --quantize fp16 --data photos.npz -o disk/old.safetensors"
+    ),
     Case("sample", "sample -n 900 -o disk/old.png"),
-    *(Case(f"interpolate {kind}", f"interpolate a.png b.png --steps 40 -o disk/old.{kind}")
-      for kind in ("gif", "webp", "png")),
+    *(
+        Case(f"interpolate {kind}", f"interpolate a.png b.png --steps 40 -o disk/old.{kind}")
+        for kind in ("gif", "webp", "png")
+    ),
     Case("interpolate strip", "interpolate a.png b.png --steps 900 --strip -o disk/old.png"),
     Case("interpolate folder", "interpolate a.png b.png --steps 40 -o disk/out", leaves=True),
-    *(Case(f"corrupt {kind}", f"corrupt large.{kind} --corrupt noise -o disk/old.{kind}")
-      for kind in ("png", "jpg", "webp", "tif", "gif", "bmp")),
+    *(
+        Case(f"corrupt {kind}", f"corrupt large.{kind} --corrupt noise -o disk/old.{kind}")
+        for kind in ("png", "jpg", "webp", "tif", "gif", "bmp")
+    ),
 ]
 OLD = ("png", "jpg", "webp", "tif", "gif", "bmp", "safetensors")
 
@@ -161,59 +171,139 @@ def folder_named(name: str) -> None:
 
 
 WHERE = [
-    *(Case(f"{name} below a file", line.replace("OUT", f"a.png/x/y{suffix}"),
-           "6 of 6" if name == "run folder" else "cannot be written")
-      for name, line, suffix in (
-          ("run", "run b.png -m faces-conv -o OUT", ".png"), ("run folder", "run folder -m faces-conv -o OUT", ""),
-          ("run frames", "run --raw 64x64 frames.rgb -m faces-conv -o OUT", ""), ("run samples", "run -o OUT", ""),
-          ("train", f"train conv --data photos.npz {TINY} -o OUT", ""), ("sample", "sample -o OUT", ".png"),
-          ("export", "export SHELF/faces-conv.safetensors --data photos.npz -o OUT", ".safetensors"),
-          ("interpolate", "interpolate b.png b.png -o OUT", ".gif"),
-          ("interpolate folder", "interpolate b.png b.png -o OUT", ""),
-          ("corrupt", "corrupt b.png --corrupt blur -o OUT", ".png"))),
-    *(Case(f"{name} into a folder of that name", line, "a folder", make=partial(folder_named, made))
-      for name, line, made in (
-          ("sample", "sample -o x.png", "x.png"), ("corrupt", "corrupt b.png --corrupt blur -o x.png", "x.png"),
-          ("export", "export SHELF/faces-conv.safetensors --data photos.npz -o x.safetensors", "x.safetensors"),
-          ("strip", "interpolate a.png b.png --strip -o x.png", "x.png"),
-          ("run", "run a.png -m faces-conv", "a.out.png"))),
+    *(
+        Case(
+            f"{name} below a file",
+            line.replace("OUT", f"a.png/x/y{suffix}"),
+            "6 of 6" if name == "run folder" else "cannot be written",
+        )
+        for name, line, suffix in (
+            ("run", "run b.png -m faces-conv -o OUT", ".png"),
+            ("run folder", "run folder -m faces-conv -o OUT", ""),
+            ("run frames", "run --raw 64x64 frames.rgb -m faces-conv -o OUT", ""),
+            ("run samples", "run -o OUT", ""),
+            ("train", f"train conv --data photos.npz {TINY} -o OUT", ""),
+            ("sample", "sample -o OUT", ".png"),
+            ("export", "export SHELF/faces-conv.safetensors --data photos.npz -o OUT", ".safetensors"),
+            ("interpolate", "interpolate b.png b.png -o OUT", ".gif"),
+            ("interpolate folder", "interpolate b.png b.png -o OUT", ""),
+            ("corrupt", "corrupt b.png --corrupt blur -o OUT", ".png"),
+        )
+    ),
+    *(
+        Case(f"{name} into a folder of that name", line, "a folder", make=partial(folder_named, made))
+        for name, line, made in (
+            ("sample", "sample -o x.png", "x.png"),
+            ("corrupt", "corrupt b.png --corrupt blur -o x.png", "x.png"),
+            ("export", "export SHELF/faces-conv.safetensors --data photos.npz -o x.safetensors", "x.safetensors"),
+            ("strip", "interpolate a.png b.png --strip -o x.png", "x.png"),
+            ("run", "run a.png -m faces-conv", "a.out.png"),
+        )
+    ),
     Case("run folder onto itself", "run folder -m faces-conv -o folder", "would be overwritten", 2),
     Case("run folder onto itself by a detour", "run folder -m faces-conv -o ./folder/../folder", "overwritten", 2),
-    Case("run folder onto itself through a link", "run folder -m faces-conv -o link", "would be overwritten", 2,
-         lambda: Path("link").symlink_to("folder")),
+    Case(
+        "run folder onto itself through a link",
+        "run folder -m faces-conv -o link",
+        "would be overwritten",
+        2,
+        lambda: Path("link").symlink_to("folder"),
+    ),
     Case("run onto itself in its folder", "run a.png -m faces-conv -o .", "would be overwritten", 2),
     Case("run several onto themselves", "run a.png b.png -m faces-conv -o .", "would be overwritten", 2),
     Case("run several onto themselves by a detour", "run a.png b.png -m faces-conv -o ./folder/..", "overwritten", 2),
     Case("run two of a name", "run a.png folder/../a.png ./b.png -m faces-conv -o out", "restore them one by one", 2),
-    Case("run folder onto its files by links", "run folder -m faces-conv -o out --overwrite", "overwritten", 2,
-         lambda: (Path("out").mkdir(), Path("out/0.png").symlink_to("../folder/0.png"))),
-    Case("run into a loop of links", "run a.png -m faces-conv -o loop/x.png", "cannot be written",
-         make=lambda: Path("loop").symlink_to("loop")),
-    Case("run a loop of links", "run loop.png -m faces-conv -o x.png", "loop.png",
-         make=lambda: Path("loop.png").symlink_to("loop.png")),
-    Case("run a dangling link", "run gone.png -m faces-conv -o x.png", "does not exist",
-         make=lambda: Path("gone.png").symlink_to("nothing")),
-    Case("corrupt a loop of links", "corrupt loop.png --corrupt blur -o x.png", "loop.png",
-         make=lambda: Path("loop.png").symlink_to("loop.png")),
-    Case("info a loop of links", "info ./loop.safetensors", "loop.safetensors",
-         make=lambda: Path("loop.safetensors").symlink_to("loop.safetensors")),
-    Case("train on a loop of links", f"train conv --data loop {TINY} -o run", "loop",
-         make=lambda: Path("loop").symlink_to("loop")),
-    Case("run a folder of loops", "run loops -m faces-conv -o out", "", 0,
-         lambda: (shutil.copytree("folder", "loops"), Path("loops/again").symlink_to("."),
-                  Path("loops/up").symlink_to("../loops"))),
-    Case("evaluate a folder of loops", "evaluate faces-conv --data loops", "", 0,
-         lambda: (shutil.copytree("folder", "loops"), Path("loops/again").symlink_to("."))),
-    Case("run a folder of dangling links", "run links -m faces-conv -o out", "gone.png",
-         make=lambda: (Path("links").mkdir(), Path("links/gone.png").symlink_to("nothing"))),
-    Case("run a folder named as a picture", "run x.jpg -m faces-conv -o out", "holds no images",
-         make=partial(folder_named, "x.jpg")),
-    Case("corrupt a folder named as a picture", "corrupt x.jpg --corrupt blur -o y.jpg", "is a folder",
-         make=partial(folder_named, "x.jpg")),
-    Case("interpolate a folder named as a picture", "interpolate a.png x.jpg -o y.gif", "is a folder",
-         make=partial(folder_named, "x.jpg")),
-    Case("mask is an empty folder", "run a.png -m faces-conv --mask x.jpg -o y.png", "has no mask",
-         make=partial(folder_named, "x.jpg")),
+    Case(
+        "run folder onto its files by links",
+        "run folder -m faces-conv -o out --overwrite",
+        "overwritten",
+        2,
+        lambda: (Path("out").mkdir(), Path("out/0.png").symlink_to("../folder/0.png")),
+    ),
+    Case(
+        "run into a loop of links",
+        "run a.png -m faces-conv -o loop/x.png",
+        "cannot be written",
+        make=lambda: Path("loop").symlink_to("loop"),
+    ),
+    Case(
+        "run a loop of links",
+        "run loop.png -m faces-conv -o x.png",
+        "loop.png",
+        make=lambda: Path("loop.png").symlink_to("loop.png"),
+    ),
+    Case(
+        "run a dangling link",
+        "run gone.png -m faces-conv -o x.png",
+        "does not exist",
+        make=lambda: Path("gone.png").symlink_to("nothing"),
+    ),
+    Case(
+        "corrupt a loop of links",
+        "corrupt loop.png --corrupt blur -o x.png",
+        "loop.png",
+        make=lambda: Path("loop.png").symlink_to("loop.png"),
+    ),
+    Case(
+        "info a loop of links",
+        "info ./loop.safetensors",
+        "loop.safetensors",
+        make=lambda: Path("loop.safetensors").symlink_to("loop.safetensors"),
+    ),
+    Case(
+        "train on a loop of links",
+        f"train conv --data loop {TINY} -o run",
+        "loop",
+        make=lambda: Path("loop").symlink_to("loop"),
+    ),
+    Case(
+        "run a folder of loops",
+        "run loops -m faces-conv -o out",
+        "",
+        0,
+        lambda: (
+            shutil.copytree("folder", "loops"),
+            Path("loops/again").symlink_to("."),
+            Path("loops/up").symlink_to("../loops"),
+        ),
+    ),
+    Case(
+        "evaluate a folder of loops",
+        "evaluate faces-conv --data loops",
+        "",
+        0,
+        lambda: (shutil.copytree("folder", "loops"), Path("loops/again").symlink_to(".")),
+    ),
+    Case(
+        "run a folder of dangling links",
+        "run links -m faces-conv -o out",
+        "gone.png",
+        make=lambda: (Path("links").mkdir(), Path("links/gone.png").symlink_to("nothing")),
+    ),
+    Case(
+        "run a folder named as a picture",
+        "run x.jpg -m faces-conv -o out",
+        "holds no images",
+        make=partial(folder_named, "x.jpg"),
+    ),
+    Case(
+        "corrupt a folder named as a picture",
+        "corrupt x.jpg --corrupt blur -o y.jpg",
+        "is a folder",
+        make=partial(folder_named, "x.jpg"),
+    ),
+    Case(
+        "interpolate a folder named as a picture",
+        "interpolate a.png x.jpg -o y.gif",
+        "is a folder",
+        make=partial(folder_named, "x.jpg"),
+    ),
+    Case(
+        "mask is an empty folder",
+        "run a.png -m faces-conv --mask x.jpg -o y.png",
+        "has no mask",
+        make=partial(folder_named, "x.jpg"),
+    ),
     Case("model is a folder", "verify ./folder", "is a folder"),
     Case("model is a device", "verify /dev/zero", "is not a regular file"),
     Case("checkpoint is an empty folder", "export folder -o x.safetensors", "no such weight file"),
@@ -221,17 +311,33 @@ WHERE = [
     Case("run nothing", "run /dev/null -m faces-conv -o x.png", "/dev/null"),
     Case("run an empty folder", "run empty -m faces-conv", "holds no images", make=partial(folder_named, "empty")),
     Case("run a pattern of nothing", "run *.jpeg -m faces-conv", "matches no file"),
-    Case("train on an empty folder", f"train conv --data empty {TINY} -o run", "0 usable images",
-         make=partial(folder_named, "empty")),
+    Case(
+        "train on an empty folder",
+        f"train conv --data empty {TINY} -o run",
+        "0 usable images",
+        make=partial(folder_named, "empty"),
+    ),
     Case("resume nothing", "train --resume folder", "holds no run"),
-    Case("resume garbage", "train --resume run", "is damaged",
-         make=lambda: (Path("run").mkdir(), Path("run/config.json").write_text("{"))),
-    Case("resume another", "train --resume run", "",
-         make=lambda: (Path("run").mkdir(), Path("run/config.json").write_text('{"model": {}, "train": {}}'))),
+    Case(
+        "resume garbage",
+        "train --resume run",
+        "is damaged",
+        make=lambda: (Path("run").mkdir(), Path("run/config.json").write_text("{")),
+    ),
+    Case(
+        "resume another",
+        "train --resume run",
+        "",
+        make=lambda: (Path("run").mkdir(), Path("run/config.json").write_text('{"model": {}, "train": {}}')),
+    ),
     Case("mask of another size", "run large.png -m faces-conv --mask a.png -o x.png", "make the mask as large"),
     Case("mask is no image", "run a.png -m faces-conv --mask photos.npz -o x.png", "photos.npz"),
-    Case("masks for some", "run folder -m faces-conv --mask masks -o out", "has no mask of its name",
-         make=lambda: (Path("masks").mkdir(), shutil.copy("folder/0.png", "masks"))),
+    Case(
+        "masks for some",
+        "run folder -m faces-conv --mask masks -o out",
+        "has no mask of its name",
+        make=lambda: (Path("masks").mkdir(), shutil.copy("folder/0.png", "masks")),
+    ),
 ]
 
 
@@ -253,9 +359,20 @@ def test_a_picture_onto_itself(line: str, target: str, shelf: Path) -> None:
 # ---- names -------------------------------------------------------------------------------------------------------
 
 NAMES = {
-    "newline": "two\nlines", "return": "two\rlines", "tab": "a\tb", "bytes": os.fsdecode(b"\xff\xfe"), "dash": "-o",
-    "dashes": "--help", "quote": "'\"`$(touch x)`", "percent": "%s%n{0}", "pattern": "[a]*?", "spaces": "  ",
-    "escape": "\x1b[31mred\x1b]0;title\x07", "right-to-left": "\u202egnp", "long": "x" * 240, "backslash": "a\\b",
+    "newline": "two\nlines",
+    "return": "two\rlines",
+    "tab": "a\tb",
+    "bytes": os.fsdecode(b"\xff\xfe"),
+    "dash": "-o",
+    "dashes": "--help",
+    "quote": "'\"`$(touch x)`",
+    "percent": "%s%n{0}",
+    "pattern": "[a]*?",
+    "spaces": "  ",
+    "escape": "\x1b[31mred\x1b]0;title\x07",
+    "right-to-left": "\u202egnp",
+    "long": "x" * 240,
+    "backslash": "a\\b",
 }
 BY_NAME = {
     "run": ["run", "-m", "faces-conv", "-o", "out", "--", "NAME"],
@@ -283,21 +400,33 @@ def test_names(kind: str, use: str, shelf: Path) -> None:
     check(Case(kind, line, "is not an image"), shelf)
 
 
-@table([
-    Case("run", ["run", "x" * 251 + ".png", "-m", "faces-conv"], "its name is too long"),
-    Case("run to a longer name", ["run", "a.png", "-m", "faces-conv", "-o", "x" * 252 + ".png"],
-         "its name is too long"),
-    Case("run a longer name", ["run", "x" * 300 + ".png", "-m", "faces-conv"], "x.png"),
-    Case("corrupt", ["corrupt", "a.png", "--corrupt", "blur", "-o", "x" * 252 + ".png"], "its name is too long"),
-    Case("sample", ["sample", "-o", "x" * 252 + ".png"], "its name is too long"),
-    Case("interpolate", ["interpolate", "a.png", "b.png", "-o", "x" * 252 + ".gif"], "its name is too long"),
-    Case("export", ["export", "SHELF/faces-conv.safetensors", "--data", "photos.npz", "-o", "x" * 252 + ".safetensors"],
-         "its name is too long"),
-    Case("train", ["train", "conv", "--data", "photos.npz", *TINY.split(), "-o", "x" * 300], "too long"),
-    Case("info", ["info", "x" * 300 + ".safetensors"], "x"),
-    Case("evaluate", ["evaluate", "faces-conv", "--data", "x" * 300], "x"),
-    Case("a path of a thousand folders", ["run", "a.png", "-m", "faces-conv", "-o", "x/" * 5000 + "a.png"], "too long"),
-])
+@table(
+    [
+        Case("run", ["run", "x" * 251 + ".png", "-m", "faces-conv"], "its name is too long"),
+        Case(
+            "run to a longer name",
+            ["run", "a.png", "-m", "faces-conv", "-o", "x" * 252 + ".png"],
+            "its name is too long",
+        ),
+        Case("run a longer name", ["run", "x" * 300 + ".png", "-m", "faces-conv"], "x.png"),
+        Case("corrupt", ["corrupt", "a.png", "--corrupt", "blur", "-o", "x" * 252 + ".png"], "its name is too long"),
+        Case("sample", ["sample", "-o", "x" * 252 + ".png"], "its name is too long"),
+        Case("interpolate", ["interpolate", "a.png", "b.png", "-o", "x" * 252 + ".gif"], "its name is too long"),
+        Case(
+            "export",
+            ["export", "SHELF/faces-conv.safetensors", "--data", "photos.npz", "-o", "x" * 252 + ".safetensors"],
+            "its name is too long",
+        ),
+        Case("train", ["train", "conv", "--data", "photos.npz", *TINY.split(), "-o", "x" * 300], "too long"),
+        Case("info", ["info", "x" * 300 + ".safetensors"], "x"),
+        Case("evaluate", ["evaluate", "faces-conv", "--data", "x" * 300], "x"),
+        Case(
+            "a path of a thousand folders",
+            ["run", "a.png", "-m", "faces-conv", "-o", "x/" * 5000 + "a.png"],
+            "too long",
+        ),
+    ]
+)
 def test_names_that_are_too_long(case: Case, shelf: Path) -> None:
     shutil.copy("a.png", "x" * 251 + ".png")
     check(case, shelf)
@@ -315,22 +444,26 @@ def test_a_name_of_255_bytes(shelf: Path) -> None:
 RAW = "run --raw 8x8 -m faces-conv"
 
 
-@table([
-    Case("cut frame", f"{RAW} - -o out", "ends within a frame, 1 of 192 bytes after 2", stdin=bytes(385), leaves=True),
-    Case("cut first frame", f"{RAW} - -o out", "ends within a frame", stdin=bytes(191)),
-    Case("size lies", "run --raw 9x9 -m faces-conv - -o out", "check that --raw", stdin=bytes(192)),
-    Case("huge size", "run --raw 16384x16384 -m faces-conv - -o out", "check that --raw", stdin=bytes(192)),
-    Case("no frames", f"{RAW} - -o out", code=0),
-    Case("frames of a missing file", f"{RAW} gone.rgb -o out", "does not exist"),
-    Case("frames of a folder", f"{RAW} folder -o out", "is a folder"),
-    Case("frames below a file", f"{RAW} frames.rgb -o a.png/x", "cannot be written"),
-    Case("frames through a grey size", "run --raw 8x8 -m faces-vae - -o out", code=0, stdin=bytes(192)),
-    Case("empty stdin", "run - -m faces-conv -o x.png", "Standard input is empty"),
-    Case("text on stdin", "run - -m faces-conv -o x.png", "Standard input is not an image", stdin=b"hello\n"),
-    Case("cut picture on stdin", "run - -m faces-conv -o x.png", "Standard input", stdin=b"\x89PNG\r\n\x1a\n"),
-    Case("broken picture to stdout", "run photos.npz -m faces-conv -o -", "photos.npz is not an image"),
-    Case("missing picture to stdout", "run gone.png -m faces-conv -o -", "does not exist"),
-])
+@table(
+    [
+        Case(
+            "cut frame", f"{RAW} - -o out", "ends within a frame, 1 of 192 bytes after 2", stdin=bytes(385), leaves=True
+        ),
+        Case("cut first frame", f"{RAW} - -o out", "ends within a frame", stdin=bytes(191)),
+        Case("size lies", "run --raw 9x9 -m faces-conv - -o out", "check that --raw", stdin=bytes(192)),
+        Case("huge size", "run --raw 16384x16384 -m faces-conv - -o out", "check that --raw", stdin=bytes(192)),
+        Case("no frames", f"{RAW} - -o out", code=0),
+        Case("frames of a missing file", f"{RAW} gone.rgb -o out", "does not exist"),
+        Case("frames of a folder", f"{RAW} folder -o out", "is a folder"),
+        Case("frames below a file", f"{RAW} frames.rgb -o a.png/x", "cannot be written"),
+        Case("frames through a grey size", "run --raw 8x8 -m faces-vae - -o out", code=0, stdin=bytes(192)),
+        Case("empty stdin", "run - -m faces-conv -o x.png", "Standard input is empty"),
+        Case("text on stdin", "run - -m faces-conv -o x.png", "Standard input is not an image", stdin=b"hello\n"),
+        Case("cut picture on stdin", "run - -m faces-conv -o x.png", "Standard input", stdin=b"\x89PNG\r\n\x1a\n"),
+        Case("broken picture to stdout", "run photos.npz -m faces-conv -o -", "photos.npz is not an image"),
+        Case("missing picture to stdout", "run gone.png -m faces-conv -o -", "does not exist"),
+    ]
+)
 def test_streams(case: Case, shelf: Path) -> None:
     check(case, shelf)
 
@@ -373,21 +506,38 @@ PERMISSIONS = [
     Case("folder to train on", f"train conv --data folder {TINY} -o out", "folder", make=partial(locked, "folder")),
     Case("folder", "run folder -m M -o out", "folder", make=partial(locked, "folder")),
     Case("a file in the folder", "run folder -m M -o out", "1 of 6", 3, partial(locked, "folder/2.png"), leaves=True),
-    Case("model", "run a.png -m ./m.safetensors -o x.png", "cannot be read",
-         make=lambda: (Path("m.safetensors").touch(), locked("m.safetensors"))),
-    Case("model for info", "info ./m.safetensors", "cannot be read",
-         make=lambda: (Path("m.safetensors").touch(), locked("m.safetensors"))),
-    *(Case(f"{name} into a locked folder", line, "", make=lambda: (Path("locked").mkdir(), locked("locked", 0o555)))
-      for name, line in (
-          ("run", "run a.png -m M -o locked/x.png"), ("run folder", "run folder -m M -o locked"),
-          ("run folder below", "run folder -m M -o locked/out"),
-          ("corrupt", "corrupt a.png --corrupt blur -o locked/x.png"),
-          ("sample", "sample -m VAE -o locked/x.png"), ("train", f"train conv --data photos.npz {TINY} -o locked/out"),
-          ("train in it", f"train conv --data photos.npz {TINY} -o locked"),
-          ("export", "export M --data photos.npz -o locked/x.safetensors"),
-          ("interpolate", "interpolate a.png b.png -m VAE -o locked/x.gif"))),
-    Case("run beside a picture in a locked folder", "run folder/0.png -m M", "permission is denied",
-         make=partial(locked, "folder", 0o555)),
+    Case(
+        "model",
+        "run a.png -m ./m.safetensors -o x.png",
+        "cannot be read",
+        make=lambda: (Path("m.safetensors").touch(), locked("m.safetensors")),
+    ),
+    Case(
+        "model for info",
+        "info ./m.safetensors",
+        "cannot be read",
+        make=lambda: (Path("m.safetensors").touch(), locked("m.safetensors")),
+    ),
+    *(
+        Case(f"{name} into a locked folder", line, "", make=lambda: (Path("locked").mkdir(), locked("locked", 0o555)))
+        for name, line in (
+            ("run", "run a.png -m M -o locked/x.png"),
+            ("run folder", "run folder -m M -o locked"),
+            ("run folder below", "run folder -m M -o locked/out"),
+            ("corrupt", "corrupt a.png --corrupt blur -o locked/x.png"),
+            ("sample", "sample -m VAE -o locked/x.png"),
+            ("train", f"train conv --data photos.npz {TINY} -o locked/out"),
+            ("train in it", f"train conv --data photos.npz {TINY} -o locked"),
+            ("export", "export M --data photos.npz -o locked/x.safetensors"),
+            ("interpolate", "interpolate a.png b.png -m VAE -o locked/x.gif"),
+        )
+    ),
+    Case(
+        "run beside a picture in a locked folder",
+        "run folder/0.png -m M",
+        "permission is denied",
+        make=partial(locked, "folder", 0o555),
+    ),
 ]
 
 
@@ -409,17 +559,19 @@ def test_permissions(case: Case, models: Path, nursery: Nursery) -> None:
     judge(case, ended.code, ended.stderr, ended.stdout, before | {name: after[name] for name in after.keys() & before})
 
 
-@table([
-    Case("run", "run pipe.jpg -m M -o x.png"),
-    Case("run folder", "run pipes -m M -o x"),
-    Case("mask", "run a.png --mask pipe.jpg -m M -o x.png"),
-    Case("corrupt", "corrupt pipe.jpg --corrupt blur -o x.png"),
-    Case("interpolate", "interpolate a.png pipe.jpg -m VAE -o x.gif"),
-    Case("evaluate", "evaluate M --data pipes"),
-    Case("evaluate a pipe", "evaluate M --data pipe.jpg"),
-    Case("train", f"train conv --data pipes {TINY} -o run"),
-    Case("model", "info ./pipe.jpg", "is not a regular file"),
-])
+@table(
+    [
+        Case("run", "run pipe.jpg -m M -o x.png"),
+        Case("run folder", "run pipes -m M -o x"),
+        Case("mask", "run a.png --mask pipe.jpg -m M -o x.png"),
+        Case("corrupt", "corrupt pipe.jpg --corrupt blur -o x.png"),
+        Case("interpolate", "interpolate a.png pipe.jpg -m VAE -o x.gif"),
+        Case("evaluate", "evaluate M --data pipes"),
+        Case("evaluate a pipe", "evaluate M --data pipe.jpg"),
+        Case("train", f"train conv --data pipes {TINY} -o run"),
+        Case("model", "info ./pipe.jpg", "is not a regular file"),
+    ]
+)
 def test_pipes_that_nobody_writes(case: Case, models: Path, nursery: Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nursery, "patience", 8.0)
     Path("pipes").mkdir()
@@ -556,7 +708,18 @@ def test_environment(name: str, started: dict[str, Future[Any]]) -> None:
 
 def test_how_many() -> None:
     """The cases of this file, each checked alone."""
-    count = (len(OUTPUTS) * 2 + 6 + len(WHERE) + 6 + 2 * len(NAMES) * len(BY_NAME) + 12 + 14 + len(PERMISSIONS) + 9 + 2
-             + len(ENVIRONMENT))
+    count = (
+        len(OUTPUTS) * 2
+        + 6
+        + len(WHERE)
+        + 6
+        + 2 * len(NAMES) * len(BY_NAME)
+        + 12
+        + 14
+        + len(PERMISSIONS)
+        + 9
+        + 2
+        + len(ENVIRONMENT)
+    )
     print(f"{count} cases")
     assert count >= 150

@@ -40,8 +40,9 @@ def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, device: str, tiny_config: Any, random_weights: Any,
-          tiny_metadata: Any) -> Path:
+def place(
+    tmp_path_factory: pytest.TempPathFactory, device: str, tiny_config: Any, random_weights: Any, tiny_metadata: Any
+) -> Path:
     """A folder with a model, small photos many times over, and a data file."""
     place = tmp_path_factory.mktemp("signals")
     (place / "training").mkdir()
@@ -171,8 +172,13 @@ def test_real_programs(place: Path) -> None:
     """As the shell starts them, interrupted from the moment that the command line takes over."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a child would inherit an ignored one
     line = [*PROGRAM, "run", "photos", "-m", "./m.safetensors", "-o"]
-    settings: dict[str, Any] = {"cwd": place, "stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL, "text": True,
-                                "env": {**os.environ, "PYTHONPATH": str(ROOT)}}
+    settings: dict[str, Any] = {
+        "cwd": place,
+        "stderr": subprocess.PIPE,
+        "stdout": subprocess.DEVNULL,
+        "text": True,
+        "env": {**os.environ, "PYTHONPATH": str(ROOT)},
+    }
     try:
         started = time.monotonic()
         subprocess.run([*line, "real/whole"], check=True, **settings)

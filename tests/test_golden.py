@@ -101,14 +101,37 @@ SOUND = {"size": 16, "seed": 0, "tolerance": 0.1, "digest": base64.b64encode(byt
 @pytest.mark.parametrize(
     "text",
     [
-        "", "{", "[]", "null", "1", '"text"', "[" * 100_000,
-        *(json.dumps(SOUND | change) for change in (
-            {"size": 0}, {"size": 18}, {"size": 32}, {"size": 2**20}, {"size": "many"}, {"size": None}, {"size": 1e400},
-            {"seed": -1}, {"seed": 2**32}, {"seed": []},
-            {"tolerance": -0.1}, {"tolerance": 1}, {"tolerance": float("nan")}, {"tolerance": float("inf")},
-            {"digest": ""}, {"digest": "AAA="}, {"digest": "no base64!"}, {"digest": 5},
-            {"digest": base64.b64encode(bytes(2 * SAMPLES - 2)).decode()},
-        )),
+        "",
+        "{",
+        "[]",
+        "null",
+        "1",
+        '"text"',
+        "[" * 100_000,
+        *(
+            json.dumps(SOUND | change)
+            for change in (
+                {"size": 0},
+                {"size": 18},
+                {"size": 32},
+                {"size": 2**20},
+                {"size": "many"},
+                {"size": None},
+                {"size": 1e400},
+                {"seed": -1},
+                {"seed": 2**32},
+                {"seed": []},
+                {"tolerance": -0.1},
+                {"tolerance": 1},
+                {"tolerance": float("nan")},
+                {"tolerance": float("inf")},
+                {"digest": ""},
+                {"digest": "AAA="},
+                {"digest": "no base64!"},
+                {"digest": 5},
+                {"digest": base64.b64encode(bytes(2 * SAMPLES - 2)).decode()},
+            )
+        ),
     ],
     ids=range(26),
 )

@@ -68,8 +68,12 @@ def repository_files() -> list[Path]:
     """Every file that is in the repository, or would be after `git add`."""
     if not shutil.which("git") or not (ROOT / ".git").exists():
         pytest.skip("this is no git checkout")
-    listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT,
-                            capture_output=True, check=True).stdout
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    ).stdout
     return [path for name in listed.decode().split("\0") if name and (path := ROOT / name).is_file()]
 
 
@@ -77,15 +81,22 @@ def test_no_paths_of_a_machine() -> None:
     # Put together here, so that this file does not hold them.
     forbidden = [f"/{name}/".encode() for name in ("work", "root", "tmp", "Users")]
     forbidden += [b"/home/" + name for name in (b"user", b"ubuntu", b"runner")]
-    found = [f"{path.relative_to(ROOT)}: {text.decode()}" for path in repository_files()
-             for text in forbidden if text in path.read_bytes()]
+    found = [
+        f"{path.relative_to(ROOT)}: {text.decode()}"
+        for path in repository_files()
+        for text in forbidden
+        if text in path.read_bytes()
+    ]
     assert not found
 
 
 def test_files_are_small_enough_to_read() -> None:
     """A file past 350 lines needs a reason; these have one."""
-    reasons = {"training": "the step, the loop and the run folder", "faces": "one drawing",
-               "restoring": "one photo from file to file"}
+    reasons = {
+        "training": "the step, the loop and the run folder",
+        "faces": "one drawing",
+        "restoring": "one photo from file to file",
+    }
     long = {path.stem for path in SOURCES if len(path.read_text(encoding="utf-8").splitlines()) > 350}
     assert long <= set(reasons)
 

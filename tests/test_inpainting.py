@@ -28,7 +28,7 @@ def test_a_network_meets_only_holes_of_its_size() -> None:
         return np.full_like(x, 0.3)
 
     result = inpainting.filled(image, hole, network, Learned(40))
-    assert [shape for shape, _ in met] == [(32, 40), (64, 80), (128, 160), (256, 320)][-len(met):] and len(met) >= 3
+    assert [shape for shape, _ in met] == [(32, 40), (64, 80), (128, 160), (256, 320)][-len(met) :] and len(met) >= 3
     painted = [count / (shape[0] * shape[1]) for shape, count in met]
     assert painted[0] > 0.1 and max(painted[1:]) < 0.02
     assert result.shape == image.shape and np.isfinite(result).all()
@@ -41,8 +41,9 @@ def test_small_holes_need_one_scale() -> None:
     assert len(calls) == 1
 
 
-@pytest.mark.parametrize(("size", "factor"), [((64, 64), 2), ((1024, 1024), 2), ((1025, 1024), 4), ((4000, 3000), 8),
-                                              ((20000, 15000), 64)])
+@pytest.mark.parametrize(
+    ("size", "factor"), [((64, 64), 2), ((1024, 1024), 2), ((1025, 1024), 4), ((4000, 3000), 8), ((20000, 15000), 64)]
+)
 def test_coarse_factor(size: tuple[int, int], factor: int) -> None:
     assert inpainting.coarse_factor(*size) == factor
     assert size[0] * size[1] / factor**2 <= inpainting.COARSE_PIXELS
@@ -74,8 +75,9 @@ def test_enlarged_strips_are_the_enlarged_picture(factor: int) -> None:
     height, width = 20 * factor - 1, 30 * factor - 3
     whole = inpainting.enlarged(coarse, factor, 0, height, width)
     for i in range(3):
-        expected = Image.fromarray(coarse[..., i]).resize((width, 20 * factor), Image.Resampling.BICUBIC,
-                                                          (0, 0, width / factor, 20))
+        expected = Image.fromarray(coarse[..., i]).resize(
+            (width, 20 * factor), Image.Resampling.BICUBIC, (0, 0, width / factor, 20)
+        )
         assert np.array_equal(whole[..., i], np.clip(np.asarray(expected), 0, 1)[:height])
     strips = [inpainting.enlarged(coarse, factor, top, min(top + 24, height), width) for top in range(0, height, 24)]
     assert np.abs(np.concatenate(strips) - whole).max() < 1e-6

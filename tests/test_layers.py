@@ -42,8 +42,13 @@ def block(x: Any, w1: Any, b1: Any, w2: Any, b2: Any) -> Any:
     return x + conv(conv(x, w1, b1).relu(), w2, b2)
 
 
-def check(layers: list[Any], run: Callable[[Tensor], Tensor], reference: Callable[..., Any], shape: tuple[int, ...],
-          device: str) -> None:
+def check(
+    layers: list[Any],
+    run: Callable[[Tensor], Tensor],
+    reference: Callable[..., Any],
+    shape: tuple[int, ...],
+    device: str,
+) -> None:
     """`run` on random numbers equals `reference` on the input, weights and biases: output and every gradient, as
     training computes them; and the output as inference does."""
     rng = np.random.default_rng(0)
@@ -71,16 +76,19 @@ def check(layers: list[Any], run: Callable[[Tensor], Tensor], reference: Callabl
         np.testing.assert_allclose(run(x).numpy(), output.numpy(), rtol=0, atol=TOLERANCE)
 
 
-@pytest.mark.parametrize(("kernel", "shape", "cout"), [
-    (1, (1, 3, 5, 1), 4),
-    (1, (2, 1, 1, 5), 1),
-    (3, (1, 1, 1, 1), 1),
-    (3, (3, 5, 7, 3), 5),
-    (3, (2, 8, 4, 2), 16),
-    (4, (1, 2, 2, 1), 1),
-    (4, (3, 6, 10, 3), 5),
-    (4, (2, 8, 4, 5), 2),
-])
+@pytest.mark.parametrize(
+    ("kernel", "shape", "cout"),
+    [
+        (1, (1, 3, 5, 1), 4),
+        (1, (2, 1, 1, 5), 1),
+        (3, (1, 1, 1, 1), 1),
+        (3, (3, 5, 7, 3), 5),
+        (3, (2, 8, 4, 2), 16),
+        (4, (1, 2, 2, 1), 1),
+        (4, (3, 6, 10, 3), 5),
+        (4, (2, 8, 4, 5), 2),
+    ],
+)
 def test_conv2d(kernel: int, shape: tuple[int, ...], cout: int, device: str) -> None:
     layer = Conv2d(shape[-1], cout, kernel, Init(device, np.random.default_rng(1)), activation=None)
     check([layer], layer, nchw(conv), shape, device)

@@ -68,8 +68,9 @@ def images(model: Any, count: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_it_gives_what_the_session_gives(arch: str, scheme: str, device: str, tiny_file: FileFactory,
-                                         library: Factory) -> None:
+def test_it_gives_what_the_session_gives(
+    arch: str, scheme: str, device: str, tiny_file: FileFactory, library: Factory
+) -> None:
     report = library(arch, scheme, context=1, batch=1 + SCHEMES.index(scheme), threads=2)
     assert report.largest_difference is not None and report.largest_difference < 2e-5  # 16 bits are 1.5e-5
     session, model = load(tiny_file(arch, scheme, context=1), device), wrapper(report)
@@ -88,8 +89,9 @@ def test_it_gives_what_the_session_gives(arch: str, scheme: str, device: str, ti
 
 @pytest.mark.parametrize("scheme", ["none", "int8"])
 @pytest.mark.parametrize("cpu", [None, "x86-64", "x86-64-v3"])
-def test_every_instruction_set(cpu: str | None, scheme: str, device: str, tiny_file: FileFactory, library: Factory,
-                               monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_instruction_set(
+    cpu: str | None, scheme: str, device: str, tiny_file: FileFactory, library: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if cpu and os.uname().machine != "x86_64":
         pytest.skip("these are x86 processors")
     if cpu == "x86-64-v3" and " avx2 " not in Path("/proc/cpuinfo").read_text():
@@ -111,8 +113,14 @@ def test_factors_of_large_networks_are_in_16_bits(tiny_config: ConfigFactory) ->
     made = [plan.make_plan(network, image, machine, 2, whole_weights=whole).operations for whole in (False, True)]
     floats, narrowed = ([operation for operation in operations if operation.factors] for operations in made)
     assert {operation.constants["FACTOR_BITS"] for operation in floats} == {32}
-    sizes = {bits: [(operation.shape.flop / (size := math.prod(plans.factors(operation.constants))), size)
-                    for operation in narrowed if operation.constants["FACTOR_BITS"] == bits] for bits in (16, 32)}
+    sizes = {
+        bits: [
+            (operation.shape.flop / (size := math.prod(plans.factors(operation.constants))), size)
+            for operation in narrowed
+            if operation.constants["FACTOR_BITS"] == bits
+        ]
+        for bits in (16, 32)
+    }
     assert sum(size for _, size in sizes[16]) / 2 + sum(size for _, size in sizes[32]) <= plan.FACTORS
     assert sum(size for _, size in sizes[16] + sizes[32]) > plan.FACTORS
     assert max(sizes[16])[0] <= min(sizes[32])[0]
@@ -127,8 +135,9 @@ def test_another_size(device: str, tiny_file: FileFactory, library: Factory) -> 
 
 
 @pytest.mark.parametrize("changes", [{"out_channels": 1}, {"in_channels": 1}, {"image_skip": False}])
-def test_a_residual_that_does_not_add_the_image(changes: dict[str, Any], device: str, tiny_file: FileFactory,
-                                                library: Factory) -> None:
+def test_a_residual_that_does_not_add_the_image(
+    changes: dict[str, Any], device: str, tiny_file: FileFactory, library: Factory
+) -> None:
     session, model = load(tiny_file("residual", **changes), device), wrapper(library("residual", **changes))
     x = images(model, 2)
     assert np.abs(model.run(x) - session.run_floats(x)).max() < 1e-5
@@ -159,8 +168,20 @@ def test_what_a_wrapper_refuses(library: Factory) -> None:
 def built(report: CompileReport, program: Path, *flags: str, sources: tuple[Path, ...] = ()) -> Path:
     """A program of C files and the library's own source. Skips where the compiler cannot."""
     folder = Path(report.library).parent
-    command = [*targets.toolchain().command, "-std=gnu11", "-O1", "-g", f"-I{folder}", "-pthread", *flags, "-o",
-               str(program), *map(str, sources), str(folder / "tiny.c"), str(folder / "tiny_weights.c")]
+    command = [
+        *targets.toolchain().command,
+        "-std=gnu11",
+        "-O1",
+        "-g",
+        f"-I{folder}",
+        "-pthread",
+        *flags,
+        "-o",
+        str(program),
+        *map(str, sources),
+        str(folder / "tiny.c"),
+        str(folder / "tiny_weights.c"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode and "-fsanitize" in " ".join(flags):
         pytest.skip(f"this compiler has no sanitizer: {done.stderr.strip().splitlines()[-1][:80]}")
@@ -172,8 +193,11 @@ def built(report: CompileReport, program: Path, *flags: str, sources: tuple[Path
 @pytest.mark.parametrize("name", ["conv", "residual", "vae"])
 def test_the_interface_under_sanitizers(name: str, kind: str, library: Factory, tmp_path: Path) -> None:
     report = library(name, "int8" if name == "conv" else "none", batch=2 if name == "residual" else 1, threads=2)
-    flags = ("-DNAME_WITHOUT_THREADS".replace("NAME", "tiny"),) if kind == "none" else (
-        f"-fsanitize={kind}", "-fno-sanitize-recover=all")
+    flags = (
+        ("-DNAME_WITHOUT_THREADS".replace("NAME", "tiny"),)
+        if kind == "none"
+        else (f"-fsanitize={kind}", "-fno-sanitize-recover=all")
+    )
     program = built(report, tmp_path / "fuzz", *flags, sources=(FUZZ,))
     done = subprocess.run([program], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -189,9 +213,26 @@ def test_it_is_plain_c(compiler: str, scheme: str, library: Factory, tmp_path: P
     report = library("residual", scheme, widths=(16, 32), code=16, size=32)
     folder = Path(report.library).parent
     native = "-march=native" if os.uname().machine == "x86_64" else "-mcpu=native"
-    done = subprocess.run([compiler, native, "-std=gnu11", "-O1", "-c", "-Wall", "-Wextra", "-Wno-unused-parameter",
-                           "-Wframe-larger-than=14000", "-Werror", "-ffp-contract=fast", str(folder / "tiny.c"), "-o",
-                           str(tmp_path / "tiny.o")], capture_output=True, text=True)
+    done = subprocess.run(
+        [
+            compiler,
+            native,
+            "-std=gnu11",
+            "-O1",
+            "-c",
+            "-Wall",
+            "-Wextra",
+            "-Wno-unused-parameter",
+            "-Wframe-larger-than=14000",
+            "-Werror",
+            "-ffp-contract=fast",
+            str(folder / "tiny.c"),
+            "-o",
+            str(tmp_path / "tiny.o"),
+        ],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr[:2000]
 
 
@@ -245,8 +286,9 @@ def test_it_compiles_for_other_machines(target: str, library: Factory) -> None:
 
 
 @pytest.mark.parametrize("most_factors", [plan.FACTORS, 0])
-def test_an_arm_processor_gives_the_same_image(most_factors: int, tiny_file: FileFactory, library: Factory,
-                                               tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_arm_processor_gives_the_same_image(
+    most_factors: int, tiny_file: FileFactory, library: Factory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The whole interface, and its self-test, under an emulator."""
     monkeypatch.setattr(plan, "FACTORS", most_factors)
     qemu = shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")
@@ -257,11 +299,26 @@ def test_an_arm_processor_gives_the_same_image(most_factors: int, tiny_file: Fil
     assert report.instruction_set == "neon"
     folder, tools = Path(report.library).parent, targets.toolchain("aarch64-linux-musl")
     program = tmp_path / "selftest"
-    (tmp_path / "main.c").write_text('#include "tiny.h"\n#include <stdio.h>\nint main(void) { float largest = 1;\n'
-                                     'int code = tiny_selftest(&largest); printf("%g\\n", largest); return code; }\n')
-    done = subprocess.run([*tools.command, "-std=gnu11", "-O2", "-static", f"-I{folder}", "-o", str(program),
-                           str(tmp_path / "main.c"), str(folder / "tiny.c"), str(folder / "tiny_weights.c")],
-                          capture_output=True, text=True)
+    (tmp_path / "main.c").write_text(
+        '#include "tiny.h"\n#include <stdio.h>\nint main(void) { float largest = 1;\n'
+        'int code = tiny_selftest(&largest); printf("%g\\n", largest); return code; }\n'
+    )
+    done = subprocess.run(
+        [
+            *tools.command,
+            "-std=gnu11",
+            "-O2",
+            "-static",
+            f"-I{folder}",
+            "-o",
+            str(program),
+            str(tmp_path / "main.c"),
+            str(folder / "tiny.c"),
+            str(folder / "tiny_weights.c"),
+        ],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     done = subprocess.run([qemu, str(program)], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and float(done.stdout) < 2e-5
@@ -270,10 +327,17 @@ def test_an_arm_processor_gives_the_same_image(most_factors: int, tiny_file: Fil
 # ---- what it refuses -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"target": "toaster"}, "unknown target"), ({"pixels": (17, 16)}, "multiples"), ({"pixels": (0, 16)}, "multiples"),
-    ({"batch": 0}, "batch must be"), ({"threads": 65}, "threads"), ({"cpu": "abacus"}, "processor"),
-])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"target": "toaster"}, "unknown target"),
+        ({"pixels": (17, 16)}, "multiples"),
+        ({"pixels": (0, 16)}, "multiples"),
+        ({"batch": 0}, "batch must be"),
+        ({"threads": 65}, "threads"),
+        ({"cpu": "abacus"}, "processor"),
+    ],
+)
 def test_what_cannot_be_compiled(changes: dict[str, Any], message: str, library: Factory) -> None:
     with pytest.raises(UsageError, match=message):
         library("conv", **changes)
@@ -306,8 +370,9 @@ def test_a_compiler_that_fails(library: Factory, monkeypatch: pytest.MonkeyPatch
     assert not (tmp_path / "made").exists()
 
 
-def test_a_library_that_computes_nonsense_is_not_written(library: Factory, monkeypatch: pytest.MonkeyPatch,
-                                                         tmp_path: Path) -> None:
+def test_a_library_that_computes_nonsense_is_not_written(
+    library: Factory, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     from edgeae.library import source
 
     monkeypatch.setattr(source, "_WIDEN", source._WIDEN.replace("to[c] =", "to[c * 0] ="))
@@ -316,13 +381,12 @@ def test_a_library_that_computes_nonsense_is_not_written(library: Factory, monke
     assert not (tmp_path / "made").exists()
 
 
-
-
 # ---- as a session ----------------------------------------------------------------------------------------------------
 
 
-def test_a_library_is_a_session(arch: str, device: str, tiny_file: FileFactory, library: Factory,
-                                tmp_path: Path) -> None:
+def test_a_library_is_a_session(
+    arch: str, device: str, tiny_file: FileFactory, library: Factory, tmp_path: Path
+) -> None:
     report = library(arch, "int8", golden=True)
     ours, theirs = load(report.library), load(tiny_file(arch, "int8"), device)
     rng = np.random.default_rng(0)
@@ -375,13 +439,17 @@ def test_what_is_no_library_of_ours(library: Factory, tmp_path: Path) -> None:
     (tmp_path / "empty.so").write_bytes(b"")
     (tmp_path / "forged.so").write_bytes(b"edgeae library tiny 1\0{}\0")
     (tmp_path / "nested.so").write_bytes(b"edgeae library tiny 1\0{" + b"[" * 100_000 + b"}\0")
-    for name, message in (("missing.so", "cannot be read"), ("empty.so", "is no library"),
-                          ("forged.so", "configuration"), ("nested.so", "damaged")):
+    for name, message in (
+        ("missing.so", "cannot be read"),
+        ("empty.so", "is no library"),
+        ("forged.so", "configuration"),
+        ("nested.so", "damaged"),
+    ):
         with pytest.raises(WeightsError, match=message):
             load(tmp_path / name)
     report = library("conv")
     data = Path(report.library).read_bytes()
-    (tmp_path / "text.so").write_bytes(data[data.index(b"edgeae library"):])
+    (tmp_path / "text.so").write_bytes(data[data.index(b"edgeae library") :])
     with pytest.raises(DeviceError, match=r"text\.so cannot be loaded here"):
         load(tmp_path / "text.so")
     with pytest.raises(UsageError, match="runs on the CPU"):

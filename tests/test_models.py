@@ -153,8 +153,9 @@ def test_forward_equals_pytorch(arch: str, device: str, tiny_config: ConfigFacto
     assert apart > 0.01 if arch == "residual" else apart < 1e-6
 
 
-def test_losses_and_gradients_equal_pytorch(arch: str, device: str, tiny_config: ConfigFactory,
-                                            random_weights: Any) -> None:
+def test_losses_and_gradients_equal_pytorch(
+    arch: str, device: str, tiny_config: ConfigFactory, random_weights: Any
+) -> None:
     kind = "bce" if arch == "vae" else "mse"
     config = tiny_config(arch, size=8, widths=(4, 8), in_channels=1, context=0)
     weights = random_weights(config)
@@ -173,7 +174,7 @@ def test_losses_and_gradients_equal_pytorch(arch: str, device: str, tiny_config:
         named = {name: value for name, value, _ in parameters(model)}
         gradients = losses["loss"].gradient(*named.values())
         Tensor.realize(*losses.values(), *gradients)
-    assert list(losses) == ["loss", "recon", "kl"][:len(expected)]
+    assert list(losses) == ["loss", "recon", "kl"][: len(expected)]
     for (name, got), value in zip(losses.items(), expected, strict=True):
         assert got.item() == pytest.approx(value.item(), rel=1e-5), name
     for name, gradient in zip(named, gradients, strict=True):
@@ -182,8 +183,9 @@ def test_losses_and_gradients_equal_pytorch(arch: str, device: str, tiny_config:
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (12, 20)])
 @pytest.mark.parametrize("arch", ["conv", "residual"])
-def test_any_multiple_of_the_stride(arch: str, height: int, width: int, device: str,
-                                    tiny_config: ConfigFactory) -> None:
+def test_any_multiple_of_the_stride(
+    arch: str, height: int, width: int, device: str, tiny_config: ConfigFactory
+) -> None:
     config = tiny_config(arch, in_channels=1, out_channels=3)
     model = build(config, device, 0)
     x = Tensor(images(1, height, width, 1), device=device)
@@ -305,8 +307,9 @@ def test_default_sizes(arch: str) -> None:
 
 
 def test_the_same_seed_gives_the_same_weights(arch: str, device: str, tiny_config: ConfigFactory) -> None:
-    a, b, c = ([value.numpy() for _, value, _ in parameters(build(tiny_config(arch), device, seed))]
-               for seed in (5, 5, 6))
+    a, b, c = (
+        [value.numpy() for _, value, _ in parameters(build(tiny_config(arch), device, seed))] for seed in (5, 5, 6)
+    )
     assert all(np.array_equal(p, q) for p, q in zip(a, b, strict=True))
     assert not all(np.array_equal(p, q) for p, q in zip(a, c, strict=True))
 

@@ -30,14 +30,18 @@ def inputs(session: Session, part: str, count: int, side: int) -> np.ndarray:
 
 def ours(session: Session, part: str, x: np.ndarray) -> np.ndarray:
     methods: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-        "reconstruct": session.run_floats, "encode": session.encode, "decode": lambda x: session.decode(x, np.float32)}
+        "reconstruct": session.run_floats,
+        "encode": session.encode,
+        "decode": lambda x: session.decode(x, np.float32),
+    }
     return methods[part](x)
 
 
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_another_runtime_gives_the_same(arch: str, scheme: str, part: str, device: str, tiny_file: FileFactory,
-                                        tmp_path: Path) -> None:
+def test_another_runtime_gives_the_same(
+    arch: str, scheme: str, part: str, device: str, tiny_file: FileFactory, tmp_path: Path
+) -> None:
     path = tiny_file(arch, scheme, context=1)
     report = export_onnx(path, tmp_path / "tiny.onnx", part=part)
     assert report.quantize == scheme and report.size_bytes == (tmp_path / "tiny.onnx").stat().st_size
@@ -59,8 +63,10 @@ def test_a_file_tells_what_it_is(tiny_file: FileFactory, tmp_path: Path) -> None
     assert model.producer_name == "edgeae" and model.opset_import[0].version == 17
     told = {one.key: one.value for one in model.metadata_props}
     assert told["arch"] == "residual" and told["licence"] and told["quantize"] == "int8" and "golden" not in told
-    sizes = [[d.dim_param or d.dim_value for d in one.type.tensor_type.shape.dim]
-             for one in (*model.graph.input, *model.graph.output)]
+    sizes = [
+        [d.dim_param or d.dim_value for d in one.type.tensor_type.shape.dim]
+        for one in (*model.graph.input, *model.graph.output)
+    ]
     assert sizes == [["batch", 3, "height", "width"]] * 2
     kinds = {one.data_type for one in model.graph.initializer if one.name.endswith("weight")}
     assert kinds == {onnx.TensorProto.INT8}
@@ -70,8 +76,9 @@ def test_a_vae_has_one_size(tiny_file: FileFactory, tmp_path: Path) -> None:
     path = tiny_file("vae")
     export_onnx(path, tmp_path / "tiny.onnx", part="encode")
     graph = onnx.load(tmp_path / "tiny.onnx").graph
-    sizes = [[d.dim_param or d.dim_value for d in one.type.tensor_type.shape.dim]
-             for one in (*graph.input, *graph.output)]
+    sizes = [
+        [d.dim_param or d.dim_value for d in one.type.tensor_type.shape.dim] for one in (*graph.input, *graph.output)
+    ]
     config = load(path, "CPU").config
     assert sizes == [["batch", 3, config.size, config.size], ["batch", config.code]]
 
@@ -95,8 +102,11 @@ def test_float32_of_a_quantized_model(device: str, tiny_file: FileFactory, tmp_p
 
 def test_what_cannot_be_done(tiny_file: FileFactory, tmp_path: Path) -> None:
     path = tiny_file("conv", "int8")
-    for changes, message in (({"part": "all"}, "unknown part 'all'"), ({"scheme": "int2"}, "unknown quantization"),
-                             ({"scheme": "int4"}, "is quantized already")):
+    for changes, message in (
+        ({"part": "all"}, "unknown part 'all'"),
+        ({"scheme": "int2"}, "unknown quantization"),
+        ({"scheme": "int4"}, "is quantized already"),
+    ):
         with pytest.raises(UsageError, match=message):
             export_onnx(path, tmp_path / "tiny.onnx", **changes)
     with pytest.raises(UsageError, match=r"ends in \.onnx"):

@@ -43,9 +43,13 @@ def test_steps_are_those_of_pytorch(device: str, kernels: str, monkeypatch: pyte
     monkeypatch.setenv("EDGEAE_KERNELS", kernels)
     found = run(device, steps=5)
     wanted = {name: torch.tensor(value, requires_grad=True) for name, value in draw(0).items()}
-    optimizer = torch.optim.AdamW([
-        {"params": [value for name, value in wanted.items() if name.endswith("weight")], "weight_decay": DECAY},
-        {"params": [wanted["a.bias"]], "weight_decay": 0.0}], betas=BETAS)
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": [value for name, value in wanted.items() if name.endswith("weight")], "weight_decay": DECAY},
+            {"params": [wanted["a.bias"]], "weight_decay": 0.0},
+        ],
+        betas=BETAS,
+    )
     lengths: list[float] = []
     for step in range(5):
         for group in optimizer.param_groups:
@@ -60,7 +64,7 @@ def test_steps_are_those_of_pytorch(device: str, kernels: str, monkeypatch: pyte
         optimizer.step()
     for name, value in wanted.items():
         np.testing.assert_allclose(found[name], value.detach().numpy(), rtol=0, atol=2e-6, err_msg=name)
-    np.testing.assert_allclose(found["powers"], [BETAS[0]**5, BETAS[1]**5, MEMORY**5], rtol=1e-6)
+    np.testing.assert_allclose(found["powers"], [BETAS[0] ** 5, BETAS[1] ** 5, MEMORY**5], rtol=1e-6)
 
 
 def test_the_state_is_all_there_is(device: str) -> None:

@@ -43,8 +43,10 @@ def whole(data: bytes) -> np.ndarray:
 
 FILES = {
     "png": file(picture(), "PNG"),
-    "png-interlaced": SIGNATURE + header(4, 2, 8, 0, 0, 0, 1)
-    + chunk(b"IDAT", zlib.compress(b"".join(b"\0" + bytes(n) for n in (1, 1, 2, 4)))) + chunk(b"IEND"),
+    "png-interlaced": SIGNATURE
+    + header(4, 2, 8, 0, 0, 0, 1)
+    + chunk(b"IDAT", zlib.compress(b"".join(b"\0" + bytes(n) for n in (1, 1, 2, 4))))
+    + chunk(b"IEND"),
     "jpeg": file(picture(), "JPEG"),
     "jpeg-progressive": file(picture(), "JPEG", progressive=True, exif=b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0"),
     "inks": file(picture("CMYK"), "JPEG"),
@@ -107,10 +109,17 @@ def block(kind: int, count: int, value: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
-@pytest.mark.parametrize(("exif", "xmp", "turn"), [
-    (block(3, 1, b"\6\0\0\0"), b"", 6), (block(3, 1, b"\x09\0\0\0"), b"", 1), (block(3, 1, bytes(4)), b"", 1),
-    (block(2, 4, b"six\0"), b"", 1), (b"", b'<a tiff:Orientation="6"/>', 6),
-    (block(3, 1, b"\1\0\0\0"), b'<a tiff:Orientation="6"/>', 1)])
+@pytest.mark.parametrize(
+    ("exif", "xmp", "turn"),
+    [
+        (block(3, 1, b"\6\0\0\0"), b"", 6),
+        (block(3, 1, b"\x09\0\0\0"), b"", 1),
+        (block(3, 1, bytes(4)), b"", 1),
+        (block(2, 4, b"six\0"), b"", 1),
+        (b"", b'<a tiff:Orientation="6"/>', 6),
+        (block(3, 1, b"\1\0\0\0"), b'<a tiff:Orientation="6"/>', 1),
+    ],
+)
 def test_where_a_turn_is_told(format: str, exif: bytes, xmp: bytes, turn: int) -> None:
     texts = PngImagePlugin.PngInfo()
     texts.add_itxt("XML:com.adobe.xmp", xmp.decode())
@@ -128,11 +137,25 @@ def test_16_bits_of_either_order(bits: str, kind: str, compression: str) -> None
     np.testing.assert_array_equal(rows[..., 0], wide())
 
 
-def tiff(pixels: bytes, bits: tuple[int, ...], photometric: int, *more: tuple[int, int, int, int],
-         size: tuple[int, int] = (36, 24)) -> bytes:
+def tiff(
+    pixels: bytes,
+    bits: tuple[int, ...],
+    photometric: int,
+    *more: tuple[int, int, int, int],
+    size: tuple[int, int] = (36, 24),
+) -> bytes:
     """An uncompressed file with entries as (tag, type, count, value), which Pillow would not write."""
-    entries = [(256, 4, 1, size[0]), (257, 4, 1, size[1]), (259, 3, 1, 1), (262, 3, 1, photometric), (273, 4, 1, 8),
-               (277, 3, 1, len(bits)), (278, 4, 1, size[1]), (279, 4, 1, len(pixels)), *more]
+    entries = [
+        (256, 4, 1, size[0]),
+        (257, 4, 1, size[1]),
+        (259, 3, 1, 1),
+        (262, 3, 1, photometric),
+        (273, 4, 1, 8),
+        (277, 3, 1, len(bits)),
+        (278, 4, 1, size[1]),
+        (279, 4, 1, len(pixels)),
+        *more,
+    ]
     body = pixels + b"".join(bit.to_bytes(2, "little") for bit in bits)
     inline = int.from_bytes(body[len(pixels) :][:4], "little")
     entries.append((258, 3, len(bits), inline if len(bits) <= 2 else 8 + len(pixels)))
@@ -171,8 +194,9 @@ def test_unusual_pixels() -> None:
         np.testing.assert_array_equal(opened.read(24), deep // 257)
         assert opened.note == "it has 16 bits a channel, of which 8 are kept"
     for white in (0, 1):
-        np.testing.assert_array_equal(whole(file(picture("1"), "TIFF", tiffinfo={262: white}))[..., 0],
-                                      np.asarray(picture("1").convert("L")))
+        np.testing.assert_array_equal(
+            whole(file(picture("1"), "TIFF", tiffinfo={262: white}))[..., 0], np.asarray(picture("1").convert("L"))
+        )
 
 
 @needs_pillow_13
@@ -190,10 +214,12 @@ def test_one_transparent_grey_of_a_picture_of_one_bit() -> None:
 
 def test_notes() -> None:
     first, second = picture(), picture().transpose(Image.Transpose.ROTATE_180)
-    for format, note in (("GIF", "it has 2 frames, of which the first is restored"),
-                         ("WEBP", "it has 2 frames, of which the first is restored"),
-                         ("PNG", "it is an animation, of which the first frame is restored"),
-                         ("TIFF", "it has 2 pages, of which the first is restored")):
+    for format, note in (
+        ("GIF", "it has 2 frames, of which the first is restored"),
+        ("WEBP", "it has 2 frames, of which the first is restored"),
+        ("PNG", "it is an animation, of which the first frame is restored"),
+        ("TIFF", "it has 2 pages, of which the first is restored"),
+    ):
         with Photo(file(first, format, save_all=True, append_images=[second])) as opened:
             assert opened.note == note
     interlaced = SIGNATURE + header(1, 1, 16, 2, 0, 0, 1) + chunk(b"IDAT", zlib.compress(bytes(7))) + chunk(b"IEND")
@@ -232,11 +258,19 @@ def test_resolutions() -> None:
         assert dpi(file(picture(), "TIFF", dpi=(value, value))) is None
 
 
-@pytest.mark.parametrize("chunks", [
-    chunk(b"iCCP", b"broken\0\0not zlib"), chunk(b"iCCP", b"broken\0\7"), chunk(b"eXIf", b"broken"),
-    chunk(b"zTXt", b"bomb\0\0" + zlib.compress(bytes(10**7))), chunk(b"pHYs", b"short"), chunk(b"tEXt", b"no end"),
-    chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(bytes(10**7))),
-    chunk(b"eXIf", b"II*\0\xff\xff\xff\xff")])
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        chunk(b"iCCP", b"broken\0\0not zlib"),
+        chunk(b"iCCP", b"broken\0\7"),
+        chunk(b"eXIf", b"broken"),
+        chunk(b"zTXt", b"bomb\0\0" + zlib.compress(bytes(10**7))),
+        chunk(b"pHYs", b"short"),
+        chunk(b"tEXt", b"no end"),
+        chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(bytes(10**7))),
+        chunk(b"eXIf", b"II*\0\xff\xff\xff\xff"),
+    ],
+)
 def test_broken_texts_and_profiles_do_not_make_a_picture_unreadable(chunks: bytes) -> None:
     samples = photo(5, 4)
     with Photo(png(samples, 2, 8, before=chunks), "photo") as opened:
@@ -244,9 +278,18 @@ def test_broken_texts_and_profiles_do_not_make_a_picture_unreadable(chunks: byte
         assert opened.turn == 1
 
 
-@pytest.mark.parametrize("block", [b"", b"II", b"II*\0\x08\0\0\0", b"MM\0*\0\0\0\x08\xff\xff",
-                                   b"II*\0\x08\0\0\0" + bytes(99),
-                                   b"II*\0\x08\0\0\0\x01\0\x12\x01\x0c\0\xff\xff\xff\xff\0\0\0\0", b"?" * 50])
+@pytest.mark.parametrize(
+    "block",
+    [
+        b"",
+        b"II",
+        b"II*\0\x08\0\0\0",
+        b"MM\0*\0\0\0\x08\xff\xff",
+        b"II*\0\x08\0\0\0" + bytes(99),
+        b"II*\0\x08\0\0\0\x01\0\x12\x01\x0c\0\xff\xff\xff\xff\0\0\0\0",
+        b"?" * 50,
+    ],
+)
 @pytest.mark.parametrize("format", ["JPEG", "WEBP"])
 def test_broken_exif_data_do_not_make_a_picture_unreadable(block: bytes, format: str) -> None:
     with Photo(file(picture(), format, exif=b"Exif\0\0" + block), "photo") as opened:
@@ -275,24 +318,45 @@ def test_missing_files_folders_and_those_that_may_not_be_read(tmp_path: Path) ->
         refused(tmp_path / "mine.png", r"^photo cannot be opened \(Permission denied\): check the path and its perm")
 
 
-@pytest.mark.parametrize("data", [b"", b"\0", b"GIF89a", b"<svg/>", b"%!PS-Adobe-3.0 EPSF-3.0\n", b"RIFF\0\0\0\0WEBP",
-                                  SIGNATURE, b"II*\0", b"BM", b"\xff\xd8\xff", bytes(1000), b"\xff" * 1000])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\0",
+        b"GIF89a",
+        b"<svg/>",
+        b"%!PS-Adobe-3.0 EPSF-3.0\n",
+        b"RIFF\0\0\0\0WEBP",
+        SIGNATURE,
+        b"II*\0",
+        b"BM",
+        b"\xff\xd8\xff",
+        bytes(1000),
+        b"\xff" * 1000,
+    ],
+)
 def test_what_is_no_image(data: bytes) -> None:
     assert len(refused(data, SENTENCE)) < 200
 
 
-@pytest.mark.parametrize(("data", "match"), [
-    (tiff(wide().tobytes()[:1296], (12,), 1), "12 bits a pixel: save it with 8 or 16"),
-    (tiff((wide().astype("<u4") << 8).tobytes(), (32,), 1), "more than 16 bits a pixel"),
-    (tiff((wide().astype("<i4") - 9).tobytes(), (32,), 1, (339, 3, 1, 2)), "more than 16 bits a pixel"),
-    (tiff((wide() / np.float32(2)).astype("<f4").tobytes(), (32,), 1, (339, 3, 1, 3)), "float pixels outside 0 to 1"),
-    (tiff(np.full((24, 36), np.nan, "<f4").tobytes(), (32,), 1, (339, 3, 1, 3)), "float pixels outside 0 to 1"),
-    (tiff(wide().astype("<f8").tobytes(), (64,), 1, (339, 3, 1, 3)), "not an image that can be read"),
-    (tiff(photo(24, 36).tobytes(), (8, 8, 8), 8), "pixels of the kind LAB: save it as RGB or grey"),
-    (tiff(photo(24, 36, 2).astype("<u2").tobytes(), (16, 16), 1, (338, 3, 1, 2)), "not an image that can be read"),
-    (tiff(b"", (8,), 1, size=(0, 5)), "[a-z]"),
-    (tiff(b"", (8,), 1, size=(2**31 - 1, 2**31 - 1)), "more than 178 million pixels"),
-])
+@pytest.mark.parametrize(
+    ("data", "match"),
+    [
+        (tiff(wide().tobytes()[:1296], (12,), 1), "12 bits a pixel: save it with 8 or 16"),
+        (tiff((wide().astype("<u4") << 8).tobytes(), (32,), 1), "more than 16 bits a pixel"),
+        (tiff((wide().astype("<i4") - 9).tobytes(), (32,), 1, (339, 3, 1, 2)), "more than 16 bits a pixel"),
+        (
+            tiff((wide() / np.float32(2)).astype("<f4").tobytes(), (32,), 1, (339, 3, 1, 3)),
+            "float pixels outside 0 to 1",
+        ),
+        (tiff(np.full((24, 36), np.nan, "<f4").tobytes(), (32,), 1, (339, 3, 1, 3)), "float pixels outside 0 to 1"),
+        (tiff(wide().astype("<f8").tobytes(), (64,), 1, (339, 3, 1, 3)), "not an image that can be read"),
+        (tiff(photo(24, 36).tobytes(), (8, 8, 8), 8), "pixels of the kind LAB: save it as RGB or grey"),
+        (tiff(photo(24, 36, 2).astype("<u2").tobytes(), (16, 16), 1, (338, 3, 1, 2)), "not an image that can be read"),
+        (tiff(b"", (8,), 1, size=(0, 5)), "[a-z]"),
+        (tiff(b"", (8,), 1, size=(2**31 - 1, 2**31 - 1)), "more than 178 million pixels"),
+    ],
+)
 def test_kinds_of_pixels_that_are_not_read(data: bytes, match: str) -> None:
     assert refused(data, match).count("photo") == 1
 

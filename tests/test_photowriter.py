@@ -176,12 +176,24 @@ def profile(space: bytes) -> bytes:
     return bytes(16) + space + bytes(12) + b"acsp" + bytes(92)
 
 
-@pytest.mark.parametrize(("mode", "space", "kind", "asked", "kept"), [
-    ("RGB", b"RGB ", "PNG", "RGB", True), ("RGB", b"RGB ", "PNG", "L", False), ("RGB", b"RGB ", "TIFF", "L", False),
-    ("L", b"GRAY", "TIFF", "L", True), ("L", b"GRAY", "WEBP", "L", False), ("L", b"GRAY", "PNG", "RGB", False),
-    ("L", b"RGB ", "TIFF", "L", True), ("L", b"RGB ", "PNG", "L", False), ("L", b"RGB ", "WEBP", "L", True),
-    ("CMYK", b"CMYK", "JPEG", "CMYK", True), ("CMYK", b"CMYK", "PNG", "CMYK", False),
-    ("RGBA", b"RGB ", "JPEG", "RGBA", True), ("RGB", b"", "PNG", "RGB", False)])
+@pytest.mark.parametrize(
+    ("mode", "space", "kind", "asked", "kept"),
+    [
+        ("RGB", b"RGB ", "PNG", "RGB", True),
+        ("RGB", b"RGB ", "PNG", "L", False),
+        ("RGB", b"RGB ", "TIFF", "L", False),
+        ("L", b"GRAY", "TIFF", "L", True),
+        ("L", b"GRAY", "WEBP", "L", False),
+        ("L", b"GRAY", "PNG", "RGB", False),
+        ("L", b"RGB ", "TIFF", "L", True),
+        ("L", b"RGB ", "PNG", "L", False),
+        ("L", b"RGB ", "WEBP", "L", True),
+        ("CMYK", b"CMYK", "JPEG", "CMYK", True),
+        ("CMYK", b"CMYK", "PNG", "CMYK", False),
+        ("RGBA", b"RGB ", "JPEG", "RGBA", True),
+        ("RGB", b"", "PNG", "RGB", False),
+    ],
+)
 def test_a_profile_goes_with_its_kind_of_pixels(mode: str, space: bytes, kind: str, asked: str, kept: bool) -> None:
     """And wherever it was before, when the pixels stay."""
     icc = profile(space) if space else b"short"
@@ -203,15 +215,21 @@ def long_exif(notes: int, comment: int, turn: int) -> Image.Exif:
     tags = Image.Exif()
     tags[ExifTags.Base.Make] = "Edge"
     tags[ExifTags.Base.Orientation] = turn
-    tags.get_ifd(ExifTags.IFD.Exif).update({ExifTags.Base.MakerNote: bytes(notes), ExifTags.Base.ISOSpeedRatings: 100,
-                                            ExifTags.Base.UserComment: bytes(comment)})
+    tags.get_ifd(ExifTags.IFD.Exif).update(
+        {
+            ExifTags.Base.MakerNote: bytes(notes),
+            ExifTags.Base.ISOSpeedRatings: 100,
+            ExifTags.Base.UserComment: bytes(comment),
+        }
+    )
     again = Image.Exif()
     again.load(tags.tobytes())
     return again
 
 
-@pytest.mark.parametrize(("notes", "comment", "make", "iso"), [(60_000, 0, "Edge", 100), (70_000, 0, "Edge", 100),
-                                                               (0, 70_000, "Edge", None)])
+@pytest.mark.parametrize(
+    ("notes", "comment", "make", "iso"), [(60_000, 0, "Edge", 100), (70_000, 0, "Edge", 100), (0, 70_000, "Edge", None)]
+)
 def test_exif_data_that_are_too_long_for_a_jpeg_file(notes: int, comment: int, make: str, iso: int | None) -> None:
     for turn in (1, 6):
         data = source("RGB", exif=long_exif(notes, comment, turn))
@@ -243,9 +261,15 @@ def test_a_turn_is_never_lost() -> None:
 
 
 def test_the_thumbnail_of_a_picture_that_is_turned_goes() -> None:
-    block = (b"MM\0*\0\0\0\x08\0\2" + struct.pack(">HHI4s", 271, 2, 3, b"Ed\0\0")
-             + struct.pack(">HHIHH", 274, 3, 1, 6, 0)
-             + struct.pack(">I", 38) + b"\0\1" + struct.pack(">HHI4s", 270, 2, 3, b"no\0\0") + bytes(4))
+    block = (
+        b"MM\0*\0\0\0\x08\0\2"
+        + struct.pack(">HHI4s", 271, 2, 3, b"Ed\0\0")
+        + struct.pack(">HHIHH", 274, 3, 1, 6, 0)
+        + struct.pack(">I", 38)
+        + b"\0\1"
+        + struct.pack(">HHI4s", 270, 2, 3, b"no\0\0")
+        + bytes(4)
+    )
     data = file(picture(), "JPEG", exif=b"Exif\0\0" + block)
     assert opened(data).getexif().get_ifd(ExifTags.IFD.IFD1) == {270: "no"}
     assert opened(written(data, "JPEG")).info["exif"] == b"Exif\0\0" + block
@@ -381,9 +405,19 @@ def test_tags_of_either_order_are_the_same(order: str) -> None:
 
 
 def test_tags_that_do_not_fit_are_left_out_and_loops_end() -> None:
-    entries = [struct.pack("<HHII", *entry) for entry in (
-        (270, 2, 9, 10**6), (271, 99, 1, 0), (272, 2, 2**32 - 1, 8), (305, 2, 0, 0), (exif.EXIF, 4, 1, 8),
-        (exif.GPS, 4, 1, 8), (exif.INTEROP, 4, 1, 8), (315, 2, 3, 0x6261))]
+    entries = [
+        struct.pack("<HHII", *entry)
+        for entry in (
+            (270, 2, 9, 10**6),
+            (271, 99, 1, 0),
+            (272, 2, 2**32 - 1, 8),
+            (305, 2, 0, 0),
+            (exif.EXIF, 4, 1, 8),
+            (exif.GPS, 4, 1, 8),
+            (exif.INTEROP, 4, 1, 8),
+            (315, 2, 3, 0x6261),
+        )
+    ]
     block = exif.HEADER + struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
     tags = exif.parsed(reader(block))
     assert tags.keys() == {315, exif.EXIF, exif.GPS}

@@ -61,8 +61,16 @@ def filtered(rows: list[bytes], distance: int, kinds: list[int]) -> bytes:
     return bytes(out)
 
 
-def png(samples: np.ndarray, colour: int, depth: int, *, kinds: list[int] | None = None, before: bytes = b"",
-        after: bytes = b"", idat_bytes: int = 100) -> bytes:
+def png(
+    samples: np.ndarray,
+    colour: int,
+    depth: int,
+    *,
+    kinds: list[int] | None = None,
+    before: bytes = b"",
+    after: bytes = b"",
+    idat_bytes: int = 100,
+) -> bytes:
     height, width, channels = samples.shape
     distance = max(1, channels * depth // 8)
     kinds = [y % 5 for y in range(height)] if kinds is None else kinds
@@ -385,8 +393,14 @@ def test_pixel_data_that_is_refused_when_read(idat: bytes) -> None:
 
 
 def test_files_that_are_no_png() -> None:
-    for data in (b"", SIGNATURE[:5], SIGNATURE, b"GIF89a" + bytes(100), SIGNATURE + chunk(b"CgBI", bytes(4)) + GREY,
-                 SIGNATURE + IDAT + END):
+    for data in (
+        b"",
+        SIGNATURE[:5],
+        SIGNATURE,
+        b"GIF89a" + bytes(100),
+        SIGNATURE + chunk(b"CgBI", bytes(4)) + GREY,
+        SIGNATURE + IDAT + END,
+    ):
         with pytest.raises(ImageError, match="is not a PNG file"):
             PngReader(io.BytesIO(data))
 
@@ -477,8 +491,13 @@ print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
 """
     peaks = []
     for height in (2000, 20_000):
-        done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "tall.png"), str(height)], cwd=ROOT,
-                              capture_output=True, text=True, timeout=100)
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path / "tall.png"), str(height)],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=100,
+        )
         assert done.returncode == 0, done.stderr
         peaks.append(json.loads(done.stdout))
     assert peaks[1] < 1.1 * peaks[0]

@@ -170,8 +170,10 @@ def test_file_sizes(arch: str, scheme: str, share: float, tmp_path: Path, tiny_m
     config = ModelConfig.default(arch)
     sizes = {}
     rng = np.random.default_rng(0)
-    values = {name: rng.standard_normal(value.shape).astype(np.float32)
-              for name, value, _ in weights.parameters(build(config, "PYTHON"))}
+    values = {
+        name: rng.standard_normal(value.shape).astype(np.float32)
+        for name, value, _ in weights.parameters(build(config, "PYTHON"))
+    }
     for kind in ("none", scheme):
         packed: dict[str, Array] = {}
         for name, value in values.items():
@@ -185,8 +187,9 @@ def test_file_sizes(arch: str, scheme: str, share: float, tmp_path: Path, tiny_m
 
 
 @pytest.mark.parametrize("scheme", ["int8", "int4"])
-def test_a_quantized_network_computes_with_its_unpacked_weights(scheme: str, device: str, tiny_file: FileFactory,
-                                                                tiny_config: ConfigFactory) -> None:
+def test_a_quantized_network_computes_with_its_unpacked_weights(
+    scheme: str, device: str, tiny_file: FileFactory, tiny_config: ConfigFactory
+) -> None:
     file = weights.read(tiny_file("conv", scheme, size=8, widths=(4, 8)))
     x = Tensor(np.random.default_rng(0).random((1, 8, 8, 3), np.float32), device=device).realize()
     plain: Any = build(tiny_config("conv", size=8, widths=(4, 8)), device)

@@ -52,8 +52,9 @@ def mask_file(path: Path, soft: bool = False) -> Path:
 
 @pytest.mark.parametrize("soft", [False, True])
 @pytest.mark.parametrize("strength", [1.0, 0.5])
-def test_outside_the_mask_nothing_changes(session: Session, source: Path, tmp_path: Path, soft: bool,
-                                          strength: float) -> None:
+def test_outside_the_mask_nothing_changes(
+    session: Session, source: Path, tmp_path: Path, soft: bool, strength: float
+) -> None:
     mask = mask_file(tmp_path / "mask.png", soft)
     restore(source, tmp_path / "x.png", session, Options(strength=strength), mask=mask)
     before, after, hole = pixels(source), pixels(tmp_path / "x.png"), pixels(mask) > 0
@@ -119,13 +120,15 @@ def test_only_pieces_with_damage_are_computed(session: Session, tmp_path: Path) 
         asked.append(piece.shape)
         return piece
 
-    result = restore(source, tmp_path / "x.png", session, Options(max_mem=32 << 20), mask=tmp_path / "mask.png",
-                     network=network)
+    result = restore(
+        source, tmp_path / "x.png", session, Options(max_mem=32 << 20), mask=tmp_path / "mask.png", network=network
+    )
     assert result.pieces > 4 and len(asked) == 1
 
 
-def test_masks_that_cannot_be_used(session: Session, source: Path, tmp_path: Path,
-                                   tiny_file: Callable[..., Path], device: str) -> None:
+def test_masks_that_cannot_be_used(
+    session: Session, source: Path, tmp_path: Path, tiny_file: Callable[..., Path], device: str
+) -> None:
     small = save(tmp_path / "mask.png", np.zeros((5, 5), np.uint8))
     with pytest.raises(ImageError, match=r"5×5 pixels and .* 100×72"):
         restore(source, tmp_path / "x.png", session, mask=small)
@@ -176,8 +179,12 @@ def test_comparison_shows_before_and_after(session: Session, source: Path, tmp_p
     wide = pixels(tmp_path / "x.compare.png")
     for image in (pixels(source), pixels(tmp_path / "x.png")):
         enlarged = image.repeat(3, axis=0).repeat(3, axis=1)
-        assert any((wide[y:y + 216, x:x + 300] == enlarged).all() for y in range(wide.shape[0] - 215)
-                   for x in range(wide.shape[1] - 299) if (wide[y, x] == enlarged[0, 0]).all())
+        assert any(
+            (wide[y : y + 216, x : x + 300] == enlarged).all()
+            for y in range(wide.shape[0] - 215)
+            for x in range(wide.shape[1] - 299)
+            if (wide[y, x] == enlarged[0, 0]).all()
+        )
 
 
 # ---- sizes and colours -------------------------------------------------------------------------------------------
@@ -261,7 +268,8 @@ def test_a_colorizer_is_given_grey(session: Session, source: Path, tmp_path: Pat
     restore(source, tmp_path / "x.png", session, network=network)
     (x,) = given
     assert (x[..., :1] == x).all() and np.abs(
-        x[:72, :100, 0] * 255 - pixels(source) @ np.array([0.299, 0.587, 0.114])).max() < 0.01
+        x[:72, :100, 0] * 255 - pixels(source) @ np.array([0.299, 0.587, 0.114])
+    ).max() < 0.01
     grey = save(tmp_path / "g.png", pixels(source)[..., 0])
     restore(grey, tmp_path / "y.png", session, network=network)
     assert pixels(tmp_path / "y.png").shape == (72, 100, 3)

@@ -32,8 +32,10 @@ SIZE = WIDTH, HEIGHT = 23, 18
 TURNS = range(1, 9)
 NO_TURN = 1
 DPI = (300, 150)
-XMP = (b'<x:xmpmeta xmlns:x="adobe:ns:meta/">'
-       b'<rdf:Description tiff:Orientation="%d" dc:title="\xc3\xa9t\xc3\xa9"/></x:xmpmeta>')
+XMP = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/">'
+    b'<rdf:Description tiff:Orientation="%d" dc:title="\xc3\xa9t\xc3\xa9"/></x:xmpmeta>'
+)
 SESSION = SimpleNamespace(config=ModelConfig("conv", size=16, widths=(8, 16), code=4, context=1), metadata={})
 
 needs_profiles = pytest.mark.skipif(not features.check("littlecms2"), reason="Pillow without littlecms")
@@ -58,14 +60,25 @@ def camera(turn: int, *, big: bool = False) -> Image.Exif:
     exif[ExifTags.Base.DateTime] = "2024:02:29 12:00:00"
     if turn:
         exif[ExifTags.Base.Orientation] = turn
-    exif.get_ifd(ExifTags.IFD.Exif).update({
-        ExifTags.Base.ExposureTime: IFDRational(1, 250), ExifTags.Base.ISOSpeedRatings: 400,
-        ExifTags.Base.ExifVersion: b"0232",
-        ExifTags.Base.ExposureBiasValue: IFDRational(-2, 3), ExifTags.Base.MakerNote: bytes(range(99)),
-        ExifTags.Base.UserComment: b"ASCII\0\0\0at the sea", ExifTags.Base.LensModel: "Pancake"})
-    exif.get_ifd(ExifTags.IFD.GPSInfo).update({
-        ExifTags.GPS.GPSLatitudeRef: "N", ExifTags.GPS.GPSLatitude: (53.0, 32.0, 51.23),
-        ExifTags.GPS.GPSAltitudeRef: b"\0", ExifTags.GPS.GPSAltitude: 12.5})
+    exif.get_ifd(ExifTags.IFD.Exif).update(
+        {
+            ExifTags.Base.ExposureTime: IFDRational(1, 250),
+            ExifTags.Base.ISOSpeedRatings: 400,
+            ExifTags.Base.ExifVersion: b"0232",
+            ExifTags.Base.ExposureBiasValue: IFDRational(-2, 3),
+            ExifTags.Base.MakerNote: bytes(range(99)),
+            ExifTags.Base.UserComment: b"ASCII\0\0\0at the sea",
+            ExifTags.Base.LensModel: "Pancake",
+        }
+    )
+    exif.get_ifd(ExifTags.IFD.GPSInfo).update(
+        {
+            ExifTags.GPS.GPSLatitudeRef: "N",
+            ExifTags.GPS.GPSLatitude: (53.0, 32.0, 51.23),
+            ExifTags.GPS.GPSAltitudeRef: b"\0",
+            ExifTags.GPS.GPSAltitude: 12.5,
+        }
+    )
     again = Image.Exif()  # which has the tables among its tags, as that of a file
     again.load(exif.tobytes())
     return again
@@ -159,9 +172,14 @@ def made(colour: int, depth: int, transparent: bool = False, adam7: bool = False
 def kinds() -> Iterator[Kind]:
     quality = {"quality": 82}
     for name, mode, options in [
-        ("grey", "L", {}), ("444", "RGB", {"subsampling": 0}), ("422", "RGB", {"subsampling": 1}),
-        ("420", "RGB", {"subsampling": 2}), ("progressive", "RGB", {"progressive": True}), ("inks", "CMYK", {}),
-        ("rgb", "RGB", {"keep_rgb": True}), ("comment", "RGB", {"comment": b"by the sea"}),
+        ("grey", "L", {}),
+        ("444", "RGB", {"subsampling": 0}),
+        ("422", "RGB", {"subsampling": 1}),
+        ("420", "RGB", {"subsampling": 2}),
+        ("progressive", "RGB", {"progressive": True}),
+        ("inks", "CMYK", {}),
+        ("rgb", "RGB", {"keep_rgb": True}),
+        ("comment", "RGB", {"comment": b"by the sea"}),
         ("tables", "RGB", {"qtables": [[4] * 64, [6] * 64, [9] * 64], "quality": -1}),
     ]:
         takes = ("exif", "icc") if name == "rgb" else ("exif", "icc", "dpi")  # Pillow writes no sound files of both
@@ -174,8 +192,10 @@ def kinds() -> Iterator[Kind]:
         if colour in (0, 2, 3):
             yield Kind(f"{modes[colour]}{depth}-transparent", "PNG", made(colour, depth, True), modes[colour])
     for name, mode, options in [
-        ("lossless", "RGB", {"lossless": True}), ("lossless-alpha", "RGBA", {"lossless": True, "exact": True}),
-        ("lossy", "RGB", {"quality": 75}), ("lossy-alpha", "RGBA", {"quality": 75}),
+        ("lossless", "RGB", {"lossless": True}),
+        ("lossless-alpha", "RGBA", {"lossless": True, "exact": True}),
+        ("lossy", "RGB", {"quality": 75}),
+        ("lossy-alpha", "RGBA", {"quality": 75}),
     ]:
         yield Kind(name, "WEBP", saved("WEBP", mode, **options), mode, "lossless" in name, ("exif", "icc"))
     ycbcr = ["YCbCr"] * (int(PIL.__version__.split(".")[0]) >= 13)  # older Pillow does not read what it has written
@@ -273,8 +293,14 @@ def saved_again(data: bytes) -> np.ndarray:
     if image.format == "JPEG":
         sampling = JpegImagePlugin.get_sampling(image) if image.mode == "RGB" else -1
         keep_rgb = image.mode == "RGB" and image.info.get("adobe_transform") == 0
-        image.save(file, "JPEG", qtables=image.quantization, subsampling=sampling, keep_rgb=keep_rgb,
-                   progressive=image.info.get("progressive", False))
+        image.save(
+            file,
+            "JPEG",
+            qtables=image.quantization,
+            subsampling=sampling,
+            keep_rgb=keep_rgb,
+            progressive=image.info.get("progressive", False),
+        )
     elif image.format == "WEBP":
         image.save(file, "WEBP", quality=90, method=4)
     else:
@@ -288,8 +314,11 @@ def saved_again(data: bytes) -> np.ndarray:
 
 
 @needs_profiles
-@pytest.mark.parametrize(("kind", "turn"), [(kind, turn) for kind in ALL for turn in TURNS
-                                            if "exif" in kind.takes or turn == NO_TURN], ids=str)
+@pytest.mark.parametrize(
+    ("kind", "turn"),
+    [(kind, turn) for kind in ALL for turn in TURNS if "exif" in kind.takes or turn == NO_TURN],
+    ids=str,
+)
 def test_a_photo_comes_back_with_all_that_belongs_to_it(kind: Kind, turn: int) -> None:
     for extra in variants(kind):
         data = source(kind, turn, extra)
@@ -326,8 +355,10 @@ LAYOUT = re.compile(
 
 def exiftool(folder: Path) -> dict[str, dict[str, object]]:
     done = subprocess.run(["exiftool", "-j", "-G1", "-a", "-n", str(folder)], capture_output=True, check=True)
-    return {Path(entry["SourceFile"]).name: {key: value for key, value in entry.items() if not LAYOUT.match(key)}
-            for entry in json.loads(done.stdout)}
+    return {
+        Path(entry["SourceFile"]).name: {key: value for key, value in entry.items() if not LAYOUT.match(key)}
+        for entry in json.loads(done.stdout)
+    }
 
 
 def test_a_file_keeps_its_real_format_under_its_own_extension(tmp_path: Path) -> None:
@@ -377,8 +408,10 @@ def test_notes_and_captions_of_a_jpeg_file_stay() -> None:
     """Segments that Pillow has no name for: Photoshop's, and XMP data of more than one."""
     captions = b"Photoshop 3.0\x008BIM\x04\x04\0\0\0\0\0\x08\x1c\x02x\0\x03sea"
     long_xmp = b"http://ns.adobe.com/xmp/extension/\0" + bytes(40) + b"<more/>"
-    segments = [b"\xff\xed" + (len(captions) + 2).to_bytes(2, "big") + captions,
-                b"\xff\xe1" + (len(long_xmp) + 2).to_bytes(2, "big") + long_xmp]
+    segments = [
+        b"\xff\xed" + (len(captions) + 2).to_bytes(2, "big") + captions,
+        b"\xff\xe1" + (len(long_xmp) + 2).to_bytes(2, "big") + long_xmp,
+    ]
     data = small_jpeg(extra=b"".join(segments), xmp=b"<short/>", comment=b"by the sea")
     result = through(data)
     assert all(segment in result for segment in segments)

@@ -50,8 +50,9 @@ def test_grey_is_the_luma_of_colour() -> None:
 
 
 @pytest.mark.parametrize(("size", "channels"), [(16, 3), (64, 1), (1200, 3)])
-def test_faces_where_there_are_no_photographs(size: int, channels: int, no_skimage: None,
-                                              monkeypatch: pytest.MonkeyPatch) -> None:
+def test_faces_where_there_are_no_photographs(
+    size: int, channels: int, no_skimage: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     generate = faces.generate
     monkeypatch.setattr(faces, "generate", lambda count, side, seed: generate(1, side, seed))  # one is enough to see
     (sample,) = samples.samples(size, channels)

@@ -31,10 +31,16 @@ def test_a_network_that_knows_smears_gets_them() -> None:
     assert (prepared(damaged, hole, Learned(4, smeared=True), guess)[18:28, 14:33] == 0.2).all()
 
 
-@pytest.mark.parametrize(("task", "knows"), [
-    ("occlude", False), ("none,occlude:0.1..0.2+smear", True), ("image-to-image", False), ("rust+smear", False),
-    ("", False),
-])
+@pytest.mark.parametrize(
+    ("task", "knows"),
+    [
+        ("occlude", False),
+        ("none,occlude:0.1..0.2+smear", True),
+        ("image-to-image", False),
+        ("rust+smear", False),
+        ("", False),
+    ],
+)
 def test_what_was_learned_is_read_from_the_task(task: str, knows: bool) -> None:
     learned = Learned.of(ModelConfig("conv", size=64), task)
     assert learned == Learned(64, knows) and learned.large == (128 if knows else 40)

@@ -28,8 +28,9 @@ Weights = dict[str, npt.NDArray[np.float32]]
 
 
 @pytest.fixture(scope="module")
-def network(device: str, tiny_config: Callable[..., ModelConfig],
-            random_weights: Callable[..., Weights]) -> Callable[..., tuple[Autoencoder, ModelConfig]]:
+def network(
+    device: str, tiny_config: Callable[..., ModelConfig], random_weights: Callable[..., Weights]
+) -> Callable[..., tuple[Autoencoder, ModelConfig]]:
     """`network(arch, **changes)`: a tiny model with random weights, and its configuration."""
 
     def make(arch: str, **changes: Any) -> tuple[Autoencoder, ModelConfig]:
@@ -88,8 +89,9 @@ def test_arrays_come_back_as_they_were_given(session_of: Callable[..., Session],
     assert ae.reconstruct(pixels[None]).shape == (1, SIZE, SIZE, 3)
 
 
-def test_paths_bytes_and_pil_images_give_pil_images(session_of: Callable[..., Session], arch: str,
-                                                    tmp_path: Path) -> None:
+def test_paths_bytes_and_pil_images_give_pil_images(
+    session_of: Callable[..., Session], arch: str, tmp_path: Path
+) -> None:
     ae = session_of(arch)
     pixels = photo(SIZE, SIZE)
     picture = Image.fromarray(pixels)
@@ -156,8 +158,9 @@ def test_what_is_no_image_is_an_image_error(session_of: Callable[..., Session], 
 
 @pytest.mark.parametrize("height, width", [(1, 1), (2, 3), (15, 15)])
 @pytest.mark.parametrize("arch", ["conv", "residual"])
-def test_any_size_is_mirrored_to_a_multiple_of_the_stride(session_of: Callable[..., Session], arch: str, height: int,
-                                                          width: int) -> None:
+def test_any_size_is_mirrored_to_a_multiple_of_the_stride(
+    session_of: Callable[..., Session], arch: str, height: int, width: int
+) -> None:
     ae = session_of(arch)
     image = floats(height, width, 3)
     out = ae.reconstruct(image)
@@ -199,8 +202,9 @@ def test_a_batch_gives_what_its_images_give_one_by_one(session_of: Callable[...,
     np.testing.assert_allclose(ae.decode(codes, np.float32), [ae.decode(code, np.float32) for code in codes], atol=1e-6)
 
 
-def test_batches_larger_than_the_limit_and_uneven_ones(device: str, network: Callable[..., Any],
-                                                       session_of: Callable[..., Session]) -> None:
+def test_batches_larger_than_the_limit_and_uneven_ones(
+    device: str, network: Callable[..., Any], session_of: Callable[..., Session]
+) -> None:
     ae = Session(*network("conv"), device, batch=4)
     images = floats(11, SIZE, SIZE, 3)
     out = ae.reconstruct(images)
@@ -210,8 +214,9 @@ def test_batches_larger_than_the_limit_and_uneven_ones(device: str, network: Cal
         Session(*network("conv"), device, batch=0)
 
 
-def test_few_graphs_are_kept_and_the_one_unused_for_longest_goes(device: str, network: Callable[..., Any],
-                                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_graphs_are_kept_and_the_one_unused_for_longest_goes(
+    device: str, network: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert MAX_GRAPHS == 8
     monkeypatch.setattr(session_module, "MAX_GRAPHS", 2)
     ae = Session(*network("vae"), device)
@@ -239,8 +244,9 @@ def test_results_stay_as_they_are_and_inputs_too(session_of: Callable[..., Sessi
     assert not np.allclose(results[0], results[1])
 
 
-def test_a_failed_call_leaves_the_session_usable(device: str, network: Callable[..., Any],
-                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_call_leaves_the_session_usable(
+    device: str, network: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     model, config = network("conv")
     ae = Session(model, config, device)
     image = floats(SIZE, SIZE, 3)
@@ -289,8 +295,14 @@ def test_a_fully_convolutional_model_decodes_codes_of_any_size(session_of: Calla
 
 
 def test_what_is_no_code_is_a_usage_error(session_of: Callable[..., Session]) -> None:
-    for arch, wrong in (("conv", np.zeros((4, 4, 5))), ("conv", np.zeros(4)), ("conv", np.zeros((0, 4, 4, 4))),
-                        ("vae", np.zeros(23)), ("vae", np.zeros((1, 1, 24))), ("vae", np.zeros((0, 24)))):
+    for arch, wrong in (
+        ("conv", np.zeros((4, 4, 5))),
+        ("conv", np.zeros(4)),
+        ("conv", np.zeros((0, 4, 4, 4))),
+        ("vae", np.zeros(23)),
+        ("vae", np.zeros((1, 1, 24))),
+        ("vae", np.zeros((0, 24))),
+    ):
         with pytest.raises(UsageError, match="does not fit; encode gives"):
             session_of(arch).decode(wrong)
     for value in (np.nan, np.inf, 1e300):
@@ -440,8 +452,9 @@ def test_eight_threads_get_what_one_gets(device: str, network: Callable[..., Any
             done.result()
 
 
-def test_load_reads_a_file(device: str, tiny_file: Callable[..., Path], arch: str,
-                           session_of: Callable[..., Session]) -> None:
+def test_load_reads_a_file(
+    device: str, tiny_file: Callable[..., Path], arch: str, session_of: Callable[..., Session]
+) -> None:
     ae = load(tiny_file(arch), device, batch=3)
     assert (ae.config.arch, ae.device, ae.batch, ae.metadata["arch"]) == (arch, device, 3, arch)
     assert repr(ae) == f"<edgeae.Session {arch} 16×16 on {device}>"
@@ -460,8 +473,9 @@ def test_load_says_what_is_wrong(device: str, tiny_file: Callable[..., Path], tm
         load(tiny_file("conv"), device, threads=0)
 
 
-def test_a_model_that_trains_elsewhere_does_not_disturb(device: str, tiny_config: Callable[..., ModelConfig],
-                                                        session_of: Callable[..., Session]) -> None:
+def test_a_model_that_trains_elsewhere_does_not_disturb(
+    device: str, tiny_config: Callable[..., ModelConfig], session_of: Callable[..., Session]
+) -> None:
     # Tensor.training is global: a session inside a training loop still runs its network as it is.
     ae = session_of("vae")
     image = floats(SIZE, SIZE, 3)

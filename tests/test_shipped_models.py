@@ -59,8 +59,22 @@ def test_they_are_small() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_metadata_is_complete(name: str) -> None:
     file = weights.read(zoo.find_model(name))
-    for key in ("format_version", "edgeae_version", "tinygrad_version", "arch", "config", "quantize", "task",
-                "train_data", "licence", "seed", "epoch", "psnr", "ssim", "golden"):
+    for key in (
+        "format_version",
+        "edgeae_version",
+        "tinygrad_version",
+        "arch",
+        "config",
+        "quantize",
+        "task",
+        "train_data",
+        "licence",
+        "seed",
+        "epoch",
+        "psnr",
+        "ssim",
+        "golden",
+    ):
         assert file.metadata[key], key
     assert re.search("CC BY|CC0|public domain|MIT", file.metadata["licence"])
     assert re.search("doi|MNIST", file.metadata["train_data"])
@@ -129,8 +143,9 @@ def test_masks_beside_inpainting_without_learning(name: str, damage: str, gain: 
     pairs = [parse(damage)(image, np.random.default_rng((3, i))) for i, image in enumerate(drawn())]
     holes = np.stack([hole for _, hole in pairs])
     restored = np.stack([mended(session(name), damaged, hole) for damaged, hole in pairs])
-    inpainted = np.stack([cv2.inpaint(imaging.to_uint8(damaged), np.uint8(hole), 3, cv2.INPAINT_NS)
-                          for damaged, hole in pairs])
+    inpainted = np.stack(
+        [cv2.inpaint(imaging.to_uint8(damaged), np.uint8(hole), 3, cv2.INPAINT_NS) for damaged, hole in pairs]
+    )
 
     def psnr(images: np.ndarray) -> float:
         return float(-10 * np.log10(np.mean(np.square(images[holes] - drawn()[holes]))))
@@ -141,8 +156,9 @@ def test_masks_beside_inpainting_without_learning(name: str, damage: str, gain: 
 @pytest.mark.parametrize("kind", sorted({name.split("-")[0] for name in RESTORERS}))
 def test_residual_is_sharper_than_conv(kind: str) -> None:
     clean = photos(f"{kind}-conv")
-    sharp = {arch: metrics.sharpness(session(f"{kind}-{arch}").run_floats(clean), clean)
-             for arch in ("conv", "residual")}
+    sharp = {
+        arch: metrics.sharpness(session(f"{kind}-{arch}").run_floats(clean), clean) for arch in ("conv", "residual")
+    }
     assert (sharp["residual"] > sharp["conv"] + 0.1).all()
     assert sharp["residual"].min() > 0.8
 

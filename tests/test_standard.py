@@ -22,7 +22,8 @@ def images() -> np.ndarray:
 
 
 def test_the_codes_have_mean_0_and_covariance_1_and_nothing_else_changes(
-        images: np.ndarray, device: str, tiny_file: Callable[..., Path], tmp_path: Path) -> None:
+    images: np.ndarray, device: str, tiny_file: Callable[..., Path], tmp_path: Path
+) -> None:
     path = tiny_file("vae")
     file = weights.read(path)
     changed = standardized(file.floats(), file.config, images, device)
@@ -41,12 +42,14 @@ def test_the_codes_have_mean_0_and_covariance_1_and_nothing_else_changes(
     assert np.abs(walks[0] - walks[1]).max() < 1e-3
 
 
-def test_what_is_drawn_is_what_the_images_are(images: np.ndarray, device: str, tiny_config: Callable[..., ModelConfig],
-                                              tmp_path: Path) -> None:
+def test_what_is_drawn_is_what_the_images_are(
+    images: np.ndarray, device: str, tiny_config: Callable[..., ModelConfig], tmp_path: Path
+) -> None:
     """Decoded from random codes, pixels have the mean and the spread that they have in the images given back."""
     np.save(tmp_path / "faces.npy", (images * 255).astype(np.uint8))
-    settings = TrainConfig(str(tmp_path / "faces.npy"), epochs=10, batch=16, lr=3e-3, beta=1e-3, corrupt="none",
-                           augment=False)
+    settings = TrainConfig(
+        str(tmp_path / "faces.npy"), epochs=10, batch=16, lr=3e-3, beta=1e-3, corrupt="none", augment=False
+    )
     train(tiny_config("vae"), settings, tmp_path / "run", device=device)
 
     def apart(session: Session) -> float:
@@ -55,8 +58,9 @@ def test_what_is_drawn_is_what_the_images_are(images: np.ndarray, device: str, t
 
     options: dict[str, Any] = {"device": device, "scheme": "int8"}
     plain = export(tmp_path / "run", tmp_path / "plain.safetensors", **options)
-    standard = export(tmp_path / "run", tmp_path / "standard.safetensors", **options,
-                      standardize=str(tmp_path / "faces.npy"))
+    standard = export(
+        tmp_path / "run", tmp_path / "standard.safetensors", **options, standardize=str(tmp_path / "faces.npy")
+    )
     assert standard.exported.psnr == pytest.approx(plain.exported.psnr, abs=0.3)
     assert apart(load(standard.path, device)) < 0.7 * apart(load(plain.path, device))
 

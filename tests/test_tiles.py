@@ -18,8 +18,18 @@ CONFIGS = [
     ModelConfig(arch="residual", size=16, widths=(4, 6), code=4, context=3),
     ModelConfig(arch="conv", size=32, widths=(4, 4, 6, 8), code=4, context=1),
 ]
-SIZES = [(1, 1), (20, 30), (64, 64), (65, 64), (128, 171), (375, 500), (1080, 1920), (1, 20000), (3000, 4000),
-         (900, 70)]
+SIZES = [
+    (1, 1),
+    (20, 30),
+    (64, 64),
+    (65, 64),
+    (128, 171),
+    (375, 500),
+    (1080, 1920),
+    (1, 20000),
+    (3000, 4000),
+    (900, 70),
+]
 
 
 def ids(config: ModelConfig) -> str:
@@ -31,15 +41,20 @@ def ids(config: ModelConfig) -> str:
 
 @pytest.mark.parametrize("config", [c for c in CONFIGS if c.size <= 32], ids=ids)
 def test_reach_is_the_distance_at_which_inputs_stop_to_matter(
-        config: ModelConfig, random_weights: Callable[..., dict[str, np.ndarray]],
-        tiny_metadata: Callable[..., dict[str, str]], device: str, tmp_path: Path) -> None:
+    config: ModelConfig,
+    random_weights: Callable[..., dict[str, np.ndarray]],
+    tiny_metadata: Callable[..., dict[str, str]],
+    device: str,
+    tmp_path: Path,
+) -> None:
     """Against the network itself: one changed pixel, and the outputs that it changes."""
     from edgeae import weights
 
     path = tmp_path / "model.safetensors"
     # Positive weights: every unit is active, and nothing cancels.
-    positive = {name: np.abs(value) * (0.3 if "weight" in name else 0)
-                for name, value in random_weights(config).items()}
+    positive = {
+        name: np.abs(value) * (0.3 if "weight" in name else 0) for name, value in random_weights(config).items()
+    }
     weights.write(path, positive, tiny_metadata(config))
     session, far = load(path, device), tiles.reach(config)
     side = 2 * (far // config.stride + 2) * config.stride

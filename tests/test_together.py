@@ -29,8 +29,17 @@ def piece(value: float, side: int = 8) -> np.ndarray:
     return np.full((side, side, 3), value, np.float32)
 
 
-@pytest.mark.parametrize(("shape", "most", "size"), [((64, 64), 16, 16), ((64, 64), 32, 32), ((64, 64), 20, 16),
-                                                     ((256, 256), 16, 2), ((512, 512), 16, 1), ((64, 64), 1, 1)])
+@pytest.mark.parametrize(
+    ("shape", "most", "size"),
+    [
+        ((64, 64), 16, 16),
+        ((64, 64), 32, 32),
+        ((64, 64), 20, 16),
+        ((256, 256), 16, 2),
+        ((512, 512), 16, 1),
+        ((64, 64), 1, 1),
+    ],
+)
 def test_batch_size(shape: tuple[int, int], most: int, size: int) -> None:
     assert batch_size(*shape, most) == size
 

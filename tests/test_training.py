@@ -32,10 +32,12 @@ from edgeae.training import Progress, Trainer, TrainResult, train
 EPOCHS = 4
 FILES = {"config.json", "last.safetensors", "best.safetensors", "metrics.csv", "preview.png", "curves.png", ".lock"}
 # 13 images for training, so that a step is filled up from the start, and 1 for validation.
-SETTINGS = TrainConfig("faces", epochs=EPOCHS, batch=8, lr=3e-3, limit=14, beta=0.5, skip_drop=0.3,
-                       licence="CC0-1.0")
+SETTINGS = TrainConfig("faces", epochs=EPOCHS, batch=8, lr=3e-3, limit=14, beta=0.5, skip_drop=0.3, licence="CC0-1.0")
 FEWER_LAYERS: dict[str, dict[str, Any]] = {
-    "conv": {"widths": (8,), "context": 0}, "residual": {"context": 0}, "vae": {"widths": (4,)}}
+    "conv": {"widths": (8,), "context": 0},
+    "residual": {"context": 0},
+    "vae": {"widths": (4,)},
+}
 Configs = Callable[[str], ModelConfig]
 Runs = Callable[[str], TrainResult]
 
@@ -147,10 +149,22 @@ def test_last_and_best_are_weight_files_that_work(runs: Runs, arch: str, device:
 def test_progress_is_told_after_every_step_and_epoch(device: str, configs: Configs, tmp_path: Path) -> None:
     seen: list[Progress] = []
     reports: list[object] = []
-    result = train(configs("vae"), settings_for("vae", epochs=2), tmp_path, device=device,
-                   on_progress=seen.append, on_report=reports.append)
+    result = train(
+        configs("vae"),
+        settings_for("vae", epochs=2),
+        tmp_path,
+        device=device,
+        on_progress=seen.append,
+        on_report=reports.append,
+    )
     assert [(p.epoch, p.step, p.row is not None) for p in seen] == [
-        (1, 1, False), (1, 2, False), (1, 2, True), (2, 1, False), (2, 2, False), (2, 2, True)]
+        (1, 1, False),
+        (1, 2, False),
+        (1, 2, True),
+        (2, 1, False),
+        (2, 2, False),
+        (2, 2, True),
+    ]
     assert all((p.epochs, p.steps) == (2, 2) and p.images_per_s > 0 for p in seen)
     assert all(p.seconds_left >= 0 for p in seen)
     assert seen[-1].seconds_left == 0
@@ -209,15 +223,21 @@ def test_one_step_is_adamw_with_decay_on_weights_alone(trainer: Callable[..., Tr
         assert np.median(np.abs(sign)) == pytest.approx(1, abs=exact), name
     assert np.abs(before["to_image.weight"]).mean() * decay > 1e-3  # so the decay is seen
     # The loss that is told is that of the weights before the step.
-    batch = next(iter(training.batches(run.dataset.train, 8, epoch=0, seed=0, corrupt=parse("occlude"),
-                                       augment=training.Augment())))
+    batch = next(
+        iter(
+            training.batches(
+                run.dataset.train, 8, epoch=0, seed=0, corrupt=parse("occlude"), augment=training.Augment()
+            )
+        )
+    )
     fresh = trainer("conv")
     outputs = np.concatenate([fresh.session.run_floats(x[None]) for x in batch.inputs])
     assert losses[0] == pytest.approx(float(np.square(outputs - batch.targets).mean()), rel=1e-5)
 
 
-def test_a_loss_that_is_no_number_ends_the_run(trainer: Callable[..., Trainer],
-                                               monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loss_that_is_no_number_ends_the_run(
+    trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = trainer("vae")
     monkeypatch.setattr(run, "_losses", lambda *arguments: {"loss": math.nan, "recon": 0.1, "kl": math.nan})
     with pytest.raises(TrainingError, match="loss became nan in epoch 3; lower --lr"):
@@ -237,7 +257,8 @@ class Stop(Exception):
 
 @pytest.mark.parametrize("arch, after_epoch", [("conv", False), ("residual", False), ("vae", True)])
 def test_a_run_stopped_by_an_exception_goes_on_as_if_never_stopped(
-        runs: Runs, arch: str, device: str, tmp_path: Path, after_epoch: bool) -> None:
+    runs: Runs, arch: str, device: str, tmp_path: Path, after_epoch: bool
+) -> None:
     def stop(progress: Progress) -> None:
         if progress.epoch == 3 and (progress.row is not None) == after_epoch:
             raise Stop
@@ -252,8 +273,9 @@ def test_a_run_stopped_by_an_exception_goes_on_as_if_never_stopped(
 
 
 @pytest.mark.parametrize("last_write", ["best.safetensors", "preview.png"])
-def test_a_run_stopped_between_two_files_goes_on_too(runs: Runs, device: str, tmp_path: Path, last_write: str,
-                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_stopped_between_two_files_goes_on_too(
+    runs: Runs, device: str, tmp_path: Path, last_write: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The files of an epoch are not one transaction: only last.safetensors completes it."""
     written: list[str] = []
 
@@ -289,8 +311,9 @@ train(*read_run(sys.argv[1]), sys.argv[2], device="CPU", on_progress=show)
 
 
 def test_a_killed_run_goes_on_as_if_never_stopped(runs: Runs, device: str, tmp_path: Path) -> None:
-    with subprocess.Popen([sys.executable, "-c", CHILD, str(runs("vae").run), str(tmp_path)], cwd=ROOT,
-                          stdout=subprocess.PIPE, text=True) as child:
+    with subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(runs("vae").run), str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as child:
         assert child.stdout is not None
         for line in child.stdout:
             if line.split() == ["3", "1"]:
@@ -350,19 +373,22 @@ def test_a_folder_that_cannot_be_is_refused(device: str, configs: Configs, tmp_p
         train(configs("vae"), settings_for("vae"), tmp_path / "file" / "run", device=device)
 
 
-@pytest.mark.parametrize("text, message", [
-    (None, "holds no run to resume"),
-    ("", "damaged; start a new run"),
-    ("{", "damaged"),
-    ("[]", "damaged"),
-    ("{}", "damaged"),
-    ('{"model": {}, "train": {}}', "'arch' is missing"),
-    ('{"model": {"arch": "conv"}, "train": {"data": "faces", "batch": "many"}}', "'batch' has the wrong type"),
-    ('{"model": {"arch": "conv", "size": 10}, "train": {"data": "faces"}}', "size must be"),
-    ('{"model": {"arch": "conv"}, "train": {"data": "faces", "speed": 1}}', "unknown configuration key 'speed'"),
-    ("[" * 100_000, "damaged"),
-    (b"\xff\xfe", "damaged"),
-])
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        (None, "holds no run to resume"),
+        ("", "damaged; start a new run"),
+        ("{", "damaged"),
+        ("[]", "damaged"),
+        ("{}", "damaged"),
+        ('{"model": {}, "train": {}}', "'arch' is missing"),
+        ('{"model": {"arch": "conv"}, "train": {"data": "faces", "batch": "many"}}', "'batch' has the wrong type"),
+        ('{"model": {"arch": "conv", "size": 10}, "train": {"data": "faces"}}', "size must be"),
+        ('{"model": {"arch": "conv"}, "train": {"data": "faces", "speed": 1}}', "unknown configuration key 'speed'"),
+        ("[" * 100_000, "damaged"),
+        (b"\xff\xfe", "damaged"),
+    ],
+)
 def test_a_damaged_config_is_one_error(tmp_path: Path, text: str | bytes | None, message: str) -> None:
     if text is not None:
         (tmp_path / "config.json").write_bytes(text.encode() if isinstance(text, str) else text)
@@ -377,16 +403,25 @@ def test_weights_of_another_network_are_refused(runs: Runs, device: str, tmp_pat
         train(*read_run(run), run, device=device, resume=True)
 
 
-@pytest.mark.parametrize("damage, error, message", [
-    ({"epoch": "2"}, None, ""),
-    ({"epoch": "9"}, TrainingError, "metrics.csv does not hold the epochs"),
-    ({"epoch": "many"}, TrainingError, "metrics.csv does not hold the epochs"),
-    ("optimizer", TrainingError, "does not belong to this run: optimizer.powers is missing"),
-    ("truncated", WeightsError, "truncated"),
-    ("metrics.csv", TrainingError, "metrics.csv is missing or damaged"),
-])
-def test_a_damaged_run_is_refused(runs: Runs, trainer: Callable[..., Trainer], tmp_path: Path, damage: Any,
-                                  error: type[EdgeaeError] | None, message: str) -> None:
+@pytest.mark.parametrize(
+    "damage, error, message",
+    [
+        ({"epoch": "2"}, None, ""),
+        ({"epoch": "9"}, TrainingError, "metrics.csv does not hold the epochs"),
+        ({"epoch": "many"}, TrainingError, "metrics.csv does not hold the epochs"),
+        ("optimizer", TrainingError, "does not belong to this run: optimizer.powers is missing"),
+        ("truncated", WeightsError, "truncated"),
+        ("metrics.csv", TrainingError, "metrics.csv is missing or damaged"),
+    ],
+)
+def test_a_damaged_run_is_refused(
+    runs: Runs,
+    trainer: Callable[..., Trainer],
+    tmp_path: Path,
+    damage: Any,
+    error: type[EdgeaeError] | None,
+    message: str,
+) -> None:
     run = copied(runs("vae").run, tmp_path)
     path = run / "last.safetensors"
     file = weights.read(path)
@@ -422,8 +457,9 @@ def test_paired_grey_targets(device: str, configs: Configs, tmp_path: Path) -> N
     images = open_dataset("faces", size=16, limit=15).train.inputs
     np.save(tmp_path / "images.npy", images)
     np.save(tmp_path / "targets.npy", np.uint8(255 * (images.max(-1, keepdims=True) > 127)))
-    settings = settings_for("conv", data=str(tmp_path / "images.npy"), targets=str(tmp_path / "targets.npy"),
-                            corrupt="none", epochs=EPOCHS)
+    settings = settings_for(
+        "conv", data=str(tmp_path / "images.npy"), targets=str(tmp_path / "targets.npy"), corrupt="none", epochs=EPOCHS
+    )
     result = train(configs("conv"), settings, tmp_path / "run", device=device)
     assert result.rows[-1]["loss"] < result.rows[0]["loss"]
     assert math.isnan(result.rows[0]["damaged_psnr"])  # input and target are of different kinds

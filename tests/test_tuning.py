@@ -26,8 +26,14 @@ def run(device: str, tiny_config: Callable[..., ModelConfig], tmp_path_factory: 
 def test_int4_gains_what_it_lost(run: Path, device: str, tmp_path: Path) -> None:
     plain = export(run, tmp_path / "plain.safetensors", scheme="int4", device=device)
     told: list[tuple[int, float]] = []
-    tuned = export(run, tmp_path / "tuned.safetensors", scheme="int4", device=device, tune=6,
-                   on_epoch=lambda epoch, psnr: told.append((epoch, psnr)))
+    tuned = export(
+        run,
+        tmp_path / "tuned.safetensors",
+        scheme="int4",
+        device=device,
+        tune=6,
+        on_epoch=lambda epoch, psnr: told.append((epoch, psnr)),
+    )
     assert [epoch for epoch, _ in told] == list(range(7))
     assert told[0][1] == pytest.approx(plain.exported.psnr, abs=1e-3)  # it begins with what rounding left
     assert tuned.exported.psnr == pytest.approx(max(psnr for _, psnr in told), abs=1e-3)  # and gives the best back
@@ -37,13 +43,20 @@ def test_int4_gains_what_it_lost(run: Path, device: str, tmp_path: Path) -> None
     assert load(tuned.path, device).metadata["quantize"] == "int4"
 
 
-def test_no_epoch_that_is_worse_is_kept(run: Path, device: str, tmp_path: Path,
-                                        monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_epoch_that_is_worse_is_kept(
+    run: Path, device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("edgeae.tuning.LEARNING_RATES", {"int8": 100.0})
     export(run, tmp_path / "plain.safetensors", scheme="int8", device=device)
     told: list[float] = []
-    export(run, tmp_path / "tuned.safetensors", scheme="int8", device=device, tune=1,
-           on_epoch=lambda epoch, psnr: told.append(psnr))
+    export(
+        run,
+        tmp_path / "tuned.safetensors",
+        scheme="int8",
+        device=device,
+        tune=1,
+        on_epoch=lambda epoch, psnr: told.append(psnr),
+    )
     assert told[1] < told[0]
     plain, tuned = (weights.read(tmp_path / f"{name}.safetensors").tensors for name in ("plain", "tuned"))
     assert all(np.array_equal(plain[name], tuned[name]) for name in plain)

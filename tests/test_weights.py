@@ -24,8 +24,21 @@ from edgeae.models import build
 
 Header = dict[str, Any]
 FIRST, LAST = "down.0.weight", "to_image.bias"  # of the file's tensors
-KEYS = {"format_version", "edgeae_version", "tinygrad_version", "arch", "config", "quantize", "task", "train_data",
-        "licence", "seed", "epoch", "psnr", "ssim"}
+KEYS = {
+    "format_version",
+    "edgeae_version",
+    "tinygrad_version",
+    "arch",
+    "config",
+    "quantize",
+    "task",
+    "train_data",
+    "licence",
+    "seed",
+    "epoch",
+    "psnr",
+    "ssim",
+}
 
 
 def split(data: bytes) -> tuple[Header, bytes]:
@@ -60,8 +73,9 @@ def good(tiny_file: FileFactory) -> bytes:
 
 
 @pytest.mark.parametrize("scheme", quantize.SCHEMES)
-def test_read_back(arch: str, scheme: str, tiny_file: FileFactory, random_weights: Any, tiny_config: Any,
-                   tiny_metadata: Any) -> None:
+def test_read_back(
+    arch: str, scheme: str, tiny_file: FileFactory, random_weights: Any, tiny_config: Any, tiny_metadata: Any
+) -> None:
     path = tiny_file(arch, scheme)
     file = weights.read(path)
     config = tiny_config(arch)
@@ -90,8 +104,9 @@ def test_the_safetensors_package_reads_it(arch: str, scheme: str, tiny_file: Fil
 
 
 @pytest.mark.parametrize("scheme", ["none", "int4"])
-def test_what_the_safetensors_package_wrote_is_read(arch: str, scheme: str, tiny_file: FileFactory,
-                                                    tmp_path: Path) -> None:
+def test_what_the_safetensors_package_wrote_is_read(
+    arch: str, scheme: str, tiny_file: FileFactory, tmp_path: Path
+) -> None:
     file = weights.read(tiny_file(arch, scheme))
     safetensors.numpy.save_file(file.tensors, tmp_path / "other.safetensors", file.metadata)
     other = weights.read(tmp_path / "other.safetensors")
@@ -184,12 +199,23 @@ def test_truncated_anywhere(good: bytes, tmp_path: Path) -> None:
         assert "truncated" in message or length < 10
 
 
-@pytest.mark.parametrize("data", [
-    b"hello\n", b"\x89PNG\r\n\x1a\n" + bytes(100), b"PK\x03\x04" + bytes(100), b"\x80\x04\x95" + bytes(1000),
-    bytes(4096),
-    b'{"a": 1}' * 10, (2**63).to_bytes(8, "little") + b"{}", (2**42).to_bytes(8, "little") + b"{}" * 100,
-    join(b"[]", b""), join(b'"text"', b""), join(b"1", b""),
-], ids=repr)
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"hello\n",
+        b"\x89PNG\r\n\x1a\n" + bytes(100),
+        b"PK\x03\x04" + bytes(100),
+        b"\x80\x04\x95" + bytes(1000),
+        bytes(4096),
+        b'{"a": 1}' * 10,
+        (2**63).to_bytes(8, "little") + b"{}",
+        (2**42).to_bytes(8, "little") + b"{}" * 100,
+        join(b"[]", b""),
+        join(b'"text"', b""),
+        join(b"1", b""),
+    ],
+    ids=repr,
+)
 def test_other_files(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(data)
     assert "not a safetensors weight file" in refusal(tmp_path / "file")
@@ -198,20 +224,24 @@ def test_other_files(data: bytes, tmp_path: Path) -> None:
 # ---- forged headers ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("text", "said"), [
-    (b"{]", "header is damaged"),
-    (b"{}}", "header is damaged"),
-    (b'{"a": \xff}', "header is damaged"),
-    (b'{"a": ' + b"[" * 200_000 + b"]" * 200_000 + b"}", "header is damaged"),
-    (b'{"a": ' * 100_000 + b"1" + b"}" * 100_000, "header is damaged"),
-    (b'{"a": ' + b"9" * 10_000 + b"}", "header is damaged"),
-    (b'{"a": 1, "a": 2}', "a key occurs twice"),
-    (b'{"__metadata__": {"x": "1", "x": "2"}}', "a key occurs twice"),
-    (b"{}", "not one that edgeae wrote"),
-    (b'{"__metadata__": null}', "not one that edgeae wrote"),
-    (b'{"__metadata__": ["format_version"]}', "not one that edgeae wrote"),
-    (b'{"__metadata__": {"format": "pt"}}', "not one that edgeae wrote"),
-], ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"{]", "header is damaged"),
+        (b"{}}", "header is damaged"),
+        (b'{"a": \xff}', "header is damaged"),
+        (b'{"a": ' + b"[" * 200_000 + b"]" * 200_000 + b"}", "header is damaged"),
+        (b'{"a": ' * 100_000 + b"1" + b"}" * 100_000, "header is damaged"),
+        (b'{"a": ' + b"9" * 10_000 + b"}", "header is damaged"),
+        (b'{"a": 1, "a": 2}', "a key occurs twice"),
+        (b'{"__metadata__": {"x": "1", "x": "2"}}', "a key occurs twice"),
+        (b"{}", "not one that edgeae wrote"),
+        (b'{"__metadata__": null}', "not one that edgeae wrote"),
+        (b'{"__metadata__": ["format_version"]}', "not one that edgeae wrote"),
+        (b'{"__metadata__": {"format": "pt"}}', "not one that edgeae wrote"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
 def test_bad_json(text: bytes, said: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(join(text, bytes(16)))
     assert said in refusal(tmp_path / "file")
@@ -219,17 +249,21 @@ def test_bad_json(text: bytes, said: str, tmp_path: Path) -> None:
 
 def metadata(**changes: Any) -> Callable[[Header], None]:
     """Change metadata, or with None leave it out."""
+
     def forge(header: Header) -> None:
         found = {**header["__metadata__"], **changes}
         header["__metadata__"] = {key: value for key, value in found.items() if value is not None}
+
     return forge
 
 
 def config(**changes: Any) -> Callable[[Header], None]:
     """Change the network that the file says it holds."""
+
     def forge(header: Header) -> None:
         found = json.loads(header["__metadata__"]["config"]) | changes
         header["__metadata__"] |= {"config": json.dumps(found), "arch": found["arch"]}
+
     return forge
 
 
@@ -245,14 +279,17 @@ def renamed(old: str, new: str) -> Callable[[Header], None]:
 def moved(name: str, by: int) -> Callable[[Header], None]:
     def forge(header: Header) -> None:
         header[name]["data_offsets"] = [place + by for place in header[name]["data_offsets"]]
+
     return forge
 
 
 def grown(name: str, values: int) -> Callable[[Header], None]:
     """Claim so many float32 values from where the tensor begins."""
+
     def forge(header: Header) -> None:
         first = header[name]["data_offsets"][0]
         header[name].update(shape=[values], data_offsets=[first, first + 4 * values])
+
     return forge
 
 
@@ -351,9 +388,16 @@ def test_a_tensor_too_many(tiny_file: FileFactory, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize(("scheme", "name"), [
-    ("none", FIRST), ("none", LAST), ("fp16", FIRST), ("int8", f"{FIRST}.scale"), ("int4", f"{FIRST}.scale"),
-])
+@pytest.mark.parametrize(
+    ("scheme", "name"),
+    [
+        ("none", FIRST),
+        ("none", LAST),
+        ("fp16", FIRST),
+        ("int8", f"{FIRST}.scale"),
+        ("int4", f"{FIRST}.scale"),
+    ],
+)
 def test_not_finite(scheme: str, name: str, bad: float, tiny_file: FileFactory, tmp_path: Path) -> None:
     file = weights.read(tiny_file("conv", scheme))
     file.tensors[name].flat[-1] = bad
@@ -361,11 +405,14 @@ def test_not_finite(scheme: str, name: str, bad: float, tiny_file: FileFactory, 
     assert f"tensor {name!r} holds NaN or infinity" in refusal(tmp_path / "file")
 
 
-@pytest.mark.parametrize("changes", [
-    {"widths": [4096] * 8, "size": 4096, "context": 64, "code": 65536},
-    {"widths": [4096] * 8, "size": 4096, "context": 64, "code": 65536, "arch": "residual"},
-    {"widths": [4096], "size": 4096, "context": 64, "code": 65536, "arch": "vae"},
-])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"widths": [4096] * 8, "size": 4096, "context": 64, "code": 65536},
+        {"widths": [4096] * 8, "size": 4096, "context": 64, "code": 65536, "arch": "residual"},
+        {"widths": [4096], "size": 4096, "context": 64, "code": 65536, "arch": "vae"},
+    ],
+)
 @pytest.mark.parametrize("scheme", ["none", "int4"])
 def test_a_huge_network_allocates_nothing(changes: dict[str, Any], scheme: str, good: bytes, tmp_path: Path) -> None:
     header, body = split(good)
@@ -385,8 +432,7 @@ def test_a_huge_network_allocates_nothing(changes: dict[str, Any], scheme: str, 
 
 def test_reading_takes_no_more_than_the_file(tmp_path: Path, tiny_metadata: Any) -> None:
     large = ModelConfig.default("vae")
-    tensors = {name: np.ones(value.shape, np.float32)
-               for name, value, _ in weights.parameters(build(large, "PYTHON"))}
+    tensors = {name: np.ones(value.shape, np.float32) for name, value, _ in weights.parameters(build(large, "PYTHON"))}
     size = weights.write(tmp_path / "file", tensors, tiny_metadata(large))
     tracemalloc.start()
     try:
@@ -399,11 +445,13 @@ def test_reading_takes_no_more_than_the_file(tmp_path: Path, tiny_metadata: Any)
 
 # ---- random damage -----------------------------------------------------------------------------------------------
 
-lenient = settings(max_examples=200, deadline=None,
-                   suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+lenient = settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just(10**400) | st.just(2**63),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=3), max_leaves=5,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
 )
 
 

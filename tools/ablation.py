@@ -106,8 +106,10 @@ class PlainContext(models.ConvAE):
     def __init__(self, config: ModelConfig, init: Init) -> None:
         super().__init__(config, init)
         width = config.widths[-1]
-        self.gather, self.spread = ([Conv2d(width, width, 3, init) for _ in range(2 * config.context)]  # type: ignore
-                                    for _ in range(2))
+        self.gather, self.spread = (
+            [Conv2d(width, width, 3, init) for _ in range(2 * config.context)]  # type: ignore
+            for _ in range(2)
+        )
 
 
 Loss = Callable[[Tensor, Tensor, str], Tensor]
@@ -120,8 +122,9 @@ def with_edges(recon: Tensor, target: Tensor, kind: str) -> Tensor:
     return error.square().mean() + 0.5 * steps
 
 
-def hole_losses(self: models.Autoencoder, x: Tensor, y: Tensor, kind: str, beta: Tensor,
-                noise: Tensor | None = None) -> dict[str, Tensor]:
+def hole_losses(
+    self: models.Autoencoder, x: Tensor, y: Tensor, kind: str, beta: Tensor, noise: Tensor | None = None
+) -> dict[str, Tensor]:
     """The error in the holes once more: of all pixels that the damage changed."""
     recon = self._decode(*self.features(x)) if isinstance(self, models.ResidualAE) else self.reconstruct(x)
     error = (recon - y).square()
@@ -220,18 +223,26 @@ def main(data: Path, output: Path, runs: Path, epochs: int) -> None:
             store.write_text(json.dumps(scores))
         found = scores[name]
         base = first.setdefault(variant.arch, found)
-        rows.append([variant.name, *(f"{found[key]:.2f}" if found is base else f"{found[key] - base[key]:+.2f}"
-                                     for key in KEYS)])
+        rows.append(
+            [
+                variant.name,
+                *(f"{found[key]:.2f}" if found is base else f"{found[key] - base[key]:+.2f}" for key in KEYS),
+            ]
+        )
         (output / "ablation.md").write_text("\n".join(page(rows, epochs)), encoding="utf-8")
 
 
 def page(rows: list[list[str]], epochs: int) -> list[str]:
     """The table of what is scored so far."""
-    return ["## What each choice bought", "",
-            f"By `python tools/ablation.py`: faces of {SIZE}×{SIZE}, {epochs} epochs, one training each, the last "
-            "epoch's network by itself. PSNR in dB and sharpness; below the first of each architecture the "
-            "differences to it. What another seed changes tells how much of the others is chance.", "",
-            *table(["", *KEYS], rows)]
+    return [
+        "## What each choice bought",
+        "",
+        f"By `python tools/ablation.py`: faces of {SIZE}×{SIZE}, {epochs} epochs, one training each, the last "
+        "epoch's network by itself. PSNR in dB and sharpness; below the first of each architecture the "
+        "differences to it. What another seed changes tells how much of the others is chance.",
+        "",
+        *table(["", *KEYS], rows),
+    ]
 
 
 if __name__ == "__main__":

@@ -33,13 +33,17 @@ CALTECH = "Caltech-101 (Li, Andreetto, Ranzato and Perona 2022, doi 10.22002/D1.
 MNIST = "MNIST (LeCun, Cortes and Burges 1998), handwritten digits"
 
 HOLES = "none,scratch:0.02..0.1,pixels:0.1..0.5," + ",".join(["occlude:0.04..0.35"] * 3)
-ALL = ("none,scratch:0.02..0.1+smear,pixels:0.1..0.5+smear,occlude:0.04..0.3,occlude:0.04..0.35+smear,"
-       "occlude:0.04..0.35+smear,occlude:0.04..0.35+smear,noise:0.02..0.15,noise:0.08..0.12,jpeg:5..40,jpeg:8..15,"
-       "jpeg:8..15,jpeg:8..15,gray,blur:0.3..1")
+ALL = (
+    "none,scratch:0.02..0.1+smear,pixels:0.1..0.5+smear,occlude:0.04..0.3,occlude:0.04..0.35+smear,"
+    "occlude:0.04..0.35+smear,occlude:0.04..0.35+smear,noise:0.02..0.15,noise:0.08..0.12,jpeg:5..40,jpeg:8..15,"
+    "jpeg:8..15,jpeg:8..15,gray,blur:0.3..1"
+)
 
 # For the last epochs: the damage that has most to gain from a small learning rate.
-MOSTLY_JPEG = ("none,scratch:0.02..0.1+smear,occlude:0.04..0.3,occlude:0.04..0.35+smear,noise:0.02..0.15,"
-               "noise:0.08..0.12,jpeg:5..40,jpeg:8..15,jpeg:8..15,jpeg:8..15,jpeg:8..15,jpeg:8..15,gray,blur:0.3..1")
+MOSTLY_JPEG = (
+    "none,scratch:0.02..0.1+smear,occlude:0.04..0.3,occlude:0.04..0.35+smear,noise:0.02..0.15,"
+    "noise:0.08..0.12,jpeg:5..40,jpeg:8..15,jpeg:8..15,jpeg:8..15,jpeg:8..15,jpeg:8..15,gray,blur:0.3..1"
+)
 
 
 @dataclass(frozen=True)
@@ -60,27 +64,70 @@ class Recipe:
 
 RECIPES = {
     "faces-residual": Recipe(
-        "residual", "faces", f"{LONDON}; {CALTECH}, faces", "CC BY 4.0", {"size": 128},
-        {"epochs": 125, "batch": 16, "lr": 1.5e-3, "corrupt": HOLES}, tune_int8=3),
+        "residual",
+        "faces",
+        f"{LONDON}; {CALTECH}, faces",
+        "CC BY 4.0",
+        {"size": 128},
+        {"epochs": 125, "batch": 16, "lr": 1.5e-3, "corrupt": HOLES},
+        tune_int8=3,
+    ),
     "faces-conv": Recipe(
-        "conv", "faces", f"{LONDON}; {CALTECH}, faces", "CC BY 4.0", {"size": 128},
-        {"epochs": 100, "batch": 16, "lr": 1.5e-3, "corrupt": HOLES}, tune_int8=3),
+        "conv",
+        "faces",
+        f"{LONDON}; {CALTECH}, faces",
+        "CC BY 4.0",
+        {"size": 128},
+        {"epochs": 100, "batch": 16, "lr": 1.5e-3, "corrupt": HOLES},
+        tune_int8=3,
+    ),
     "faces-vae": Recipe(
-        "vae", "faces", f"{LONDON}; {CALTECH}, faces", "CC BY 4.0", {"size": 64},
+        "vae",
+        "faces",
+        f"{LONDON}; {CALTECH}, faces",
+        "CC BY 4.0",
+        {"size": 64},
         {"epochs": 200, "batch": 16, "lr": 1e-3, "beta": 0.05, "corrupt": "none", "zoom": 0.95, "blend": 0.5},
-        standardize="faces"),
+        standardize="faces",
+    ),
     "photos-residual": Recipe(
-        "residual", "photos", CALTECH, "CC BY 4.0", {"size": 64},
+        "residual",
+        "photos",
+        CALTECH,
+        "CC BY 4.0",
+        {"size": 64},
         {"epochs": 70, "batch": 16, "lr": 1e-3, "warmup": 0.01, "crop_from": 128, "corrupt": ALL},
-        {"epochs": 12, "lr": 5e-4, "corrupt": MOSTLY_JPEG}, tune=2),
+        {"epochs": 12, "lr": 5e-4, "corrupt": MOSTLY_JPEG},
+        tune=2,
+    ),
     "photos-conv": Recipe(
-        "conv", "photos", CALTECH, "CC BY 4.0", {"size": 64},
-        {"epochs": 15, "batch": 16, "lr": 1e-3, "warmup": 0.01, "crop_from": 128, "corrupt": ALL}, tune=1),
+        "conv",
+        "photos",
+        CALTECH,
+        "CC BY 4.0",
+        {"size": 64},
+        {"epochs": 15, "batch": 16, "lr": 1e-3, "warmup": 0.01, "crop_from": 128, "corrupt": ALL},
+        tune=1,
+    ),
     "digits-vae": Recipe(
-        "vae", "digits", MNIST, "CC BY-SA 3.0",
+        "vae",
+        "digits",
+        MNIST,
+        "CC BY-SA 3.0",
         {"size": 28, "in_channels": 1, "out_channels": 1, "widths": (32, 64), "code": 20, "context": 1},
-        {"epochs": 12, "batch": 128, "lr": 2e-3, "loss": "bce", "beta": 1.0, "beta_warmup": 0.0, "corrupt": "none",
-         "augment": False}, tune=3, tune_int8=3),
+        {
+            "epochs": 12,
+            "batch": 128,
+            "lr": 2e-3,
+            "loss": "bce",
+            "beta": 1.0,
+            "beta_warmup": 0.0,
+            "corrupt": "none",
+            "augment": False,
+        },
+        tune=3,
+        tune_int8=3,
+    ),
 }
 
 
@@ -108,16 +155,20 @@ def show(progress: training.Progress) -> None:
     if progress.row:
         row = progress.row
         scores = " ".join(f"{key.removeprefix('val_')} {row[key]:.3f}" for key in row if key.startswith("val_"))
-        click.echo(f"epoch {progress.epoch}/{progress.epochs} loss {row['loss']:.5f} kl {row['kl']:.1f} {scores} "
-                   f"{row['images_per_s']:.0f} images/s, {progress.seconds_left / 60:.0f} min left", err=True)
+        click.echo(
+            f"epoch {progress.epoch}/{progress.epochs} loss {row['loss']:.5f} kl {row['kl']:.1f} {scores} "
+            f"{row['images_per_s']:.0f} images/s, {progress.seconds_left / 60:.0f} min left",
+            err=True,
+        )
 
 
 def make(name: str, data: Path, runs: Path, output: Path, device: str | None) -> None:
     """Train one model, or go on with it, and write its file and its curves."""
     recipe, run = RECIPES[name], runs / name
     model = ModelConfig.default(recipe.arch, **recipe.model)
-    settings = TrainConfig(data=str(source_of(recipe, data, runs)), source=recipe.source, licence=recipe.licence,
-                           **recipe.train)
+    settings = TrainConfig(
+        data=str(source_of(recipe, data, runs)), source=recipe.source, licence=recipe.licence, **recipe.train
+    )
     click.echo(f"{name}: training", err=True)
     training.train(model, settings, run, device=device, resume=(run / "config.json").exists(), on_progress=show)
     if recipe.finish:
@@ -125,8 +176,14 @@ def make(name: str, data: Path, runs: Path, output: Path, device: str | None) ->
         run = runs / f"{name}-finish"
         training.train(model, settings, run, device=device, resume=(run / "config.json").exists(), on_progress=show)
     standardize = str(data / recipe.standardize) if recipe.standardize else None
-    report = export(run, output / f"{name}.safetensors", scheme="int8", device=device, standardize=standardize,
-                    tune=recipe.tune_int8)
+    report = export(
+        run,
+        output / f"{name}.safetensors",
+        scheme="int8",
+        device=device,
+        standardize=standardize,
+        tune=recipe.tune_int8,
+    )
     click.echo(f"{report.path}: {report.size_bytes:,} bytes, {report.psnr_to_fp32:.1f} dB to fp32", err=True)
     if not (int4 := run / "int4.safetensors").exists():
         tuned = export(run, int4, scheme="int4", device=device, tune=recipe.tune, standardize=standardize)

@@ -29,8 +29,13 @@ Floats = npt.NDArray[np.float32]
 
 # For every kind of damage the photo that it is shown on. Where it is are those of MASKED told, as by --mask.
 DAMAGES = {
-    "occlude:0.12": "chelsea", "scratch:0.06": "astronaut", "pixels:0.4": "coffee", "noise:0.1": "rocket",
-    "jpeg:10": "astronaut", "blur:0.8": "chelsea", "gray": "coffee",
+    "occlude:0.12": "chelsea",
+    "scratch:0.06": "astronaut",
+    "pixels:0.4": "coffee",
+    "noise:0.1": "rocket",
+    "jpeg:10": "astronaut",
+    "blur:0.8": "chelsea",
+    "gray": "coffee",
 }
 MASKED = ("occlude", "scratch", "pixels")
 FACE_DAMAGES = ("occlude:0.1", "occlude:0.25", "scratch:0.08", "pixels:0.4", "none")
@@ -50,8 +55,10 @@ def of_photos(conv: Session, residual: Session) -> imaging.Pixels:
     """Every kind of damage to photos."""
     shown = {sample.name: imaging.to_float(sample.image) for sample in samples(SHOWN)}
     masked = [spec.startswith(MASKED) for spec in DAMAGES]
-    rows = [row(shown[name], parse(spec), [conv, residual], seed, masked[seed])
-            for seed, (spec, name) in enumerate(DAMAGES.items())]
+    rows = [
+        row(shown[name], parse(spec), [conv, residual], seed, masked[seed])
+        for seed, (spec, name) in enumerate(DAMAGES.items())
+    ]
     labels = [f"{spec}\n--mask" if told else spec for spec, told in zip(DAMAGES, masked, strict=True)]
     return pictures.comparison(rows, ["original", "damaged", "photos-conv", "photos-residual"], labels)
 
@@ -65,11 +72,15 @@ def of_faces(faces: Floats, conv: Session, residual: Session) -> imaging.Pixels:
 def morphs(data: Path, vae: Session) -> list[Floats]:
     """Frames: one person from neutral to smiling, and beside it one person who becomes another."""
     size = vae.config.size
-    looks = {look: open_dataset(data / "faces" / "val" / look, size=size, val_fraction=1).val.inputs
-             for look in ("neutral", "smiling")}
+    looks = {
+        look: open_dataset(data / "faces" / "val" / look, size=size, val_fraction=1).val.inputs
+        for look in ("neutral", "smiling")
+    }
     films = [vae.interpolate(looks[before][a], looks[after][b], steps=13) for a, b, before, after in PEOPLE]
-    return [pictures.grid([imaging.fit(frame, (2 * size, 2 * size)) for frame in frames], columns=len(films))
-            for frames in zip(*films, strict=True)]
+    return [
+        pictures.grid([imaging.fit(frame, (2 * size, 2 * size)) for frame in frames], columns=len(films))
+        for frames in zip(*films, strict=True)
+    ]
 
 
 @click.command(help=__doc__)
@@ -77,8 +88,10 @@ def morphs(data: Path, vae: Session) -> list[Floats]:
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("docs"))
 @click.option("-d", "--device", default=None)
 def main(data: Path, output: Path, device: str | None) -> None:
-    model = {name: edgeae.load(name, device) for name in
-             ("photos-conv", "photos-residual", "faces-conv", "faces-residual", "faces-vae", "digits-vae")}
+    model = {
+        name: edgeae.load(name, device)
+        for name in ("photos-conv", "photos-residual", "faces-conv", "faces-residual", "faces-vae", "digits-vae")
+    }
     with tempfile.TemporaryDirectory() as folder:
         demonstrate(model[DEFAULT], Path(folder), model[DEFAULT].metadata["task"])
         imaging.write_image(imaging.read_image(Path(folder) / "samples.png"), output / "samples.jpg")
@@ -86,8 +99,10 @@ def main(data: Path, output: Path, device: str | None) -> None:
     faces = imaging.to_float(open_dataset(data / "faces", size=SHOWN).val.inputs)
     imaging.write_image(of_faces(faces, model["faces-conv"], model["faces-residual"]), output / "faces.jpg")
     pictures.write_animation(morphs(data, model["faces-vae"]), output / "morphs.gif", fps=10)
-    drawn = [pictures.grid(model["faces-vae"].sample(24, seed=1), columns=8),
-             pictures.grid(model["digits-vae"].sample(64, seed=1), columns=16)]
+    drawn = [
+        pictures.grid(model["faces-vae"].sample(24, seed=1), columns=8),
+        pictures.grid(model["digits-vae"].sample(64, seed=1), columns=16),
+    ]
     imaging.write_image(drawn[0], output / "samples-faces.jpg")
     imaging.write_image(drawn[1], output / "samples-digits.png")
     for path in sorted(output.iterdir()):

@@ -17,8 +17,12 @@ from edgeae import imaging, pictures
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 # For each example the rows of its own picture that are shown between input and what is wanted: the network's result.
-TASKS = {"denoise": "network", "colorize": "coloured", "align": "shifted picture,\nmoved to fit it",
-         "segment": "output"}
+TASKS = {
+    "denoise": "network",
+    "colorize": "coloured",
+    "align": "shifted picture,\nmoved to fit it",
+    "segment": "output",
+}
 FACES = 3
 
 

@@ -60,7 +60,9 @@ def inpainted(method: int) -> Filler:
 
 
 WITHOUT_LEARNING: dict[str, Filler] = {
-    "damaged": with_fill, "mean-fill": with_mean, "OpenCV, Navier-Stokes": inpainted(cv2.INPAINT_NS),
+    "damaged": with_fill,
+    "mean-fill": with_mean,
+    "OpenCV, Navier-Stokes": inpainted(cv2.INPAINT_NS),
     "OpenCV, Telea": inpainted(cv2.INPAINT_TELEA),
 }
 
@@ -89,8 +91,11 @@ def with_mask(session: Session) -> Filler:
 def undamaged_measures(session: Session, clean: Floats) -> Measures:
     """What the network gives back of whole images: fidelity and sharpness (`edgeae.metrics.sharpness`)."""
     output = session.run_floats(clean)
-    return {"undamaged": metrics.pooled_psnr(output, clean), "ssim": float(np.mean(metrics.ssim(output, clean))),
-            "sharpness": float(np.nanmean(metrics.sharpness(output, clean)))}
+    return {
+        "undamaged": metrics.pooled_psnr(output, clean),
+        "ssim": float(np.mean(metrics.ssim(output, clean))),
+        "sharpness": float(np.nanmean(metrics.sharpness(output, clean))),
+    }
 
 
 # ---- noise, JPEG, colour -------------------------------------------------------------------------------------------
@@ -108,12 +113,20 @@ def ab_error(ab: npt.NDArray[np.float64], clean: Floats) -> float:
 
 def non_local_means(trial: Trial) -> tuple[str, Floats]:
     """OpenCV's non-local means at the setting that is best on the first images of the trial itself."""
-    def run(images: Floats, h: int, colour: int, template: int) -> Floats:
-        return imaging.to_float(np.stack([cv2.fastNlMeansDenoisingColored(image, None, h, colour, template, 21)
-                                          for image in imaging.to_uint8(images)]))
 
-    settings = [(h, colour, template) for h in (6, 9, 12, 15, 20) for colour in (6, 10, 15, 20, 30)
-                for template in (3, 5, 7)]
+    def run(images: Floats, h: int, colour: int, template: int) -> Floats:
+        return imaging.to_float(
+            np.stack(
+                [
+                    cv2.fastNlMeansDenoisingColored(image, None, h, colour, template, 21)
+                    for image in imaging.to_uint8(images)
+                ]
+            )
+        )
+
+    settings = [
+        (h, colour, template) for h in (6, 9, 12, 15, 20) for colour in (6, 10, 15, 20, 30) for template in (3, 5, 7)
+    ]
     few = slice(0, len(trial.inputs), max(1, len(trial.inputs) // 40))
     best = max(settings, key=lambda setting: metrics.pooled_psnr(run(trial.inputs[few], *setting), trial.clean[few]))
     return f"OpenCV, non-local means (h {best[0]}, colour {best[1]}, template {best[2]})", run(trial.inputs, *best)
@@ -135,8 +148,11 @@ class Photos:
         return cls(noisy.clean, noisy, jpeg, grey)
 
     def measures(self, noisy: Floats, jpeg: Floats, grey: Floats) -> Measures:
-        return {"noise": metrics.pooled_psnr(noisy, self.clean), "jpeg": metrics.pooled_psnr(jpeg, self.clean),
-                "colour": colour_error(grey, self.clean)}
+        return {
+            "noise": metrics.pooled_psnr(noisy, self.clean),
+            "jpeg": metrics.pooled_psnr(jpeg, self.clean),
+            "colour": colour_error(grey, self.clean),
+        }
 
     def of(self, session: Session) -> Measures:
         return self.measures(*(session.run_floats(trial.inputs) for trial in (self.noisy, self.jpeg, self.grey)))
@@ -160,8 +176,11 @@ def vae_measures(session: Session, clean: Floats) -> Measures:
     entropy = -(clean * np.log(drawn) + (1 - clean) * np.log(1 - drawn)).sum((1, 2, 3)).mean()
     output = session.decode(mu, np.float32)
     return {
-        "psnr": metrics.pooled_psnr(output, clean), "recon": float(entropy), "kl": float(kl.sum(1).mean()),
-        "nats": float(entropy + kl.sum(1).mean()), "active": float((kl.mean(0) > 0.1).sum()),
+        "psnr": metrics.pooled_psnr(output, clean),
+        "recon": float(entropy),
+        "kl": float(kl.sum(1).mean()),
+        "nats": float(entropy + kl.sum(1).mean()),
+        "active": float((kl.mean(0) > 0.1).sum()),
         "largest step": max(_largest_step(session, a, b) for a, b in pairwise(clean[:40])),
     }
 

@@ -81,13 +81,17 @@ def numbers(found: Measures, keys: Sequence[str], digits: int = 2) -> list[str]:
 
 def hole_table(kind: str, scorer: Scorer, scores: dict[str, Measures]) -> list[str]:
     clean = scorer.clean(kind, score_models.SIDE)
-    rows = [[name, *numbers(score_models.hole_measures(clean, fill), HOLES), "", "", ""]
-            for name, fill in score_models.WITHOUT_LEARNING.items()]
+    rows = [
+        [name, *numbers(score_models.hole_measures(clean, fill), HOLES), "", "", ""]
+        for name, fill in score_models.WITHOUT_LEARNING.items()
+    ]
     for name, found in scores.items():
         if name.startswith(kind) and "centre" in found:
             own = [*numbers(found, ["undamaged"]), *numbers(found, ["ssim", "sharpness"], 3)]
-            rows += [[f"`{name}`, all its own", *numbers(found, HOLES), *own],
-                     [f"`{name}`, `--mask`", *numbers(found, [f"{key}, mask" for key in HOLES]), "", "", ""]]
+            rows += [
+                [f"`{name}`, all its own", *numbers(found, HOLES), *own],
+                [f"`{name}`, `--mask`", *numbers(found, [f"{key}, mask" for key in HOLES]), "", "", ""],
+            ]
     header = ["square of 1/16", "in the hole", "centre, 1/4", "in the hole", "undamaged", "SSIM", "sharpness"]
     return table([f"{kind}: PSNR, dB", *header], rows)
 
@@ -98,10 +102,12 @@ def photo_table(data: Path, scorer: Scorer, scores: dict[str, Measures]) -> list
     keys = ("noise", "jpeg", "colour")
     coloured = np.broadcast_to(score_models.mean_colour(data), (*photos.clean.shape[:3], 2))
     mean = score_models.ab_error(coloured, photos.clean)
-    rows = [["damaged", *numbers(photos.measures(*(t.inputs for t in (photos.noisy, photos.jpeg, photos.grey))), keys)],
-            [name, f"{metrics.pooled_psnr(denoised, photos.clean):.2f}", "", ""],
-            ["mean colour of training photos", "", "", f"{mean:.2f}"],
-            *([f"`{model}`", *numbers(found, keys)] for model, found in scores.items() if "noise" in found)]
+    rows = [
+        ["damaged", *numbers(photos.measures(*(t.inputs for t in (photos.noisy, photos.jpeg, photos.grey))), keys)],
+        [name, f"{metrics.pooled_psnr(denoised, photos.clean):.2f}", "", ""],
+        ["mean colour of training photos", "", "", f"{mean:.2f}"],
+        *([f"`{model}`", *numbers(found, keys)] for model, found in scores.items() if "noise" in found),
+    ]
     return table(["", "noise σ = 25/255, PSNR, dB", "JPEG quality 10, PSNR, dB", "grey, error in a,b"], rows)
 
 
@@ -112,15 +118,40 @@ def vae_table(scorer: Scorer, scores: dict[str, Measures], sizes: dict[str, tupl
             size, code = sizes[name]
             pca = f"{scorer.pca(size, code):.2f}" if name.startswith("faces") else ""
             nats = numbers(found, ["recon", "kl", "nats"]) if name.startswith("digits") else ["", "", ""]
-            rows.append([f"`{name}`", f"{code}", *numbers(found, ["psnr"]), pca, *nats, f"{found['active']:.0f}",
-                         *numbers(found, ["largest step"])])
-    return table(["", "numbers", "PSNR, dB", "PCA's PSNR, dB", "BCE, nats", "KL, nats", "sum", "dimensions in use",
-                  "largest step / mean"], rows)
+            rows.append(
+                [
+                    f"`{name}`",
+                    f"{code}",
+                    *numbers(found, ["psnr"]),
+                    pca,
+                    *nats,
+                    f"{found['active']:.0f}",
+                    *numbers(found, ["largest step"]),
+                ]
+            )
+    return table(
+        [
+            "",
+            "numbers",
+            "PSNR, dB",
+            "PCA's PSNR, dB",
+            "BCE, nats",
+            "KL, nats",
+            "sum",
+            "dimensions in use",
+            "largest step / mean",
+        ],
+        rows,
+    )
 
 
 QUANTIZED = {
-    "square, hole": "square, hole", "centre, hole": "centre, hole", "undamaged": "undamaged", "noise": "noise",
-    "jpeg": "JPEG", "psnr": "PSNR",
+    "square, hole": "square, hole",
+    "centre, hole": "centre, hole",
+    "undamaged": "undamaged",
+    "noise": "noise",
+    "jpeg": "JPEG",
+    "psnr": "PSNR",
 }
 
 
@@ -137,8 +168,10 @@ def quantization_table(scorer: Scorer, runs: Path, sessions: dict[str, Session],
         found = {"int8": scorer.score(name, session)}
         if int4.exists():
             found["int4"] = scorer.score(name, load(int4, device))
-        rows += [[f"`{name}`", scheme, *(f"{original[key] - one[key]:+.3f}" if key in one else "" for key in QUANTIZED)]
-                 for scheme, one in found.items()]
+        rows += [
+            [f"`{name}`", scheme, *(f"{original[key] - one[key]:+.3f}" if key in one else "" for key in QUANTIZED)]
+            for scheme, one in found.items()
+        ]
     return table(["lost to float32, dB", "", *QUANTIZED.values()], rows)
 
 
@@ -153,42 +186,76 @@ def write_readme(output: Path, data: Path, runs: Path, device: str | None, limit
     for name, session in sessions.items():
         click.echo(f"{name}: scoring", err=True)
         scores[name] = scorer.score(name, session)
-    counted = [f"{len(scorer.clean(kind, size)):,} {what}" for kind, size, what in
-               (("faces", score_models.SIDE, "faces of people"), ("photos", score_models.SIDE, "photos"),
-                ("digits", 28, "digits")) if any(name.startswith(kind) for name in names)]
+    counted = [
+        f"{len(scorer.clean(kind, size)):,} {what}"
+        for kind, size, what in (
+            ("faces", score_models.SIDE, "faces of people"),
+            ("photos", score_models.SIDE, "photos"),
+            ("digits", 28, "digits"),
+        )
+        if any(name.startswith(kind) for name in names)
+    ]
     lines = [
-        "# Shipped models", "",
+        "# Shipped models",
+        "",
         "Made by `python tools/make_models.py`, int8. Load one by its name: `edgeae run -m faces-conv photo.jpg`. "
-        "How training went is in [`curves/`](curves).", "",
-        *table(["model", "architecture", "image", "parameters", "MFLOP an image", "code", "bytes", "trained on"],
-               [[f"`{name}`", d["architecture"], d["image"].split(",")[0], f"{d['parameters']:,}",
-                 f"{d['mflop_an_image']:.0f}", f"{d['code_size']:,} numbers, {d['compression_ratio']}:1",
-                 f"{d['size_bytes']:,}", d["train_data"]] for name, d in found.items()]),
-        "## Scores", "",
+        "How training went is in [`curves/`](curves).",
+        "",
+        *table(
+            ["model", "architecture", "image", "parameters", "MFLOP an image", "code", "bytes", "trained on"],
+            [
+                [
+                    f"`{name}`",
+                    d["architecture"],
+                    d["image"].split(",")[0],
+                    f"{d['parameters']:,}",
+                    f"{d['mflop_an_image']:.0f}",
+                    f"{d['code_size']:,} numbers, {d['compression_ratio']}:1",
+                    f"{d['size_bytes']:,}",
+                    d["train_data"],
+                ]
+                for name, d in found.items()
+            ],
+        ),
+        "## Scores",
+        "",
         f"On validation images that were not trained on: {', '.join(counted)}. The epoch that is shipped was chosen by "
         "its PSNR on them; while the recipes were made, learning rates and other settings were looked at there too, so "
         "that these scores flatter a little. PSNR is that of the mean squared error over all pixels of all images. "
         "Sharpness is the amplitude of fine detail relative to the original, on undamaged input "
-        "(`edgeae.metrics.sharpness`). Tables by `python tools/score_tables.py`.", "",
-        f"### Holes, {score_models.SIDE}×{score_models.SIDE}", "",
-        "\"All its own\" is the network's output as it is, of the picture with the hole in grey; `--mask` is what "
-        "`edgeae run --mask` makes of it, whose pixels outside the hole are the photo's.", "",
+        "(`edgeae.metrics.sharpness`). Tables by `python tools/score_tables.py`.",
+        "",
+        f"### Holes, {score_models.SIDE}×{score_models.SIDE}",
+        "",
+        '"All its own" is the network\'s output as it is, of the picture with the hole in grey; `--mask` is what '
+        "`edgeae run --mask` makes of it, whose pixels outside the hole are the photo's.",
+        "",
     ]
     for kind in ("faces", "photos"):
         if f"{kind}-residual" in names:
             lines += hole_table(kind, scorer, scores)
     if "photos-residual" in names:
-        lines += ["### Noise, JPEG and colour in photos", "",
-                  "Non-local means at the setting that was best of 75 on these images. The error in colour is the root "
-                  "mean squared distance in the a,b plane of CIELAB.", "", *photo_table(data, scorer, scores)]
+        lines += [
+            "### Noise, JPEG and colour in photos",
+            "",
+            "Non-local means at the setting that was best of 75 on these images. The error in colour is the root "
+            "mean squared distance in the a,b plane of CIELAB.",
+            "",
+            *photo_table(data, scorer, scores),
+        ]
     lines += [
-        "### Codes", "",
+        "### Codes",
+        "",
         "PCA's components are of the aligned training faces and their mirror images. A dimension is in use where its "
         "KL is more than 0.1 nats. The largest step is that of 15 from one validation image to the next, as root mean "
-        "squared differences.", "", *vae_table(scorer, scores, sizes),
-        "### What quantization costs", "",
+        "squared differences.",
+        "",
+        *vae_table(scorer, scores, sizes),
+        "### What quantization costs",
+        "",
         f"Of the float32 network's decibels, on up to {FOR_QUANTIZATION} of the images. int4 by "
-        "`edgeae export --quantize int4 --tune EPOCHS`; its files are not shipped.", "",
+        "`edgeae export --quantize int4 --tune EPOCHS`; its files are not shipped.",
+        "",
         *quantization_table(Scorer(data, min(limit or FOR_QUANTIZATION, FOR_QUANTIZATION)), runs, sessions, device),
     ]
     ablation = output / "ablation.md"

@@ -90,8 +90,9 @@ def bench(
         except EdgeaeError as e:
             left_out.append(f"{case.name}: {e}")
     watch, heat = Watch(), Watch()
-    turns = Turns([one.engine() for _, one in found.values()], pace_hz=pace_hz,
-                  is_throttled=lambda: bool(heat.strain().throttled))
+    turns = Turns(
+        [one.engine() for _, one in found.values()], pace_hz=pace_hz, is_throttled=lambda: bool(heat.strain().throttled)
+    )
     tell(f"warming up {len(found)} cases")
     turns.warm_up()
     rounds = max(2, math.ceil(runs / (MAX_CALLS // 2)))
@@ -101,9 +102,15 @@ def bench(
     for subject, one in found.values():
         timing = turns.timings[one.case.name]
         largest, psnr = (None, None) if timing.wrong else one.parity()
-        row = Row.of(one.case, timing, one.images, largest_difference=largest,
-                     psnr_db=psnr, artifact_bytes=one.artifact_bytes,
-                     throttled=None if strain.throttled is None else timing.throttled)
+        row = Row.of(
+            one.case,
+            timing,
+            one.images,
+            largest_difference=largest,
+            psnr_db=psnr,
+            artifact_bytes=one.artifact_bytes,
+            throttled=None if strain.throttled is None else timing.throttled,
+        )
         rows.append((subject, row))
     filled = _with_cold_starts(rows, left_out, tell) if cold_start else [row for _, row in rows]
     described = this_machine(max(counts)) | {"strain": vars(strain)}
@@ -121,11 +128,19 @@ def _usable(wanted: Sequence[str]) -> tuple[list[str], list[str]]:
     return names, [f"{status.name} is left out: {status.reason}" for status in found if not status.usable]
 
 
-def _cases(subjects: Sequence[Subject], names: Sequence[str], tasks: Sequence[str], batches: Sequence[int],
-           threads: Sequence[int], with_peers: bool, paced: bool) -> Iterator[tuple[Subject, Case]]:
+def _cases(
+    subjects: Sequence[Subject],
+    names: Sequence[str],
+    tasks: Sequence[str],
+    batches: Sequence[int],
+    threads: Sequence[int],
+    with_peers: bool,
+    paced: bool,
+) -> Iterator[tuple[Subject, Case]]:
     for subject, task, batch, count in product(subjects, tasks, batches, threads):
-        ours = Case("edgeae", "", subject.name, subject.scheme, task, batch, subject.width, subject.height, count,
-                    paced)
+        ours = Case(
+            "edgeae", "", subject.name, subject.scheme, task, batch, subject.width, subject.height, count, paced
+        )
         for name in names:
             if name == "CPU" or count == threads[0]:  # threads are the CPU's
                 yield subject, replace(ours, device=name)
@@ -139,8 +154,9 @@ def _cases(subjects: Sequence[Subject], names: Sequence[str], tasks: Sequence[st
                             yield subject, replace(ours, runtime=runtime, device=name, weights=form)
 
 
-def _with_cold_starts(rows: Sequence[tuple[Subject, Row]], left_out: list[str],
-                      tell: Callable[[str], None]) -> list[Row]:
+def _with_cold_starts(
+    rows: Sequence[tuple[Subject, Row]], left_out: list[str], tell: Callable[[str], None]
+) -> list[Row]:
     """Adds the first image of fresh processes to the first row of each model in each runtime on each device."""
     seen: set[tuple[str, ...]] = set()
     filled = []
@@ -148,8 +164,11 @@ def _with_cold_starts(rows: Sequence[tuple[Subject, Row]], left_out: list[str],
         for subject, row in rows:
             case = row.case
             key = (case.model, case.weights, case.runtime, case.device)
-            wanted = case.task == "reconstruct" and not row.wrong and (
-                case.runtime not in peers.PACKAGES or cold.can_start(case.runtime, case.device, case.weights))
+            wanted = (
+                case.task == "reconstruct"
+                and not row.wrong
+                and (case.runtime not in peers.PACKAGES or cold.can_start(case.runtime, case.device, case.weights))
+            )
             if key in seen or not wanted:
                 filled.append(row)
                 continue

@@ -64,8 +64,10 @@ class Case:
     def name(self) -> str:
         """Its own among all, and the same in every run."""
         paced = ", paced" if self.paced else ""
-        return (f"{self.model} {self.weights}, {self.task} {self.width}×{self.height} ×{self.batch}: "
-                f"{self.runtime}, {self.device}, {self.threads} threads{paced}")
+        return (
+            f"{self.model} {self.weights}, {self.task} {self.width}×{self.height} ×{self.batch}: "
+            f"{self.runtime}, {self.device}, {self.threads} threads{paced}"
+        )
 
 
 @dataclass
@@ -167,8 +169,9 @@ def compiled(subject: Subject, case: Case, folder: Path) -> CompileReport:
     """The library of a case."""
     path = folder / f"{subject.name}.safetensors"
     weights.write(path, subject.file.tensors, subject.file.metadata)
-    return compile(path, folder / "library", size=(case.width, case.height), batch=case.batch, threads=case.threads,
-                   name="network")
+    return compile(
+        path, folder / "library", size=(case.width, case.height), batch=case.batch, threads=case.threads, name="network"
+    )
 
 
 def open_session(file: WeightFile, device: str, batch: int) -> Session:
@@ -186,8 +189,9 @@ def runner(session: Session, task: str) -> Run:
         return session.encode
     if task == "decode":
         return lambda codes: session.decode(codes, np.float32)
-    return lambda images: np.stack([frame for image in images for frame in
-                                    session.interpolate(image, image[::-1], steps=STEPS)])
+    return lambda images: np.stack(
+        [frame for image in images for frame in session.interpolate(image, image[::-1], steps=STEPS)]
+    )
 
 
 def prepare(subject: Subject, case: Case) -> Prepared:
@@ -207,8 +211,14 @@ def prepare(subject: Subject, case: Case) -> Prepared:
     run = runner(session, case.task)
     wanted = subject.outputs(subject.floats(), case.task, case.batch)
     exact = subject.outputs(subject.rounded(), case.task, case.batch)
-    return Prepared(case, lambda i: run(inputs[i % INPUTS]), wanted, exact, size,
-                    case.batch * (STEPS if case.task == "frame" else 1))
+    return Prepared(
+        case,
+        lambda i: run(inputs[i % INPUTS]),
+        wanted,
+        exact,
+        size,
+        case.batch * (STEPS if case.task == "frame" else 1),
+    )
 
 
 def _step(subject: Subject, case: Case) -> Callable[[int], float]:
@@ -221,8 +231,10 @@ def _step(subject: Subject, case: Case) -> Callable[[int], float]:
     with tinygrad_on(case.device):
         report = Report(settings.data, subject.config.size, case.batch, case.batch)
         trainer = Trainer(subject.config, settings, Dataset(split, split, settings.data, report), (case.device,))
-    batches = [Batch(x, x, np.zeros(x.shape[:3], np.bool_), np.arange(len(x)), len(x))
-               for x in subject.inputs("train", case.batch)]
+    batches = [
+        Batch(x, x, np.zeros(x.shape[:3], np.bool_), np.arange(len(x)), len(x))
+        for x in subject.inputs("train", case.batch)
+    ]
     schedule = np.array([1e-4, 0.1], np.float32)
 
     def step(i: int) -> float:

@@ -39,8 +39,9 @@ class ColdStart:
     peak_bytes: int
 
 
-def measure(model: str | os.PathLike[str], runtime: str, device: str, width: int, height: int,
-            threads: int) -> tuple[ColdStart, ColdStart]:
+def measure(
+    model: str | os.PathLike[str], runtime: str, device: str, width: int, height: int, threads: int
+) -> tuple[ColdStart, ColdStart]:
     """With an empty and with a full cache.
 
     Args:
@@ -50,10 +51,20 @@ def measure(model: str | os.PathLike[str], runtime: str, device: str, width: int
         ColdStartError: the process failed, with its last line.
     """
     with tempfile.TemporaryDirectory() as folder:
-        asked = {"model": str(model), "runtime": runtime, "device": device, "width": width, "height": height,
-                 "threads": threads}
-        environment = {**os.environ, "CACHEDB": str(Path(folder) / "cache.db"), "POCL_CACHE_DIR": folder,
-                       "MESA_SHADER_CACHE_DIR": folder}
+        asked = {
+            "model": str(model),
+            "runtime": runtime,
+            "device": device,
+            "width": width,
+            "height": height,
+            "threads": threads,
+        }
+        environment = {
+            **os.environ,
+            "CACHEDB": str(Path(folder) / "cache.db"),
+            "POCL_CACHE_DIR": folder,
+            "MESA_SHADER_CACHE_DIR": folder,
+        }
         return _start(asked, environment), _start(asked, environment)
 
 
@@ -115,9 +126,13 @@ def _run(asked: dict[str, Any]) -> ColdStart:
         started = time.perf_counter()
         run(image)
         warm.append(time.perf_counter() - started)
-    return ColdStart(imports=imported - asked["started"], load=loaded - imported,
-                     compile=max(0.0, first - loaded - min(warm)), first_image=first - asked["started"],
-                     peak_bytes=_peak_bytes())
+    return ColdStart(
+        imports=imported - asked["started"],
+        load=loaded - imported,
+        compile=max(0.0, first - loaded - min(warm)),
+        first_image=first - asked["started"],
+        peak_bytes=_peak_bytes(),
+    )
 
 
 def _library(asked: dict[str, Any]) -> tuple[Any, float, tuple[int, ...]]:

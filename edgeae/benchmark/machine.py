@@ -161,8 +161,7 @@ def _throttle_events() -> int | None:
     """A number that grows when the processor is slowed down."""
     if (flags := _pi_flags()) is not None:
         return flags >> 16
-    counts = [_number(path) for path in
-              _SYSTEM.glob("devices/system/cpu/cpu*/thermal_throttle/*_throttle_count")]
+    counts = [_number(path) for path in _SYSTEM.glob("devices/system/cpu/cpu*/thermal_throttle/*_throttle_count")]
     known = [count for count in counts if count is not None]
     return int(sum(known)) if known else None
 

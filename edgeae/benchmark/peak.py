@@ -109,6 +109,7 @@ def _of_cpu(isa: InstructionSet, threads: int) -> float:
 
 def _of_chain(device: str) -> float:
     """As far as generated code goes: a long chain for each of many numbers."""
+
     def chain(x: Tensor) -> Tensor:
         y = x
         for _ in range(_CHAIN):

@@ -33,8 +33,11 @@ ROUNDED = "all int8"  # activations too
 
 def missing() -> list[str]:
     """A sentence for each peer that is not installed."""
-    return [f"{name} is left out: install {' and '.join(packages)}, as with pip install \"edgeae[bench]\""
-            for name, packages in PACKAGES.items() if not is_installed(*packages)]
+    return [
+        f'{name} is left out: install {" and ".join(packages)}, as with pip install "edgeae[bench]"'
+        for name, packages in PACKAGES.items()
+        if not is_installed(*packages)
+    ]
 
 
 def runtimes(device: str) -> list[str]:
@@ -86,13 +89,23 @@ def _prepare(subject: Subject, case: Case) -> Prepared:
     else:
         data = onnx_bytes(subject.file if case.weights == "int8" else rounded, case.task)
         data = _quantized(data, given) if case.weights == ROUNDED else data
-        run = onnxruntime_run(data, case.threads, case.device) if case.runtime == "ONNX Runtime" else \
-            openvino_run(data, case.threads)
+        run = (
+            onnxruntime_run(data, case.threads, case.device)
+            if case.runtime == "ONNX Runtime"
+            else openvino_run(data, case.threads)
+        )
         size = len(data)
     wanted = subject.outputs(subject.floats(), case.task, case.batch)
     exact = subject.outputs(rounded, case.task, case.batch)
-    return Prepared(case, lambda i: channels_last(run(given[i % INPUTS])), wanted, exact, size, case.batch,
-                    exactly=case.weights != ROUNDED)
+    return Prepared(
+        case,
+        lambda i: channels_last(run(given[i % INPUTS])),
+        wanted,
+        exact,
+        size,
+        case.batch,
+        exactly=case.weights != ROUNDED,
+    )
 
 
 def channels_last(x: Floats) -> Floats:
@@ -118,8 +131,12 @@ def openvino_run(data: bytes, threads: int) -> Run:
     """
     import openvino
 
-    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY",
-                "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}  # or it rounds what goes into matrix products, unasked
+    settings = {
+        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_NUM_THREADS": threads,
+        "PERFORMANCE_HINT": "LATENCY",
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
+    }  # or it rounds what goes into matrix products, unasked
     core = openvino.Core()
     request = core.compile_model(core.read_model(data), "CPU", settings).create_infer_request()
     return lambda x: request.infer([x], share_inputs=True, share_outputs=True)[0]
@@ -142,8 +159,15 @@ def _quantized(data: bytes, inputs: list[Floats]) -> bytes:
         model = onnx.load_model_from_string(data)
         logging.disable(logging.WARNING)  # it recommends a preparation that does nothing for these files
         try:
-            quantize_static(model, path, Reader(model.graph.input[0].name), quant_format=QuantFormat.QDQ,
-                            per_channel=True, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8)
+            quantize_static(
+                model,
+                path,
+                Reader(model.graph.input[0].name),
+                quant_format=QuantFormat.QDQ,
+                per_channel=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+            )
         finally:
             logging.disable(logging.NOTSET)
         return path.read_bytes()
@@ -186,7 +210,10 @@ def torch_function(file: WeightFile, part: str, device: str) -> Callable[[Any], 
     found: Trace = trace(getattr(model, part), (1, *given))
     names = layer_names(model)
     activations: dict[str | None, Callable[[Any], Any]] = {
-        "relu": torch.relu, "sigmoid": torch.sigmoid, None: lambda y: y}
+        "relu": torch.relu,
+        "sigmoid": torch.sigmoid,
+        None: lambda y: y,
+    }
     layers = []
     for step in found.steps:
         weight = torch.from_numpy(floats[f"{names[id(step.layer)]}.weight"])

@@ -41,21 +41,37 @@ def picture(rows: Sequence[Row]) -> Pixels:
     runtimes = list(dict.fromkeys(runtime(row.case) for row in good))
     colour = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(runtimes)}
     panels = []
-    groups = dict.fromkeys((row.case.model, row.case.task, row.case.batch, row.case.threads, row.case.paced)
-                           for row in good)
+    groups = dict.fromkeys(
+        (row.case.model, row.case.task, row.case.batch, row.case.threads, row.case.paced) for row in good
+    )
     for group in groups:
         model, task, batch, threads, paced = group
-        found = [row for row in good if (row.case.model, row.case.task, row.case.batch, row.case.threads,
-                                         row.case.paced) == group]
+        found = [
+            row
+            for row in good
+            if (row.case.model, row.case.task, row.case.batch, row.case.threads, row.case.paced) == group
+        ]
         what = f"{model}, {task}, {threads} thread{'s' * (threads > 1)}{', paced' * paced}"
         if batch == 1:
-            marks = [_Mark(_label(row), colour[runtime(row.case)], row.min_ms, row.p50_ms, row.p90_ms,
-                           f"{row.p50_ms:.3g} ms") for row in found]
+            marks = [
+                _Mark(
+                    _label(row), colour[runtime(row.case)], row.min_ms, row.p50_ms, row.p90_ms, f"{row.p50_ms:.3g} ms"
+                )
+                for row in found
+            ]
             panels.append(_panel(f"{what}: ms an image (less is better)", marks))
         else:
-            marks = [_Mark(_label(row), colour[runtime(row.case)], row.images_per_s / (1 + row.spread),
-                           row.images_per_s, row.images_per_s * (1 + row.spread), f"{row.images_per_s:,.0f} images/s")
-                     for row in found]
+            marks = [
+                _Mark(
+                    _label(row),
+                    colour[runtime(row.case)],
+                    row.images_per_s / (1 + row.spread),
+                    row.images_per_s,
+                    row.images_per_s * (1 + row.spread),
+                    f"{row.images_per_s:,.0f} images/s",
+                )
+                for row in found
+            ]
             panels.append(_panel(f"{what}: images/s, {batch} at a time (more is better)", marks))
     if not panels:
         return np.full((_LINE, _AXIS_WIDTH, 3), 255, np.uint8)
@@ -90,8 +106,11 @@ def _panel(title: str, marks: Sequence[_Mark]) -> Image.Image:
     large = Image.new("RGB", (width * _SMOOTH, height * _SMOOTH), "white")
     draw = ImageDraw.Draw(large)
     for tick in ticks:
-        draw.line([(x(tick) * _SMOOTH, top * _SMOOTH), (x(tick) * _SMOOTH, (height - _LINE - _MARGIN + 4) * _SMOOTH)],
-                  fill=_GRID, width=_SMOOTH)
+        draw.line(
+            [(x(tick) * _SMOOTH, top * _SMOOTH), (x(tick) * _SMOOTH, (height - _LINE - _MARGIN + 4) * _SMOOTH)],
+            fill=_GRID,
+            width=_SMOOTH,
+        )
     for i, mark in enumerate(marks):
         y = (top + _LINE * (i + 0.5)) * _SMOOTH
         draw.line([(x(mark.low) * _SMOOTH, y), (x(mark.high) * _SMOOTH, y)], fill=mark.colour, width=4 * _SMOOTH)

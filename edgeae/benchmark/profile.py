@@ -73,8 +73,14 @@ class Profile:
     machine: dict[str, Any]
 
 
-def profile(model: str | os.PathLike[str], device: str | None = None, *, batch: int = 1,
-            size: tuple[int, int] | None = None, threads: int | None = None) -> Profile:
+def profile(
+    model: str | os.PathLike[str],
+    device: str | None = None,
+    *,
+    batch: int = 1,
+    size: tuple[int, int] | None = None,
+    threads: int | None = None,
+) -> Profile:
     """Time every layer of a model.
 
     Args:
@@ -105,10 +111,19 @@ def profile(model: str | os.PathLike[str], device: str | None = None, *, batch: 
         seconds = _timed(runs)
         peak = peak_flops(name, count)
     of_layers = [second / COPIES for second in seconds[:-1]]
-    layers = [LayerTime(
-        names[id(step.layer)], _kind(step), step.shape.output[1:], step.shape.flop, _bytes(step), 1e3 * second,
-        second / sum(of_layers), step.shape.flop / second / peak,
-    ) for step, second in zip(steps, of_layers, strict=True)]
+    layers = [
+        LayerTime(
+            names[id(step.layer)],
+            _kind(step),
+            step.shape.output[1:],
+            step.shape.flop,
+            _bytes(step),
+            1e3 * second,
+            second / sum(of_layers),
+            step.shape.flop / second / peak,
+        )
+        for step, second in zip(steps, of_layers, strict=True)
+    ]
     return Profile(str(model), name, batch, width, height, layers, 1e3 * seconds[-1], peak / 1e9, this_machine(count))
 
 

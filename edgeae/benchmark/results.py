@@ -91,8 +91,15 @@ class Results:
         for row in self.rows:
             values = asdict(row)
             rows.append({"name": row.case.name} | values.pop("case") | values)
-        document: dict[str, Any] = _without_nan({"schema": SCHEMA, "machine": self.machine, "rows": rows,
-                                                 "left_out": self.left_out, "warnings": self.warnings})
+        document: dict[str, Any] = _without_nan(
+            {
+                "schema": SCHEMA,
+                "machine": self.machine,
+                "rows": rows,
+                "left_out": self.left_out,
+                "warnings": self.warnings,
+            }
+        )
         return document
 
     def csv(self) -> str:
@@ -116,10 +123,23 @@ class Results:
             lines += ["", title, *table(header, cells, right=range(2, 10))]
             lines += [f"  {row.case.runtime} {row.case.device}: {row.wrong}" for row in found if row.wrong]
         for model, rows in groupby((row for row in self.rows if row.cold), key=lambda row: row.case.model):
-            header = ["runtime", "weights", "import", "load", "compile", "all s", "cached: compile", "all s", "MiB",
-                      "file MB"]
-            lines += ["", f"{model}: the first image of a fresh process; cached: kernels found compiled",
-                      *table(header, [_cold_cells(row) for row in rows], right=range(2, 10))]
+            header = [
+                "runtime",
+                "weights",
+                "import",
+                "load",
+                "compile",
+                "all s",
+                "cached: compile",
+                "all s",
+                "MiB",
+                "file MB",
+            ]
+            lines += [
+                "",
+                f"{model}: the first image of a fresh process; cached: kernels found compiled",
+                *table(header, [_cold_cells(row) for row in rows], right=range(2, 10)),
+            ]
         return lines
 
 
@@ -143,17 +163,28 @@ def _cells(row: Row) -> list[str]:
         return [name, case.weights, "WRONG", *[""] * 7]
     psnr = "" if row.psnr_db is None else "equal" if math.isinf(row.psnr_db) else f"{row.psnr_db:.1f}"
     mark = "*" if row.throttled else ""
-    return [name, case.weights, *(f"{value:.2f}" for value in (row.min_ms, row.p50_ms, row.p90_ms, row.p99_ms)),
-            f"{row.spread:.0%}{mark}", f"{row.images_per_s:,.0f}",
-            "" if row.largest_difference is None else f"{row.largest_difference:.0e}", psnr]
+    return [
+        name,
+        case.weights,
+        *(f"{value:.2f}" for value in (row.min_ms, row.p50_ms, row.p90_ms, row.p99_ms)),
+        f"{row.spread:.0%}{mark}",
+        f"{row.images_per_s:,.0f}",
+        "" if row.largest_difference is None else f"{row.largest_difference:.0e}",
+        psnr,
+    ]
 
 
 def _cold_cells(row: Row) -> list[str]:
     assert row.cold and row.cached and row.peak_bytes
     empty, full = row.cold, row.cached
     seconds = (empty.imports, empty.load, empty.compile, empty.first_image, full.compile, full.first_image)
-    return [runtime(row.case), row.case.weights, *(f"{second:.2f}" for second in seconds),
-            f"{row.peak_bytes / 2**20:.0f}", f"{row.artifact_bytes / 1e6:.2f}"]
+    return [
+        runtime(row.case),
+        row.case.weights,
+        *(f"{second:.2f}" for second in seconds),
+        f"{row.peak_bytes / 2**20:.0f}",
+        f"{row.artifact_bytes / 1e6:.2f}",
+    ]
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
@@ -215,6 +246,13 @@ def compare(now: Results, path: Path) -> list[Change]:
 
 def comparison(changes: Sequence[Change]) -> list[str]:
     """Ratios, and a mark at what moved beyond the spread."""
-    rows = [[change.name, f"{change.ratio:.2f}", f"±{change.allowed:.0%}",
-             ("slower" if change.ratio > 1 else "faster") if change.moved else ""] for change in changes]
+    rows = [
+        [
+            change.name,
+            f"{change.ratio:.2f}",
+            f"±{change.allowed:.0%}",
+            ("slower" if change.ratio > 1 else "faster") if change.moved else "",
+        ]
+        for change in changes
+    ]
     return table(["now ÷ then", "ratio", "spread", ""], rows, right=(1, 2))

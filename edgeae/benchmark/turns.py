@@ -85,8 +85,14 @@ class Turns:
         is_throttled: asked after each turn whether the processor was slowed down since it was asked last.
     """
 
-    def __init__(self, engines: Sequence[Engine], idle_s: float | None = None, pace_hz: float | None = None,
-                 cache_bytes: int = 64 << 20, is_throttled: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self,
+        engines: Sequence[Engine],
+        idle_s: float | None = None,
+        pace_hz: float | None = None,
+        cache_bytes: int = 64 << 20,
+        is_throttled: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.engines, self._pace_hz = list(engines), pace_hz
         self._idle_s = IDLE_S if idle_s is None else idle_s
         self._is_throttled = is_throttled
@@ -177,4 +183,3 @@ def _is_steady(seconds: Sequence[float], window: int = 3) -> bool:
         return False
     before, now = np.median(seconds[-2 * window : -window]), np.median(seconds[-window:])
     return bool(abs(now / before - 1) < STEADY)
-

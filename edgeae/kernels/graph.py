@@ -28,8 +28,9 @@ _FLOP_OF_ADAMW, _FLOP_OF_MOVING = 60, 60  # for each number: what could be compu
 ACTIVATIONS = {None: "NO_ACTIVATION", "relu": "RELU", "sigmoid": "SIGMOID"}
 
 
-def convolution(x: Tensor, weight: Weight, bias: Tensor, add: Tensor | None, activation: str | None,
-                shape: Shape) -> Tensor | None:
+def convolution(
+    x: Tensor, weight: Weight, bias: Tensor, add: Tensor | None, activation: str | None, shape: Shape
+) -> Tensor | None:
     """activation(convolution + bias + add) as one kernel, which has a gradient while `Tensor.training` is on and the
     weight is float32.
 
@@ -56,17 +57,30 @@ def _covers(shape: Shape, machine: InstructionSet, with_gradients: bool) -> bool
     if not with_gradients:
         return plans.convolution(shape, machine, 1) is not None
     gradients = (plans.weight_gradient(form, machine, 1) for form in shapes.weight_gradient_shapes(shape))
-    return (plans.convolution(shape, machine, 1) is not None and any(gradients)
-            and plans.convolution(shape.of_input_gradient(), machine, 1) is not None)
+    return (
+        plans.convolution(shape, machine, 1) is not None
+        and any(gradients)
+        and plans.convolution(shape.of_input_gradient(), machine, 1) is not None
+    )
 
 
 def _threads(flop: int) -> int:
     return max(1, min(int(CPU_COUNT.value), flop // _FLOP_A_THREAD))
 
 
-def _convolution(machine: InstructionSet, x: Tensor, weight: Weight, bias: Tensor | None, add: Tensor | None,
-                 activation: str | None, shape: Shape, *, y: Tensor | None = None, activation_of_x: str | None = None,
-                 is_gradient: bool = False) -> Tensor:
+def _convolution(
+    machine: InstructionSet,
+    x: Tensor,
+    weight: Weight,
+    bias: Tensor | None,
+    add: Tensor | None,
+    activation: str | None,
+    shape: Shape,
+    *,
+    y: Tensor | None = None,
+    activation_of_x: str | None = None,
+    is_gradient: bool = False,
+) -> Tensor:
     """`convolution`, or with `is_gradient` that of its input: `shape` is the gradient's, `weight` the layer's, `x` the
     gradient behind the layer's activation, and `y` what that activation gave."""
     threads = _threads(shape.flop)
@@ -75,7 +89,7 @@ def _convolution(machine: InstructionSet, x: Tensor, weight: Weight, bias: Tenso
     if plan := plans.winograd(shape, machine, threads):
         function = "winograd"
         factors = _factors(plan, bits, swapped=is_gradient, turned=is_gradient and shape.keeps_size)
-        u, = _call(machine, "winograd_weights", {"u": plans.factors(plan)}, _stored(weight), factors)
+        (u,) = _call(machine, "winograd_weights", {"u": plans.factors(plan)}, _stored(weight), factors)
         # The kernel does not read the weights themselves, but they are what has a gradient.
         inputs = {"x": x, "w": u} | ({"weights": weight} if isinstance(weight, Tensor) else {})
         bits = 32
@@ -88,8 +102,11 @@ def _convolution(machine: InstructionSet, x: Tensor, weight: Weight, bias: Tenso
         assert plan is not None, f"{shape} is not covered"
     inputs |= {name: tensor for name, tensor in {"bias": bias, "add": add, "y": y}.items() if tensor is not None}
     constants = plan | {
-        "WEIGHT_BITS": bits, "HAS_BIAS": int(bias is not None), "HAS_ADD": int(add is not None),
-        "ACTIVATION": ACTIVATIONS[activation], "GRADIENT_OF": ACTIVATIONS[activation_of_x],
+        "WEIGHT_BITS": bits,
+        "HAS_BIAS": int(bias is not None),
+        "HAS_ADD": int(add is not None),
+        "ACTIVATION": ACTIVATIONS[activation],
+        "GRADIENT_OF": ACTIVATIONS[activation_of_x],
     }
     has_gradient = isinstance(weight, Tensor) and bits == 32
     gradient = functools.partial(_gradients, machine, tuple(inputs), activation, shape) if has_gradient else None
@@ -118,16 +135,30 @@ def _bits(weight: Weight) -> int:
     return 8 * int(weight.dtype.itemsize) if isinstance(weight, Tensor) else weight.bits
 
 
-def _gradients(machine: InstructionSet, names: tuple[str, ...], activation: str | None, shape: Shape, dy: UOp,
-               call: UOp) -> tuple[UOp | None, ...]:
+def _gradients(
+    machine: InstructionSet, names: tuple[str, ...], activation: str | None, shape: Shape, dy: UOp, call: UOp
+) -> tuple[UOp | None, ...]:
     """The gradient of each source of a convolution's call: its output, then its inputs by name."""
     y = Tensor(call.src[1].after(call))
     source = dict(zip(names, (Tensor(uop) for uop in call.src[2:]), strict=True))
     error, weights = Tensor(dy).contiguous(), "weights" if "weights" in source else "w"
-    found = {"x": _convolution(machine, error, source[weights], None, None, None, shape.of_input_gradient(),
-                               y=y if activation else None, activation_of_x=activation, is_gradient=True)}
-    found[weights], found["bias"] = _weight_gradient(machine, source["x"], error, y, activation, shape,
-                                                      source[weights].shape)
+    found = {
+        "x": _convolution(
+            machine,
+            error,
+            source[weights],
+            None,
+            None,
+            None,
+            shape.of_input_gradient(),
+            y=y if activation else None,
+            activation_of_x=activation,
+            is_gradient=True,
+        )
+    }
+    found[weights], found["bias"] = _weight_gradient(
+        machine, source["x"], error, y, activation, shape, source[weights].shape
+    )
     if "add" in source:
         found["add"] = _before_activation(error, y, activation)
     return None, *(found[name].uop if name in found else None for name in names)
@@ -139,8 +170,15 @@ def _before_activation(dy: Tensor, y: Tensor, activation: str | None) -> Tensor:
     return dy * (y * (1 - y)) if activation == "sigmoid" else dy
 
 
-def _weight_gradient(machine: InstructionSet, x: Tensor, dy: Tensor, y: Tensor, activation: str | None, shape: Shape,
-                     size: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+def _weight_gradient(
+    machine: InstructionSet,
+    x: Tensor,
+    dy: Tensor,
+    y: Tensor,
+    activation: str | None,
+    shape: Shape,
+    size: tuple[int, ...],
+) -> tuple[Tensor, Tensor]:
     threads = _threads(shape.flop)
     forms = shapes.weight_gradient_shapes(shape)
     function, form, plan = "winograd_gradient", forms[0], plans.winograd_gradient(forms[0], machine, threads)
@@ -156,7 +194,7 @@ def _weight_gradient(machine: InstructionSet, x: Tensor, dy: Tensor, y: Tensor, 
     k = shape.kernel
     if function == "winograd_gradient":
         back = _factors(plan, 32, swapped=form.error_is_big, turned=False)
-        dw, = _call(machine, "winograd_weights_gradient", {"dw": size}, {"du": dw}, back)
+        (dw,) = _call(machine, "winograd_weights_gradient", {"dw": size}, {"du": dw}, back)
         return dw, db.sum(0)
     dw = dw.sum(0)[:, : k * form.c_big, : form.c_small].reshape(k, k, form.c_big, form.c_small)
     if form.error_is_big:
@@ -165,8 +203,12 @@ def _weight_gradient(machine: InstructionSet, x: Tensor, dy: Tensor, y: Tensor, 
     return dw.reshape(size), db.sum(0)
 
 
-def adamw(rows: Sequence[tuple[Tensor, Tensor, Tensor, Tensor, float]], rate: Tensor, betas: tuple[float, float],
-          epsilon: float) -> list[Tensor] | None:
+def adamw(
+    rows: Sequence[tuple[Tensor, Tensor, Tensor, Tensor, float]],
+    rate: Tensor,
+    betas: tuple[float, float],
+    epsilon: float,
+) -> list[Tensor] | None:
     """One step of AdamW as one kernel, in place.
 
     Args:
@@ -185,16 +227,30 @@ def adamw(rows: Sequence[tuple[Tensor, Tensor, Tensor, Tensor, float]], rate: Te
     text = adamw_text(list(zip(sizes, (row[-1] for row in rows), strict=True)), machine.lanes, threads, betas, epsilon)
     updated = [tensor for w, m, v, _, _ in rows for tensor in (w, m, v)]
     gradients = [gradient.contiguous() for *_, gradient, _ in rows]
-    return _custom_kernel(machine, text, "adamw", [*updated, *gradients, rate.contiguous()], len(updated), threads,
-                          _FLOP_OF_ADAMW * sum(sizes))
+    return _custom_kernel(
+        machine,
+        text,
+        "adamw",
+        [*updated, *gradients, rate.contiguous()],
+        len(updated),
+        threads,
+        _FLOP_OF_ADAMW * sum(sizes),
+    )
 
 
 def _is_cpu(tensor: Tensor) -> bool:
     return isinstance(tensor.device, str) and tensor.device.startswith("CPU")
 
 
-def _call(machine: InstructionSet, function: str, outputs: Mapping[str, tuple[Any, ...]], inputs: dict[str, Tensor],
-          constants: Constants, flop: int = 0, gradient: Callable[..., Any] | None = None) -> list[Tensor]:
+def _call(
+    machine: InstructionSet,
+    function: str,
+    outputs: Mapping[str, tuple[Any, ...]],
+    inputs: dict[str, Tensor],
+    constants: Constants,
+    flop: int = 0,
+    gradient: Callable[..., Any] | None = None,
+) -> list[Tensor]:
     """A kernel's outputs, given the shapes of these and its inputs."""
     device = next(iter(inputs.values())).device
     empty = [Tensor.empty(*size, dtype=dtypes.float32, device=device) for size in outputs.values()]
@@ -205,8 +261,16 @@ def _call(machine: InstructionSet, function: str, outputs: Mapping[str, tuple[An
     return _custom_kernel(machine, text, label, [*empty, *inputs.values()], len(outputs), threads, flop, gradient)
 
 
-def _custom_kernel(machine: InstructionSet, text: str, label: str, tensors: Sequence[Tensor], outputs: int,
-                   threads: int, flop: int, gradient: Callable[..., Any] | None = None) -> list[Tensor]:
+def _custom_kernel(
+    machine: InstructionSet,
+    text: str,
+    label: str,
+    tensors: Sequence[Tensor],
+    outputs: int,
+    threads: int,
+    flop: int,
+    gradient: Callable[..., Any] | None = None,
+) -> list[Tensor]:
     """The first `outputs` of the tensors, after the kernel has written them."""
     program = functools.partial(_program, text, compile_text(text, machine), label, outputs, threads, flop)
     results: list[Tensor] = tensors[0].custom_kernel(*tensors[1:], fxn=program, grad_fxn=gradient)
@@ -217,7 +281,23 @@ def _program(text: str, binary: bytes, label: str, outputs: int, threads: int, f
     core = UOp.variable("core_id", 0, threads - 1, dtypes.int)
     size = sum(array.ptrdtype.nbytes() for array in arrays)
     sink = UOp.sink(*arrays, core, arg=KernelInfo(name=label, estimates=Estimates(flop, size, size)))
-    info = ProgramInfo(label, (threads, 1, 1), (1, 1, 1), (core,), tuple(range(len(arrays))), tuple(range(outputs)),
-                       tuple(range(outputs, len(arrays))))
-    return UOp(Ops.PROGRAM, src=(sink, UOp(Ops.DEVICE, arg="CPU"), UOp(Ops.LINEAR, src=(*sink.src, sink)),
-                                 UOp(Ops.SOURCE, arg=text), UOp(Ops.BINARY, arg=binary)), arg=info)
+    info = ProgramInfo(
+        label,
+        (threads, 1, 1),
+        (1, 1, 1),
+        (core,),
+        tuple(range(len(arrays))),
+        tuple(range(outputs)),
+        tuple(range(outputs, len(arrays))),
+    )
+    return UOp(
+        Ops.PROGRAM,
+        src=(
+            sink,
+            UOp(Ops.DEVICE, arg="CPU"),
+            UOp(Ops.LINEAR, src=(*sink.src, sink)),
+            UOp(Ops.SOURCE, arg=text),
+            UOp(Ops.BINARY, arg=binary),
+        ),
+        arg=info,
+    )

@@ -62,8 +62,9 @@ def _lanes(machine: InstructionSet, channels: int) -> int:
     return min(machine.lanes, 1 << (channels.bit_length() - 1))
 
 
-def _tile(machine: InstructionSet, height: int, width: int, vectors: int, groups: int = 1, *,
-          whole: bool = False) -> tuple[int, int, int]:
+def _tile(
+    machine: InstructionSet, height: int, width: int, vectors: int, groups: int = 1, *, whole: bool = False
+) -> tuple[int, int, int]:
     """(rows, columns, vectors) of the tile that needs the fewest steps to cover an area and its channels.
 
     Args:
@@ -119,7 +120,11 @@ def convolution(shape: Shape, machine: InstructionSet, threads: int) -> Constant
         return None
     tile_h, tile_w = min(tile_h, chunk_h), min(tile_w, chunk_w)
     return _common(shape, threads, lanes, vectors) | {
-        "TILE_H": tile_h, "TILE_W": tile_w, "CHUNK_H": chunk_h, "CHUNK_W": chunk_w, "BLOCK_GROUPS": groups,
+        "TILE_H": tile_h,
+        "TILE_W": tile_w,
+        "CHUNK_H": chunk_h,
+        "CHUNK_W": chunk_w,
+        "BLOCK_GROUPS": groups,
         "STRIDE": shape.stride,
     }
 
@@ -151,9 +156,20 @@ def narrow(shape: Shape, machine: InstructionSet, threads: int) -> Constants | N
 def _common(shape: Shape, threads: int, lanes: int, vectors: int) -> Constants:
     out_h, out_w = shape.out_size
     return {
-        "LANES": lanes, "VECTORS": vectors, "THREADS": threads, "BATCH": shape.batch, "KERNEL": shape.window,
-        "STEP": shape.step, "PADDING": shape.padding, "IN_H": shape.height, "IN_W": shape.width, "OUT_H": out_h,
-        "OUT_W": out_w, "C_IN": shape.c_in, "C_OUT": shape.c_out, "WEIGHT_ROW": shape.c_out,
+        "LANES": lanes,
+        "VECTORS": vectors,
+        "THREADS": threads,
+        "BATCH": shape.batch,
+        "KERNEL": shape.window,
+        "STEP": shape.step,
+        "PADDING": shape.padding,
+        "IN_H": shape.height,
+        "IN_W": shape.width,
+        "OUT_H": out_h,
+        "OUT_W": out_w,
+        "C_IN": shape.c_in,
+        "C_OUT": shape.c_out,
+        "WEIGHT_ROW": shape.c_out,
     }
 
 
@@ -178,10 +194,23 @@ def weight_gradient(shape: GradientShape, machine: InstructionSet, threads: int)
     if floats() > _STACK:
         return None
     return {
-        "LANES": lanes, "VECTORS": vectors, "TILE": tile, "CHUNK_H": rows, "IMAGES": images, "THREADS": threads,
-        "BATCH": shape.batch, "KERNEL": shape.kernel, "STRIDE": shape.stride, "PADDING": shape.padding,
-        "IN_H": shape.height, "IN_W": shape.width, "OUT_H": height, "OUT_W": width, "C_IN": shape.c_big,
-        "C_OUT": shape.c_small, "ERROR_IS_BIG": int(shape.error_is_big),
+        "LANES": lanes,
+        "VECTORS": vectors,
+        "TILE": tile,
+        "CHUNK_H": rows,
+        "IMAGES": images,
+        "THREADS": threads,
+        "BATCH": shape.batch,
+        "KERNEL": shape.kernel,
+        "STRIDE": shape.stride,
+        "PADDING": shape.padding,
+        "IN_H": shape.height,
+        "IN_W": shape.width,
+        "OUT_H": height,
+        "OUT_W": width,
+        "C_IN": shape.c_big,
+        "C_OUT": shape.c_small,
+        "ERROR_IS_BIG": int(shape.error_is_big),
         "PARTS": _parts(shape, 1),
     }
 
@@ -191,8 +220,14 @@ def swap(shape: Shape, machine: InstructionSet, threads: int) -> Constants | Non
     do not fill vectors."""
     if shape.c_in % machine.lanes or shape.c_out % machine.lanes:
         return None
-    return {"LANES": machine.lanes, "THREADS": threads, "SIDE": shape.kernel, "C_IN": shape.c_out, "C_OUT": shape.c_in,
-            "TURNED": int(shape.keeps_size)}
+    return {
+        "LANES": machine.lanes,
+        "THREADS": threads,
+        "SIDE": shape.kernel,
+        "C_IN": shape.c_out,
+        "C_OUT": shape.c_in,
+        "TURNED": int(shape.keeps_size),
+    }
 
 
 @functools.cache
@@ -236,7 +271,13 @@ def winograd(shape: Shape, machine: InstructionSet, threads: int, prepared: bool
     if window + products * in_chunk * (summed + min(vectors, machine.columns) * lanes) > _STACK:
         return None
     return _common(shape, threads, lanes, columns) | {
-        "R": side, "SUB": sub, "TILE_H": 1, "TILE_W": tile, "CHUNK_H": rows, "IMAGES": images, "BLOCK_GROUPS": groups,
+        "R": side,
+        "SUB": sub,
+        "TILE_H": 1,
+        "TILE_W": tile,
+        "CHUNK_H": rows,
+        "IMAGES": images,
+        "BLOCK_GROUPS": groups,
         "WEIGHT_ROW": columns * lanes,
     }
 
@@ -250,7 +291,10 @@ def winograd_weights(constants: Constants, *, swapped: bool, turned: bool) -> Co
     """
     names = ("LANES", "VECTORS", "THREADS", "R", "SUB", "STEP", "C_IN", "C_OUT", "PARTS")
     return {name: constants.get(name, 1) for name in names} | {
-        "WEIGHT_ROW": constants["C_OUT"], "SWAPPED": int(swapped), "TURNED": int(turned)}
+        "WEIGHT_ROW": constants["C_OUT"],
+        "SWAPPED": int(swapped),
+        "TURNED": int(turned),
+    }
 
 
 @functools.cache
@@ -268,8 +312,11 @@ def winograd_gradient(shape: GradientShape, machine: InstructionSet, threads: in
     slices = next(n for n in range(1, summed // lanes + 1) if summed % (n * lanes) == 0 and summed // n <= most)
     parts = _parts(shape, slices)
     floats = products * (summed // slices + shape.c_small)  # the factors of a tile
-    rows = max(rows for rows in range(1, height // 2 + 1) if height // 2 % rows == 0
-               and (rows == 1 or rows * width // 2 * floats <= _PAIRS))
+    rows = max(
+        rows
+        for rows in range(1, height // 2 + 1)
+        if height // 2 % rows == 0 and (rows == 1 or rows * width // 2 * floats <= _PAIRS)
+    )
     images = min(shape.batch // parts, max(1, _PAIRS // (tiles * floats))) if rows == height // 2 else 1
     window = (2 * rows + side) * sub * (width + side) * sub * shape.c_big
     if window + images * rows * (width // 2) * floats > _STACK:
@@ -277,10 +324,25 @@ def winograd_gradient(shape: GradientShape, machine: InstructionSet, threads: in
     vectors = 2 if shape.c_small % (2 * lanes) == 0 else 1
     tile = next(rows for rows in range(machine.sums // vectors, 0, -1) if summed // slices % rows == 0)
     return {
-        "LANES": lanes, "VECTORS": vectors, "TILE": tile, "CHUNK_H": 2 * rows, "IMAGES": images, "THREADS": threads,
-        "BATCH": shape.batch, "R": side, "SUB": sub, "SLICE": summed // slices, "PADDING": 1, "IN_H": shape.height,
-        "IN_W": shape.width, "OUT_H": height, "OUT_W": width, "C_IN": shape.c_big, "C_OUT": shape.c_small,
-        "ERROR_IS_BIG": int(shape.error_is_big), "PARTS": parts,
+        "LANES": lanes,
+        "VECTORS": vectors,
+        "TILE": tile,
+        "CHUNK_H": 2 * rows,
+        "IMAGES": images,
+        "THREADS": threads,
+        "BATCH": shape.batch,
+        "R": side,
+        "SUB": sub,
+        "SLICE": summed // slices,
+        "PADDING": 1,
+        "IN_H": shape.height,
+        "IN_W": shape.width,
+        "OUT_H": height,
+        "OUT_W": width,
+        "C_IN": shape.c_big,
+        "C_OUT": shape.c_small,
+        "ERROR_IS_BIG": int(shape.error_is_big),
+        "PARTS": parts,
     }
 
 

@@ -76,19 +76,30 @@ FILES = {
 }
 
 
-def adamw_text(parameters: Sequence[tuple[int, float]], lanes: int, threads: int, betas: tuple[float, float],
-               epsilon: float) -> str:
+def adamw_text(
+    parameters: Sequence[tuple[int, float]], lanes: int, threads: int, betas: tuple[float, float], epsilon: float
+) -> str:
     """adamw.c for parameters of these sizes and weight decays. Its function takes each one's w, m and v; all gradients
     in the same order; and the rate."""
-    constants = {"LANES": lanes, "THREADS": threads, "BETA1": f"{betas[0]}f", "BETA2": f"{betas[1]}f",
-                 "EPSILON": f"{epsilon}f", "ACTIVATION": 0, "GRADIENT_OF": 0}
+    constants = {
+        "LANES": lanes,
+        "THREADS": threads,
+        "BETA1": f"{betas[0]}f",
+        "BETA2": f"{betas[1]}f",
+        "EPSILON": f"{epsilon}f",
+        "ACTIVATION": 0,
+        "GRADIENT_OF": 0,
+    }
     defines = "".join(f"#define {name} {value}\n" for name, value in constants.items())
     numbers = range(len(parameters))
     names = [f"{kind}{i}" for i in numbers for kind in "wmv"] + [f"g{i}" for i in numbers]
-    rows = "".join(f"        {{w{i}, m{i}, v{i}, g{i}, {size}, {decay}f}},\n"
-                   for i, (size, decay) in enumerate(parameters))
-    entry = (f"void kernel({', '.join(f'void *{name}' for name in names)}, void *rate, int core)\n{{\n"
-             f"    const parameter all[] = {{\n{rows}    }};\n    adamw(all, {len(parameters)}, rate, core);\n}}\n")
+    rows = "".join(
+        f"        {{w{i}, m{i}, v{i}, g{i}, {size}, {decay}f}},\n" for i, (size, decay) in enumerate(parameters)
+    )
+    entry = (
+        f"void kernel({', '.join(f'void *{name}' for name in names)}, void *rate, int core)\n{{\n"
+        f"    const parameter all[] = {{\n{rows}    }};\n    adamw(all, {len(parameters)}, rate, core);\n}}\n"
+    )
     return "\n".join([defines, read_text("vectors.h"), read_text("adamw.c"), entry])
 
 

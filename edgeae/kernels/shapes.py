@@ -124,9 +124,22 @@ def weight_gradient_shapes(shape: Shape) -> list[GradientShape]:
     if shape.up:
         height, width = shape.out_size
         return [GradientShape(shape.batch, height, width, shape.c_out, shape.c_in, 4, 2, error_is_big=True)]
-    direct = GradientShape(shape.batch, shape.height, shape.width, shape.c_in, shape.c_out, shape.kernel, shape.stride,
-                           error_is_big=False)
+    direct = GradientShape(
+        shape.batch, shape.height, shape.width, shape.c_in, shape.c_out, shape.kernel, shape.stride, error_is_big=False
+    )
     if shape.stride == 2:
         return [direct]
-    return [direct, GradientShape(shape.batch, shape.height, shape.width, shape.c_out, shape.c_in, shape.kernel, 1,
-                                  error_is_big=True, turned=True)]
+    return [
+        direct,
+        GradientShape(
+            shape.batch,
+            shape.height,
+            shape.width,
+            shape.c_out,
+            shape.c_in,
+            shape.kernel,
+            1,
+            error_is_big=True,
+            turned=True,
+        ),
+    ]

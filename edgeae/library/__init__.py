@@ -65,9 +65,17 @@ class CompileReport:
     largest_difference: float | None
 
 
-def compile(model: str | os.PathLike[str], output: str | os.PathLike[str], *, target: str = NATIVE,
-            cpu: str | None = None, size: tuple[int, int] | None = None, batch: int = 1, threads: int | None = None,
-            name: str | None = None) -> CompileReport:
+def compile(
+    model: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    target: str = NATIVE,
+    cpu: str | None = None,
+    size: tuple[int, int] | None = None,
+    batch: int = 1,
+    threads: int | None = None,
+    name: str | None = None,
+) -> CompileReport:
     """Compile a model to a shared library, with its C source, header, example and Python wrapper beside it.
 
     Args:
@@ -99,13 +107,24 @@ def compile(model: str | os.PathLike[str], output: str | os.PathLike[str], *, ta
     if not re.fullmatch(r"[A-Za-z_]\w{0,60}", label, re.ASCII):
         raise UsageError(f"{label!r} cannot be the name of a C library; give another with --name.")
     network = build(file.config, "PYTHON")
-    plan = make_plan(network, (batch, height, width, file.config.in_channels), tools.machine, count,
-                     whole_weights=file.scheme == "int8")
+    plan = make_plan(
+        network,
+        (batch, height, width, file.config.in_channels),
+        tools.machine,
+        count,
+        whole_weights=file.scheme == "int8",
+    )
     title = f"{label}: {_described(file, width, height)}, compiled by edgeae {__version__}"
     source = Source(label, file, network, plan, tools.processor, title, _golden(file, width, height))
     folder = Path(output)
-    texts = {f"{label}.c": source.code(), f"{label}_weights.c": source.weights(), f"{label}.h": source.header(),
-             "example.c": source.example(), f"edgeae_{label}.py": source.wrapper(), "README.md": source.readme()}
+    texts = {
+        f"{label}.c": source.code(),
+        f"{label}_weights.c": source.weights(),
+        f"{label}.h": source.header(),
+        "example.c": source.example(),
+        f"edgeae_{label}.py": source.wrapper(),
+        "README.md": source.readme(),
+    }
     with tempfile.TemporaryDirectory() as scratch:
         for text_name, text in texts.items():
             (Path(scratch) / text_name).write_text(text, encoding="utf-8")
@@ -116,9 +135,21 @@ def compile(model: str | os.PathLike[str], output: str | os.PathLike[str], *, ta
     files = {library.name: data} | {text_name: text.encode() for text_name, text in texts.items()}
     for file_name, content in files.items():
         write_bytes_atomic(folder / file_name, content)
-    return CompileReport(str(folder / library.name), len(data), [str(folder / file_name) for file_name in files], label,
-                         tools.target, tools.processor, tools.machine.name, width, height, batch, count,
-                         time.perf_counter() - started, largest)
+    return CompileReport(
+        str(folder / library.name),
+        len(data),
+        [str(folder / file_name) for file_name in files],
+        label,
+        tools.target,
+        tools.processor,
+        tools.machine.name,
+        width,
+        height,
+        batch,
+        count,
+        time.perf_counter() - started,
+        largest,
+    )
 
 
 def _checked_size(file: WeightFile, size: tuple[int, int] | None) -> tuple[int, int]:
@@ -134,8 +165,11 @@ def _checked_size(file: WeightFile, size: tuple[int, int] | None) -> tuple[int, 
 
 
 def _described(file: WeightFile, width: int, height: int) -> str:
-    kind = {"conv": "a convolutional autoencoder", "residual": "a residual autoencoder",
-            "vae": "a variational autoencoder"}[file.config.arch]
+    kind = {
+        "conv": "a convolutional autoencoder",
+        "residual": "a residual autoencoder",
+        "vae": "a variational autoencoder",
+    }[file.config.arch]
     scheme = "float32" if file.scheme == "none" else file.scheme
     return f"{kind} for images of {width} x {height}, {scheme} weights"
 

@@ -14,12 +14,20 @@ SECTIONS = ("convolution", "narrow", "winograd", "winograd_weights")  # by their
 
 def kernels(plan: Plan) -> list[str]:
     """The end of NAME.c: the files of kernels/, and around them what makes their names those of the layer."""
-    used = list(dict.fromkeys([operation.function for operation in plan.operations]
-                              + ["winograd_weights" for operation in plan.operations if operation.factors]))
+    used = list(
+        dict.fromkeys(
+            [operation.function for operation in plan.operations]
+            + ["winograd_weights" for operation in plan.operations if operation.factors]
+        )
+    )
     files = list(dict.fromkeys(name for function in used for name in (*FILES[function][1], FILES[function][0])))
     texts = {name: read_text(name) for name in files}
-    pairs = {(count, int(operation.constants["LANES"])) for operation in plan.operations
-             for count in {2, int(operation.constants["C_OUT"])} if count <= NARROW}
+    pairs = {
+        (count, int(operation.constants["LANES"]))
+        for operation in plan.operations
+        for count in {2, int(operation.constants["C_OUT"])}
+        if count <= NARROW
+    }
     shuffles = {pair: interleave(*pair) for pair in sorted(pairs)}
     macros = set[str]()
     constants = {function: set[str]() for function in used}
@@ -35,17 +43,32 @@ def kernels(plan: Plan) -> list[str]:
         names[function] -= own | constants[function]
         macros |= own
     shared = set.intersection(*names.values())
-    lines = ["#define JOINED_(layer, name) layer##_##name", "#define JOINED(layer, name) JOINED_(layer, name)",
-             *(f"#define {name} JOINED(LAYER, {name})" for name in sorted(shared)),
-             *(line for function in used for line in (
-                 f"#if SECTION == {SECTIONS.index(function)}",
-                 *(f"#define {name} JOINED(LAYER, {name})" for name in sorted(names[function] - shared)), "#endif")),
-             "#ifndef ACTIVATION", "#define ACTIVATION NO_ACTIVATION", "#endif",
-             "#ifndef GRADIENT_OF", "#define GRADIENT_OF NO_ACTIVATION", "#endif",
-             "#ifndef FACTOR_BITS", "#define FACTOR_BITS 32", "#endif", ""]
+    lines = [
+        "#define JOINED_(layer, name) layer##_##name",
+        "#define JOINED(layer, name) JOINED_(layer, name)",
+        *(f"#define {name} JOINED(LAYER, {name})" for name in sorted(shared)),
+        *(
+            line
+            for function in used
+            for line in (
+                f"#if SECTION == {SECTIONS.index(function)}",
+                *(f"#define {name} JOINED(LAYER, {name})" for name in sorted(names[function] - shared)),
+                "#endif",
+            )
+        ),
+        "#ifndef ACTIVATION",
+        "#define ACTIVATION NO_ACTIVATION",
+        "#endif",
+        "#ifndef GRADIENT_OF",
+        "#define GRADIENT_OF NO_ACTIVATION",
+        "#endif",
+        "#ifndef FACTOR_BITS",
+        "#define FACTOR_BITS 32",
+        "#endif",
+        "",
+    ]
     for name, text in texts.items():
-        sections = [SECTIONS.index(function) for function in used
-                    if name in (*FILES[function][1], FILES[function][0])]
+        sections = [SECTIONS.index(function) for function in used if name in (*FILES[function][1], FILES[function][0])]
         lines.append("#if " + " || ".join(f"SECTION == {number}" for number in sections) + f" // {name}")
         if name == "transpose.h":
             for (count, lanes), shuffle in shuffles.items():
@@ -65,9 +88,13 @@ def _entry(function: str) -> list[str]:
         return ["SEPARATE void JOINED(LAYER, run)(void *u, const void *w) { winograd_weights(u, w, 0, 0); }"]
     given = {"out", "x", "w", "scale", "bias", "add", "scratch"}
     arguments = ", ".join(name if name in given else "0" for name in ARGUMENTS[function])
-    return ["SEPARATE void JOINED(LAYER, run)(float *out, const float *x, const void *w, const float *scale, "
-            "const float *bias, const float *add, float *scratch, int core)", "{",
-            f"    {function}({arguments}, core);", "}"]
+    return [
+        "SEPARATE void JOINED(LAYER, run)(float *out, const float *x, const void *w, const float *scale, "
+        "const float *bias, const float *add, float *scratch, int core)",
+        "{",
+        f"    {function}({arguments}, core);",
+        "}",
+    ]
 
 
 def _names(text: str) -> Iterable[str]:

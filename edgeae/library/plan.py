@@ -49,7 +49,10 @@ class Operation:
             return None
         bits = self.constants["FACTOR_BITS"]
         return plans.winograd_weights(self.constants, swapped=False, turned=False) | {
-            "THREADS": 1, "FACTOR_BITS": bits, "WEIGHT_BITS": 8 if bits == 16 else 32}
+            "THREADS": 1,
+            "FACTOR_BITS": bits,
+            "WEIGHT_BITS": 8 if bits == 16 else 32,
+        }
 
 
 @dataclass(frozen=True)
@@ -96,8 +99,9 @@ class Plan:
         return self.encoder + self.decoder
 
 
-def make_plan(network: Any, image: tuple[int, int, int, int], machine: InstructionSet, threads: int,
-              whole_weights: bool = False) -> Plan:
+def make_plan(
+    network: Any, image: tuple[int, int, int, int], machine: InstructionSet, threads: int, whole_weights: bool = False
+) -> Plan:
     """The plan of a network.
 
     Args:
@@ -117,17 +121,24 @@ def make_plan(network: Any, image: tuple[int, int, int, int], machine: Instructi
     if whole_weights:
         operations = _narrowed(operations)
     return Plan(
-        tuple(operations[:count]), tuple(operations[count:]), Place(places[0], image),
+        tuple(operations[:count]),
+        tuple(operations[count:]),
+        Place(places[0], image),
         Place(places[found.outputs[0]], found.shapes[0]),
         tuple(Place(places[number], shape) for number, shape in zip(features.outputs, features.shapes, strict=True)),
-        floats, threads)
+        floats,
+        threads,
+    )
 
 
 def _narrowed(operations: list[Operation]) -> list[Operation]:
     """The same, with factors in 16 bits, which hold those of 8-bit weights exactly, as far as all take more memory than
     they should: first where a factor serves the fewest multiplications, so that making floats of it costs little."""
-    sizes = {number: math.prod(plans.factors(operation.constants)) for number, operation in enumerate(operations)
-             if operation.function == "winograd"}
+    sizes = {
+        number: math.prod(plans.factors(operation.constants))
+        for number, operation in enumerate(operations)
+        if operation.function == "winograd"
+    }
     narrowed, floats = list(operations), sum(sizes.values())
     for number in sorted(sizes, key=lambda number: operations[number].shape.flop / sizes[number]):
         if floats <= FACTORS:
@@ -179,7 +190,19 @@ def _operation(step: Step, number: int, places: Sequence[int], machine: Instruct
         plan = plan | {"WEIGHT_ROW": block}  # as they are read
     if function == "winograd":
         plan = plan | {"FACTOR_BITS": 32}
-    constants = plan | {"HAS_BIAS": 1, "HAS_ADD": int(step.add is not None), "ACTIVATION": activation,
-                        "GRADIENT_OF": "NO_ACTIVATION", "WEIGHT_BITS": 32}
-    return Operation(step.layer, function, constants, shape, places[step.x], places[number],
-                     None if step.add is None else places[step.add])
+    constants = plan | {
+        "HAS_BIAS": 1,
+        "HAS_ADD": int(step.add is not None),
+        "ACTIVATION": activation,
+        "GRADIENT_OF": "NO_ACTIVATION",
+        "WEIGHT_BITS": 32,
+    }
+    return Operation(
+        step.layer,
+        function,
+        constants,
+        shape,
+        places[step.x],
+        places[number],
+        None if step.add is None else places[step.add],
+    )

@@ -64,7 +64,7 @@ class LibrarySession(Session):
         """As `Session.decode`, of codes of the library's size."""
         wanted = self.config.code_shape(self.height, self.width)
         shape = np.shape(code)
-        if shape[-len(wanted):] != wanted:
+        if shape[-len(wanted) :] != wanted:
             raise UsageError(f"a code of shape {shape} does not fit; encode gives {wanted} for one image.")
         return super().decode(code, dtype)
 
@@ -109,8 +109,9 @@ class LibrarySession(Session):
 
     def _checked(self, x: Floats) -> Floats:
         if x.shape[1:3] != (self.height, self.width):
-            raise ImageError(f"an image of {x.shape[2]}×{x.shape[1]}: this library was compiled for "
-                             f"{self.width}×{self.height}.")
+            raise ImageError(
+                f"an image of {x.shape[2]}×{x.shape[1]}: this library was compiled for {self.width}×{self.height}."
+            )
         return x
 
     def _bound(self, name: str, pointers: int) -> Callable[..., None]:
@@ -170,7 +171,10 @@ def describe_library(path: Path) -> dict[str, Any]:
     found = _read(path)
     size = f"{found.width}×{found.height}"
     return described(path, found.size_bytes, found.config, found.metadata, found.width, found.height) | {
-        "any_size": f"no, compiled for {size}", "batch": found.batch, "threads": found.threads}
+        "any_size": f"no, compiled for {size}",
+        "batch": found.batch,
+        "threads": found.threads,
+    }
 
 
 def load_library(path: Path, device: str | None, threads: int | None) -> LibrarySession:

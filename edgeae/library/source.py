@@ -69,23 +69,44 @@ class Source:
         """NAME.h"""
         code, batch = self.plan.features[0], self.plan.image.shape[0]
         skips = "" if len(self.plan.features) == 1 else "\n// A decoded code lacks what skips it on the way through."
-        return self._filled(_own("header.h"), {
-            "CODE": code.size // batch, "CODE_SHAPE": " x ".join(map(str, code.shape[1:])), "SKIPS": skips,
-        })
+        return self._filled(
+            _own("header.h"),
+            {
+                "CODE": code.size // batch,
+                "CODE_SHAPE": " x ".join(map(str, code.shape[1:])),
+                "SKIPS": skips,
+            },
+        )
 
     def code(self) -> str:
         """NAME.c"""
         stored, _ = self._stored
         names = self._layer_names()
         layers = self._layers(names, stored)
-        network = [*self._run_layer(names, layers.calls), *self._features(), _widening(self.file.scheme),
-                   "// Once: weights to floats, and to the factors of Winograd's products. `v` is not in use yet.",
-                   "static void prepare_weights(float *w, float *v)", "{", "    (void)v;",
-                   *layers.prepared, "}", "", *self._golden()]
-        lines = [_own("head.c"), *layers.sections, *self._memory(layers), "",
-                 _own("runtime.c").replace("@NETWORK@", "\n".join(network)),
-                 "#else // ---- the kernels ----------------------------------------------------------------------",
-                 "", *kernels(self.plan), "#endif"]
+        network = [
+            *self._run_layer(names, layers.calls),
+            *self._features(),
+            _widening(self.file.scheme),
+            "// Once: weights to floats, and to the factors of Winograd's products. `v` is not in use yet.",
+            "static void prepare_weights(float *w, float *v)",
+            "{",
+            "    (void)v;",
+            *layers.prepared,
+            "}",
+            "",
+            *self._golden(),
+        ]
+        lines = [
+            _own("head.c"),
+            *layers.sections,
+            *self._memory(layers),
+            "",
+            _own("runtime.c").replace("@NETWORK@", "\n".join(network)),
+            "#else // ---- the kernels ----------------------------------------------------------------------",
+            "",
+            *kernels(self.plan),
+            "#endif",
+        ]
         text = self._filled("\n".join(lines) + "\n", {})
         return text.replace("@METADATA@", _quoted(json.dumps(self._metadata())))
 
@@ -93,9 +114,12 @@ class Source:
         """NAME_weights.c"""
         _, data = self._stored
         lines = "".join(f'"{_escaped(data[i : i + 64])}"\n' for i in range(0, len(data), 64))
-        head = self._filled(f"// The weights of NAME.c ({self.file.scheme}), which says where each begins.\n\n"
-                            f"extern const unsigned char NAME_stored[{len(data)}];\n"
-                            f"_Alignas({_ALIGNED}) const unsigned char NAME_stored[{len(data)}] =\n", {})
+        head = self._filled(
+            f"// The weights of NAME.c ({self.file.scheme}), which says where each begins.\n\n"
+            f"extern const unsigned char NAME_stored[{len(data)}];\n"
+            f"_Alignas({_ALIGNED}) const unsigned char NAME_stored[{len(data)}] =\n",
+            {},
+        )
         return f"{head}{lines};\n"
 
     def example(self) -> str:
@@ -114,9 +138,16 @@ class Source:
 
     def _filled(self, text: str, values: dict[str, Any]) -> str:
         batch, height, width, channels = self.plan.image.shape
-        common = {"TITLE": self.title, "PROCESSOR": self.processor, "WIDTH": width, "HEIGHT": height,
-                  "CHANNELS_IN": channels, "CHANNELS_OUT": self.plan.output.shape[-1], "BATCH": batch,
-                  "THREADS": self.plan.threads}
+        common = {
+            "TITLE": self.title,
+            "PROCESSOR": self.processor,
+            "WIDTH": width,
+            "HEIGHT": height,
+            "CHANNELS_IN": channels,
+            "CHANNELS_OUT": self.plan.output.shape[-1],
+            "BATCH": batch,
+            "THREADS": self.plan.threads,
+        }
         for key, value in (common | values).items():
             text = text.replace(f"@{key}@", str(value))
         return text.replace("NAME", self.name)
@@ -125,8 +156,15 @@ class Source:
         batch, height, width, _ = self.plan.image.shape
         own_size = height == width == self.file.config.size
         kept = {key: value for key, value in self.file.metadata.items() if own_size or key != "golden"}
-        return kept | {"library": {"width": width, "height": height, "batch": batch, "threads": self.plan.threads,
-                                   "edgeae_version": __version__}}
+        return kept | {
+            "library": {
+                "width": width,
+                "height": height,
+                "batch": batch,
+                "threads": self.plan.threads,
+                "edgeae_version": __version__,
+            }
+        }
 
     def _layer_names(self) -> dict[int, str]:
         return layer_names(self.network)
@@ -160,8 +198,15 @@ class Source:
             key = f"{function} {defines}"
             if key not in made:
                 made[key] = label
-                lines.extend([f"// {comment}", f"#define LAYER {label}", f"#define SECTION {SECTIONS.index(function)}",
-                              defines + '#include "NAME.c"', ""])
+                lines.extend(
+                    [
+                        f"// {comment}",
+                        f"#define LAYER {label}",
+                        f"#define SECTION {SECTIONS.index(function)}",
+                        defines + '#include "NAME.c"',
+                        "",
+                    ]
+                )
             return made[key]
 
         calls, prepared, used = [], [], []
@@ -176,8 +221,9 @@ class Source:
             if operation.factors is None:
                 prepared.append(self._widen(f"w + {floats}", name, stored, operation))
             else:
-                make = section(f"{label}_factors", "winograd_weights", operation.factors,
-                               f"{name}: its weights' factors")
+                make = section(
+                    f"{label}_factors", "winograd_weights", operation.factors, f"{name}: its weights' factors"
+                )
                 if operation.factors["WEIGHT_BITS"] == 32:
                     wide = max(wide, _whole_lines(count))
                     prepared += [self._widen("v", name, stored, operation), f"    {make}_run(w + {floats}, v);"]
@@ -186,8 +232,10 @@ class Source:
                     scale = f"FLOATS({stored[f'{name}.weight.scale']})"
                 count = math.prod(plans.factors(operation.constants)) * int(operation.factors["FACTOR_BITS"]) // 32
             add = "0" if operation.add is None else f"v + {operation.add}"
-            calls.append(f"{kernel}_run(v + {operation.out}, v + {operation.x}, w + {floats}, {scale}, "
-                         f"FLOATS({stored[f'{name}.bias']}), {add}, h->scratch[core].{kernel}, core);")
+            calls.append(
+                f"{kernel}_run(v + {operation.out}, v + {operation.x}, w + {floats}, {scale}, "
+                f"FLOATS({stored[f'{name}.bias']}), {add}, h->scratch[core].{kernel}, core);"
+            )
             floats += _whole_lines(count)
         return _Layers(lines, list(dict.fromkeys(used)), calls, prepared, floats, wide)
 
@@ -195,8 +243,10 @@ class Source:
         size, columns = operation.shape.weights, operation.shape.c_out
         block = columns if operation.factors else operation.constants["WEIGHT_ROW"]
         scale = f"NAME_stored + {stored[f'{name}.weight.scale']}" if f"{name}.weight.scale" in stored else "0"
-        return (f"    widen({to}, NAME_stored + {stored[f'{name}.weight']}, {scale}, {size // columns}, {columns}, "
-                f"{block});")
+        return (
+            f"    widen({to}, NAME_stored + {stored[f'{name}.weight']}, {scale}, {size // columns}, {columns}, "
+            f"{block});"
+        )
 
     def _memory(self, layers: _Layers) -> list[str]:
         plan = self.plan
@@ -205,7 +255,8 @@ class Source:
             "// What a core needs for itself while it computes a layer.",
             "typedef union {",
             *(f"    _Alignas({_ALIGNED}) float {kernel}[{kernel}_SCRATCH];" for kernel in layers.kernels),
-            "} workspace;", "",
+            "} workspace;",
+            "",
             "enum {",
             f"    STEPS = {len(plan.operations) + 2}, // loading images, the layers, storing images",
             f"    FEATURES_END = {len(plan.encoder) + 1}, // the step after those that make the code and what skips it",
@@ -216,10 +267,14 @@ class Source:
         ]
 
     def _run_layer(self, names: dict[int, str], calls: Sequence[str]) -> list[str]:
-        lines = ["// The share of a core of one layer. `v` is where the layers' outputs lie, `w` weights, prepared.",
-                 "static void run_layer(const NAME *h, int number, int core)", "{",
-                 "    float *const v = h->values;", "    const float *const w = h->weights;",
-                 "    switch (number) {"]
+        lines = [
+            "// The share of a core of one layer. `v` is where the layers' outputs lie, `w` weights, prepared.",
+            "static void run_layer(const NAME *h, int number, int core)",
+            "{",
+            "    float *const v = h->values;",
+            "    const float *const w = h->weights;",
+            "    switch (number) {",
+        ]
         for number, (operation, call) in enumerate(zip(self.plan.operations, calls, strict=True), 1):
             lines.append(f"    case {number}: {call} break; // {names[id(operation.layer)]}")
         return [*lines, "    }", "}", ""]
@@ -233,24 +288,44 @@ class Source:
         keep, mix, at = [], [], 0
         for place, size in zip(self.plan.features, sizes, strict=True):
             keep.append(f"    memcpy(to + {at}, h->values + {place.at}, {size} * sizeof(float));")
-            mix.append(f"    mix(h->values + {place.at} + (size_t)frame * {size}, h->walk + {at}, "
-                       f"h->walk + {at + sum(sizes)}, t, {size});")
+            mix.append(
+                f"    mix(h->values + {place.at} + (size_t)frame * {size}, h->walk + {at}, "
+                f"h->walk + {at + sum(sizes)}, t, {size});"
+            )
             at += size
         return [
             "// What skips the code is left out of what it decodes to.",
-            "static void forget_skips(const NAME *h)", "{", *(forget or ["    (void)h;"]), "}", "",
-            "static void keep_features(const NAME *h, float *to)", "{", *keep, "}", "",
-            "static void mix(float *to, const float *a, const float *b, float t, int n)", "{",
-            "    for (int i = 0; i < n; i++) to[i] = (1.0f - t) * a[i] + t * b[i];", "}", "",
-            "static void mix_features(const NAME *h, int frame, float t)", "{", *mix, "}", "",
+            "static void forget_skips(const NAME *h)",
+            "{",
+            *(forget or ["    (void)h;"]),
+            "}",
+            "",
+            "static void keep_features(const NAME *h, float *to)",
+            "{",
+            *keep,
+            "}",
+            "",
+            "static void mix(float *to, const float *a, const float *b, float t, int n)",
+            "{",
+            "    for (int i = 0; i < n; i++) to[i] = (1.0f - t) * a[i] + t * b[i];",
+            "}",
+            "",
+            "static void mix_features(const NAME *h, int frame, float t)",
+            "{",
+            *mix,
+            "}",
+            "",
         ]
 
     def _golden(self) -> list[str]:
         places, values = ", ".join(map(str, self.golden.places)), ", ".join(map(str, self.golden.values))
-        return [f"enum {{ GOLDEN_SAMPLES = {len(self.golden.places)} }};",
-                f"#define GOLDEN_TOLERANCE {self.golden.tolerance}f",
-                *_wrapped(f"static const int golden_places[] = {{{places}}};"),
-                *_wrapped(f"static const uint16_t golden[] = {{{values}}};"), ""]
+        return [
+            f"enum {{ GOLDEN_SAMPLES = {len(self.golden.places)} }};",
+            f"#define GOLDEN_TOLERANCE {self.golden.tolerance}f",
+            *_wrapped(f"static const int golden_places[] = {{{places}}};"),
+            *_wrapped(f"static const uint16_t golden[] = {{{values}}};"),
+            "",
+        ]
 
 
 @dataclass(frozen=True)
@@ -282,8 +357,10 @@ def _described(operation: Operation) -> str:
     shape = operation.shape
     kind = f"{shape.kernel}x{shape.kernel}" + (" up" if shape.up else " down" if shape.stride == 2 else "")
     out_h, out_w = shape.out_size
-    return (f"{kind}, {shape.height} x {shape.width} x {shape.c_in} to {out_h} x {out_w} x {shape.c_out}, "
-            f"{operation.function}")
+    return (
+        f"{kind}, {shape.height} x {shape.width} x {shape.c_in} to {out_h} x {out_w} x {shape.c_out}, "
+        f"{operation.function}"
+    )
 
 
 # ---- weights -----------------------------------------------------------------------------------------------------

@@ -34,8 +34,17 @@ TARGETS = {
 }
 ALIASES = {"x86_64-linux": "x86_64-linux-gnu", "aarch64-linux": "aarch64-linux-gnu", "armv7-linux": "armv7-linux-gnu"}
 
-_FLAGS = ("-std=gnu11", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fPIC",
-          "-fvisibility=hidden", "-Wall", "-Werror=implicit-function-declaration", "-pthread")
+_FLAGS = (
+    "-std=gnu11",
+    "-ffp-contract=fast",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fPIC",
+    "-fvisibility=hidden",
+    "-Wall",
+    "-Werror=implicit-function-declaration",
+    "-pthread",
+)
 _TIMEOUT_S = 600
 _TRIAL = "#include <pthread.h>\n#include <stdlib.h>\nint edgeae_trial(pthread_t *t) { return pthread_join(*t, 0); }\n"
 
@@ -87,8 +96,9 @@ def toolchain(target: str = NATIVE, cpu: str | None = None) -> Toolchain:
         raise UsageError(f"unknown target {target!r}; choose native or one of {', '.join([*TARGETS, *ALIASES])}.")
     zig = _zig()
     if zig is None:
-        raise DeviceError("compiling for another machine takes the compiler of the ziglang package: "
-                          'pip install "edgeae[compiler]".')
+        raise DeviceError(
+            'compiling for another machine takes the compiler of the ziglang package: pip install "edgeae[compiler]".'
+        )
     triple, usual, suffix = TARGETS[target]
     name = (cpu or usual).replace("-", "_")
     command = (*zig, "-target", triple, f"-mcpu={name}")
@@ -129,8 +139,12 @@ def _works(command: Sequence[str]) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "trial.c"
         source.write_text(_TRIAL)
-        return _run([*command, "-shared", "-fPIC", "-pthread", "-o", str(source.with_suffix(".so")), str(source)]
-                    ).returncode == 0
+        return (
+            _run(
+                [*command, "-shared", "-fPIC", "-pthread", "-o", str(source.with_suffix(".so")), str(source)]
+            ).returncode
+            == 0
+        )
 
 
 def _known(command: Sequence[str], cpu: str | None) -> tuple[InstructionSet, str]:
@@ -140,8 +154,11 @@ def _known(command: Sequence[str], cpu: str | None) -> tuple[InstructionSet, str
         source.write_text("")
         done = _run([*command, "-E", "-dM", str(source)])
     if done.returncode:
-        raise UsageError(f"the compiler knows no processor {cpu!r}: {_complaint(done)}" if cpu else
-                         f"the C compiler {command[0]} failed: {_complaint(done)}")
+        raise UsageError(
+            f"the compiler knows no processor {cpu!r}: {_complaint(done)}"
+            if cpu
+            else f"the C compiler {command[0]} failed: {_complaint(done)}"
+        )
     defined = set(re.findall(r"^#define (\w+)", done.stdout, re.M))
     names = {"avx512": {"__AVX512F__"}, "avx2": {"__AVX2__", "__FMA__"}, "neon": {"__aarch64__", "__ARM_NEON"}}
     name = next((name for name, wanted in names.items() if wanted <= defined), "plain")
@@ -150,8 +167,9 @@ def _known(command: Sequence[str], cpu: str | None) -> tuple[InstructionSet, str
 
 def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
     try:
-        return subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S,
-                              stdin=subprocess.DEVNULL)
+        return subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S, stdin=subprocess.DEVNULL
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         return subprocess.CompletedProcess(command, 1, "", str(error))
 

@@ -31,8 +31,21 @@ KERNELS = {"our kernels": "", "generated code": "off"}  # values of EDGEAE_KERNE
 def seconds_of_run(model: str, image: Path, cache: Path, kernels: str, threads: int) -> float:
     """Wall-clock time of a process that restores the image."""
     environment = {**os.environ, "DEV": "CPU", "CACHEDB": str(cache), "EDGEAE_KERNELS": kernels}
-    command = [sys.executable, "-c", _RUN, "run", str(image), "-m", model, "-d", "CPU", "--threads", str(threads),
-               "-o", str(cache.with_suffix(".png"))]
+    command = [
+        sys.executable,
+        "-c",
+        _RUN,
+        "run",
+        str(image),
+        "-m",
+        model,
+        "-d",
+        "CPU",
+        "--threads",
+        str(threads),
+        "-o",
+        str(cache.with_suffix(".png")),
+    ]
     started = time.perf_counter()
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     seconds = time.perf_counter() - started
@@ -52,8 +65,12 @@ def empty_and_full(model: str, image: Path, kernels: str, threads: int) -> tuple
 
 
 @click.command(help=__doc__)
-@click.option("--model", multiple=True, metavar="MODEL",
-              help="A name or a weight file; may be given more than once.  [default: all shipped]")
+@click.option(
+    "--model",
+    multiple=True,
+    metavar="MODEL",
+    help="A name or a weight file; may be given more than once.  [default: all shipped]",
+)
 @click.option("--size", default=64, show_default=True, help="Height and width of the picture.")
 @click.option("--threads", default=2, show_default=True, help="Threads of the run.")
 @click.option("--repeat", default=5, show_default=True, help="Pairs of runs that are counted.")
@@ -62,8 +79,10 @@ def empty_and_full(model: str, image: Path, kernels: str, threads: int) -> tuple
 def main(model: tuple[str, ...], size: int, threads: int, repeat: int, quick: bool, json_path: Path | None) -> None:
     report = Report(threads, json_path)
     click.echo("\n".join(report.header()))
-    click.echo(f"\n{'first run, s':24} {'kernels':15} {'empty':>6} {'min':>6} {'p90':>6}   {'full':>6} {'min':>6} "
-               f"{'p90':>6}  difference")
+    click.echo(
+        f"\n{'first run, s':24} {'kernels':15} {'empty':>6} {'min':>6} {'p90':>6}   {'full':>6} {'min':>6} "
+        f"{'p90':>6}  difference"
+    )
     names = model or tuple(zoo.names())[: 1 if quick else None]
     kinds = ["our kernels"] if quick else list(KERNELS)
     with tempfile.TemporaryDirectory() as folder:
@@ -77,8 +96,10 @@ def main(model: tuple[str, ...], size: int, threads: int, repeat: int, quick: bo
                     pairs[kind] += [pair] if i or quick else []
             for kind in kinds:
                 empty, full = np.array(pairs[kind]).T
-                click.echo(f"{Path(name).stem[:24]:24} {kind:15} {summary(empty)}   {summary(full)}  "
-                           f"{np.median(empty) - np.median(full):10.2f}")
+                click.echo(
+                    f"{Path(name).stem[:24]:24} {kind:15} {summary(empty)}   {summary(full)}  "
+                    f"{np.median(empty) - np.median(full):10.2f}"
+                )
                 report.results[f"{Path(name).stem}, {kind}"] = {"empty": empty.tolist(), "full": full.tolist()}
     click.echo("\n".join(report.finish()))
 

@@ -140,16 +140,30 @@ def peers(model: Autoencoder, inputs: list[Array], threads: int, quick: bool) ->
 @click.command(help=__doc__)
 @net_option
 @click.option("--batch", type=int, multiple=True, default=(1, 32), show_default=True, help="Images in a call.")
-@click.option("--weights", type=click.Choice(["stored", "float32"]), default="stored", show_default=True,
-              help="Ours on the weights as the shipped file has them (int8), or on the same as float32.")
+@click.option(
+    "--weights",
+    type=click.Choice(["stored", "float32"]),
+    default="stored",
+    show_default=True,
+    help="Ours on the weights as the shipped file has them (int8), or on the same as float32.",
+)
 @threads_option
 @kernels_option
 @rounds_option
 @calls_option
 @quick_option
 @json_option
-def main(net: str, batch: tuple[int, ...], weights: str, threads: int, kernels: tuple[str, ...], rounds: int,
-         calls: int, quick: bool, json_path: Path | None) -> None:
+def main(
+    net: str,
+    batch: tuple[int, ...],
+    weights: str,
+    threads: int,
+    kernels: tuple[str, ...],
+    rounds: int,
+    calls: int,
+    quick: bool,
+    json_path: Path | None,
+) -> None:
     devices.resolve(DEVICE)
     devices.set_threads(threads)
     report = Report(threads, json_path)

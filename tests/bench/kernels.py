@@ -87,8 +87,15 @@ def ways(isa: InstructionSet, layer: Layer, which: str, rng: np.random.Generator
     return _convolution(isa, layer.shape.of_input_gradient(), None, False, layer.activation, rng, is_gradient=True)
 
 
-def _convolution(isa: InstructionSet, shape: Shape, activation: str | None, add: bool, gradient_of: str | None,
-                 rng: np.random.Generator, is_gradient: bool = False) -> tuple[dict[str, Way], int]:
+def _convolution(
+    isa: InstructionSet,
+    shape: Shape,
+    activation: str | None,
+    add: bool,
+    gradient_of: str | None,
+    rng: np.random.Generator,
+    is_gradient: bool = False,
+) -> tuple[dict[str, Way], int]:
     """As `graph` has it. An input's gradient has no bias, and first goes back through `gradient_of`, an activation."""
     out = empty(*shape.output)
     side = 4 if shape.up else shape.kernel
@@ -102,8 +109,11 @@ def _convolution(isa: InstructionSet, shape: Shape, activation: str | None, add:
     z = convolve(shape, x * _slope(rest["y"], gradient_of) if gradient_of else x, w)
     wanted = _activated(z + rest.get("bias", 0) + rest.get("add", 0), activation)
     constants: Constants = {
-        "WEIGHT_BITS": 32, "HAS_BIAS": int("bias" in rest), "HAS_ADD": int(add),
-        "ACTIVATION": graph.ACTIVATIONS[activation], "GRADIENT_OF": graph.ACTIVATIONS[gradient_of],
+        "WEIGHT_BITS": 32,
+        "HAS_BIAS": int("bias" in rest),
+        "HAS_ADD": int(add),
+        "ACTIVATION": graph.ACTIVATIONS[activation],
+        "GRADIENT_OF": graph.ACTIVATIONS[gradient_of],
     }
 
     def of(kernels: list[Kernel], written: list[Array]) -> Way:
@@ -120,9 +130,13 @@ def _convolution(isa: InstructionSet, shape: Shape, activation: str | None, add:
         stored = placed(layers_own[::-1, ::-1] if turned else layers_own)
         u = empty(*plans.factors(plan))
         first = plans.winograd_weights(plan, swapped=is_gradient, turned=turned) | {"WEIGHT_BITS": 32}
-        found["winograd"] = of([make(isa, "winograd_weights", first, {"u": u, "w": stored}),
-                                make(isa, "winograd", plan | constants, {"out": out, "x": x, "w": u} | rest)],
-                               [out, u])
+        found["winograd"] = of(
+            [
+                make(isa, "winograd_weights", first, {"u": u, "w": stored}),
+                make(isa, "winograd", plan | constants, {"out": out, "x": x, "w": u} | rest),
+            ],
+            [out, u],
+        )
     return found, shape.flop
 
 
@@ -137,8 +151,9 @@ def _weight_gradient(isa: InstructionSet, layer: Layer, rng: np.random.Generator
     return found, forms[0].flop
 
 
-def _one_weight_gradient(isa: InstructionSet, layer: Layer, form: GradientShape, plan: Constants,
-                         rng: np.random.Generator) -> Way:
+def _one_weight_gradient(
+    isa: InstructionSet, layer: Layer, form: GradientShape, plan: Constants, rng: np.random.Generator
+) -> Way:
     k, (height, width) = form.kernel, form.small_size
     big = placed(_normal(rng, form.batch, form.height, form.width, form.c_big))
     small = placed(_normal(rng, form.batch, height, width, form.c_small))
@@ -154,12 +169,15 @@ def _one_weight_gradient(isa: InstructionSet, layer: Layer, form: GradientShape,
     if "R" not in plan:  # not Winograd's
         dw = empty(*plans.padded(plan))
         kernels = [make(isa, "weight_gradient", constants, {"dw": dw, "db": db} | inputs)]
-        return Way(kernels, [dw, db],
-                   lambda: dw.sum(0)[:, : k * form.c_big, : form.c_small].reshape(wanted.shape), wanted)
+        return Way(
+            kernels, [dw, db], lambda: dw.sum(0)[:, : k * form.c_big, : form.c_small].reshape(wanted.shape), wanted
+        )
     du, dw = empty(*plans.factors(plan)), empty(k, k, layer.shape.c_in, layer.shape.c_out)
     back = plans.winograd_weights(plan, swapped=form.error_is_big, turned=False) | {"WEIGHT_BITS": 32}
-    kernels = [make(isa, "winograd_gradient", constants, {"du": du, "db": db} | inputs),
-               make(isa, "winograd_weights_gradient", back, {"dw": dw, "du": du})]
+    kernels = [
+        make(isa, "winograd_gradient", constants, {"du": du, "db": db} | inputs),
+        make(isa, "winograd_weights_gradient", back, {"dw": dw, "du": du}),
+    ]
     return Way(kernels, [dw, db, du], lambda: dw.transpose(0, 1, 3, 2) if form.error_is_big else dw, wanted)
 
 
@@ -203,8 +221,12 @@ def _slope(y: Array, activation: str | None) -> Array:
 
 @click.command(help=__doc__)
 @net_option
-@click.option("--isa", multiple=True, type=click.Choice(list(INSTRUCTION_SETS)),
-              help="May be given more than once.  [default: the machine's best, and avx2 after avx512]")
+@click.option(
+    "--isa",
+    multiple=True,
+    type=click.Choice(list(INSTRUCTION_SETS)),
+    help="May be given more than once.  [default: the machine's best, and avx2 after avx512]",
+)
 @rounds_option
 @calls_option
 @quick_option
@@ -221,8 +243,10 @@ def main(net: str, isa: tuple[str, ...], rounds: int, calls: int, quick: bool, j
     layers = layers_of(chosen("reference" if quick else net, quick))
     for name in names:
         click.echo(f"\n{name}, one thread: median GFLOP/s, and median and best in % of the peak beside them")
-        click.echo(f"{'layer':30} {'of':4} {'pass':8} {'peak':>6} {'direct':>8} {'%':>4} {'best':>4} "
-                   f"{'Winograd':>9} {'%':>4} {'best':>4}")
+        click.echo(
+            f"{'layer':30} {'of':4} {'pass':8} {'peak':>6} {'direct':>8} {'%':>4} {'best':>4} "
+            f"{'Winograd':>9} {'%':>4} {'best':>4}"
+        )
         for layer in layers:
             # What reads the image needs no gradient of it.
             passes = ["forward", *(["input"] if layer.shape.c_in > 3 else []), "weights"]
@@ -230,8 +254,10 @@ def main(net: str, isa: tuple[str, ...], rounds: int, calls: int, quick: bool, j
                 times, operations = measure(INSTRUCTION_SETS[name], layer, which, rounds, calls)
                 click.echo(row(layer, which, times, operations))
                 report.results[f"{name}, {layer}, {which}"] = {"nets": layer.nets, "flop": operations, "seconds": times}
-    click.echo("Winograd's rate counts the direct kernel's operations. Nets: " + ", ".join(
-        f"{initial(one)} {one}" for one in dict.fromkeys(n for layer in layers for n in layer.nets)))
+    click.echo(
+        "Winograd's rate counts the direct kernel's operations. Nets: "
+        + ", ".join(f"{initial(one)} {one}" for one in dict.fromkeys(n for layer in layers for n in layer.nets))
+    )
     click.echo("\n".join(report.finish()))
 
 
@@ -240,9 +266,14 @@ def measure(isa: InstructionSet, layer: Layer, which: str, rounds: int, calls: i
     found, flop = ways(isa, layer, which, np.random.default_rng(0))
     peak, peak_flop = peak_kernel(isa)
     engines = [Engine("peak", lambda i: peak(), lambda i, output: None)]
-    engines += [Engine(name, lambda i, way=way: way.run(),
-                       lambda i, output, name=name, way=way: way.check(f"{layer}, {which}, {name}, {isa.name}"))
-                for name, way in found.items()]
+    engines += [
+        Engine(
+            name,
+            lambda i, way=way: way.run(),
+            lambda i, output, name=name, way=way: way.check(f"{layer}, {which}, {name}, {isa.name}"),
+        )
+        for name, way in found.items()
+    ]
     times = take_turns(engines, rounds, calls, idle_s=0, warm_up=1)  # nothing here has threads that spin
     return times, {name: peak_flop if name == "peak" else flop for name in times}
 

@@ -103,8 +103,9 @@ def compiled_by_torch(file: WeightFile, threads: int) -> Callable[[Array], Array
     return run
 
 
-def measure(name: str, batch: int, threads: int, pace: float | None, rounds: int, with_torch: bool, folder: Path,
-            report: Report) -> None:
+def measure(
+    name: str, batch: int, threads: int, pace: float | None, rounds: int, with_torch: bool, folder: Path, report: Report
+) -> None:
     """One table."""
     path = weight_file(name, folder)
     with Net.of("reference")._classes() if name == "reference" else nullcontext():
@@ -150,10 +151,12 @@ def measure(name: str, batch: int, threads: int, pace: float | None, rounds: int
     paced = f", every {1e3 / pace:.0f} ms" if pace else ""
     click.echo(f"\n{name}: batch {batch}, {threads} thread{'s' * (threads > 1)}{paced}")
     click.echo("\n".join(table(times, OURS)))
-    click.echo(f"{median[OURS] / median[best]:.2f} of the time of {best}; {flop / median[OURS] / 1e9:.0f} GFLOP/s, "
-               f"{flop / median[OURS] / peak:.0%} of the peak of {peak / 1e9:.0f}; int8 weights take "
-               f"{median[BYTES] / median[OURS]:.2f} of the time, and {small.size_bytes / ours.size_bytes:.0%} of the "
-               f"{ours.size_bytes:,} bytes; compiled in {ours.seconds:.1f} s")
+    click.echo(
+        f"{median[OURS] / median[best]:.2f} of the time of {best}; {flop / median[OURS] / 1e9:.0f} GFLOP/s, "
+        f"{flop / median[OURS] / peak:.0%} of the peak of {peak / 1e9:.0f}; int8 weights take "
+        f"{median[BYTES] / median[OURS]:.2f} of the time, and {small.size_bytes / ours.size_bytes:.0%} of the "
+        f"{ours.size_bytes:,} bytes; compiled in {ours.seconds:.1f} s"
+    )
     report.results[f"{name}, batch {batch}, {threads} threads{paced}"] = times
 
 
@@ -211,21 +214,28 @@ def processes(name: str, folder: Path, repeat: int) -> None:
     (place / "script.py").write_text(_SCRIPT.format(**values))
     (place / "onnx_script.py").write_text(_ONNX_SCRIPT.format(**values))
     (place / "network.onnx").write_bytes(onnx_bytes(file.packed_as("none")))
-    subprocess.run([*targets.toolchain().command, "-O2", "-o", "example", "example.c", "-L.", "-lnetwork",
-                    "-Wl,-rpath,$ORIGIN"], cwd=place, check=True)
+    subprocess.run(
+        [*targets.toolchain().command, "-O2", "-o", "example", "example.c", "-L.", "-lnetwork", "-Wl,-rpath,$ORIGIN"],
+        cwd=place,
+        check=True,
+    )
     (place / "launcher.c").write_text(_LAUNCHER)
     subprocess.run([*targets.toolchain().command, "-O2", "-o", "launcher", "launcher.c"], cwd=place, check=True)
     picture = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     (place / "in.ppm").write_bytes(f"P6\n{side} {side}\n255\n".encode() + picture.tobytes())
-    commands = {"C": ["./example"], "Python": [sys.executable, "script.py"],
-                "Python, ONNX Runtime": [sys.executable, "onnx_script.py"]}
+    commands = {
+        "C": ["./example"],
+        "Python": [sys.executable, "script.py"],
+        "Python, ONNX Runtime": [sys.executable, "onnx_script.py"],
+    }
     seconds: dict[str, list[float]] = {key: [] for key in commands}
     memory: dict[str, int] = {}
     for _ in range(repeat):
         for key, command in commands.items():
             started = time.perf_counter()
-            done = subprocess.run(["./launcher", *command, "in.ppm", "out.ppm"], cwd=place, capture_output=True,
-                                  text=True)
+            done = subprocess.run(
+                ["./launcher", *command, "in.ppm", "out.ppm"], cwd=place, capture_output=True, text=True
+            )
             seconds[key].append(time.perf_counter() - started)
             if done.returncode:
                 raise click.ClickException(f"{key} failed: {done.stderr}")
@@ -244,8 +254,16 @@ def processes(name: str, folder: Path, repeat: int) -> None:
 @click.option("--processes", "whole", is_flag=True, help="Whole processes only.")
 @rounds_option
 @json_option
-def main(nets: tuple[str, ...], batch: tuple[int, ...], threads: tuple[int, ...], pace: float | None, torch: bool,
-         whole: bool, rounds: int, json_path: Path | None) -> None:
+def main(
+    nets: tuple[str, ...],
+    batch: tuple[int, ...],
+    threads: tuple[int, ...],
+    pace: float | None,
+    torch: bool,
+    whole: bool,
+    rounds: int,
+    json_path: Path | None,
+) -> None:
     report = Report(max(threads), json_path)
     click.echo("\n".join(report.header()))
     for name in nets or ("reference", *zoo.names()):

@@ -30,8 +30,13 @@ from edgeae.zoo import find_model
 
 DEVICE = "CPU"
 NAMES = ("reference", "conv", "residual", "vae")
-net_option = click.option("--net", type=click.Choice([*NAMES, "all"]), default="all", show_default=True,
-                          help="The reference net, or the architecture of a shipped model.")
+net_option = click.option(
+    "--net",
+    type=click.Choice([*NAMES, "all"]),
+    default="all",
+    show_default=True,
+    help="The reference net, or the architecture of a shipped model.",
+)
 
 
 class ReferenceNet(Autoencoder):
@@ -66,8 +71,11 @@ class Net:
         batch = 64 if is_reference and not quick else 16
         decay = 0.0 if is_reference else 0.01  # without, AdamW is Adam
         widths = {"widths": (32, 64, 128)} if is_reference else {}
-        return cls(name, ModelConfig.default("conv" if is_reference else name, size=16 if quick else 64, **widths),
-                   TrainConfig("random numbers", batch=batch, weight_decay=decay, beta=0.25, corrupt="none"))
+        return cls(
+            name,
+            ModelConfig.default("conv" if is_reference else name, size=16 if quick else 64, **widths),
+            TrainConfig("random numbers", batch=batch, weight_decay=decay, beta=0.25, corrupt="none"),
+        )
 
     def build(self, seed: int = 0) -> Autoencoder:
         """With random weights."""
@@ -130,8 +138,16 @@ def layers_of(nets: Sequence[Net]) -> list[Layer]:
     """Every different layer of the networks, at the batch they are trained with."""
     found: dict[Layer, Layer] = {}
     for net in nets:
-        def record(x: Tensor, weight: Any, bias: Tensor, add: Tensor | None, activation: str | None, shape: Shape,
-                   name: str = net.name) -> None:
+
+        def record(
+            x: Tensor,
+            weight: Any,
+            bias: Tensor,
+            add: Tensor | None,
+            activation: str | None,
+            shape: Shape,
+            name: str = net.name,
+        ) -> None:
             layer = Layer(shape, activation, add is not None)
             names = found.setdefault(layer, layer).nets
             names += [] if name in names else [name]

@@ -23,8 +23,9 @@ def backend(request: pytest.FixtureRequest) -> str:
 @pytest.mark.parametrize("name", zoo.names())
 def test_task(benchmark: Any, backend: str, name: str, task: str, count: int) -> None:
     subject = Subject(weights.read(zoo.find_model(name)), None, None)
-    case = Case("edgeae", backend, name, subject.scheme, task, count, subject.width, subject.height,
-                devices.set_threads(None))
+    case = Case(
+        "edgeae", backend, name, subject.scheme, task, count, subject.width, subject.height, devices.set_threads(None)
+    )
     engine, calls = prepare(subject, case).engine(), 0
 
     def call() -> Any:

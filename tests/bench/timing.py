@@ -15,8 +15,23 @@ import numpy.typing as npt
 from edgeae.benchmark.machine import Watch, headline, is_installed, this_machine
 from edgeae.benchmark.turns import Engine, Turns, WrongOutput
 
-__all__ = ["Array", "Engine", "Report", "Times", "WrongOutput", "calls_option", "is_installed", "json_option",
-           "kernels_option", "must_be_close", "quick_option", "rounds_option", "table", "take_turns", "threads_option"]
+__all__ = [
+    "Array",
+    "Engine",
+    "Report",
+    "Times",
+    "WrongOutput",
+    "calls_option",
+    "is_installed",
+    "json_option",
+    "kernels_option",
+    "must_be_close",
+    "quick_option",
+    "rounds_option",
+    "table",
+    "take_turns",
+    "threads_option",
+]
 
 Array = npt.NDArray[Any]
 Times = dict[str, list[float]]
@@ -31,8 +46,9 @@ def must_be_close(found: Array, wanted: Array, tolerance: float, what: str) -> N
         raise WrongOutput(f"{what}: off by {error:.1e} of the largest value; {tolerance:.0e} is allowed")
 
 
-def take_turns(engines: Sequence[Engine], rounds: int, calls: int, idle_s: float | None = None,
-               warm_up: int = 20) -> Times:
+def take_turns(
+    engines: Sequence[Engine], rounds: int, calls: int, idle_s: float | None = None, warm_up: int = 20
+) -> Times:
     """Seconds of every timed call, by the engine's name, after at most `warm_up` calls of each. Raises WrongOutput for
     the first output that is wrong."""
     turns = Turns([replace(engine, calls=calls) for engine in engines], idle_s)
@@ -81,8 +97,11 @@ class Report:
         self._machine["cores_taken_by_others"] = taken
         if self._json_path is not None:
             self._json_path.write_text(json.dumps({"machine": self._machine, "results": self.results}, indent=1) + "\n")
-        return [] if taken is None else [
-            "", f"other programs took {taken:.2f} of {self._machine['cores']} cores meanwhile"]
+        return (
+            []
+            if taken is None
+            else ["", f"other programs took {taken:.2f} of {self._machine['cores']} cores meanwhile"]
+        )
 
 
 # ---- options that the scripts share ------------------------------------------------------------------------------
@@ -91,8 +110,16 @@ threads_option = click.option("--threads", default=2, show_default=True, help="T
 rounds_option = click.option("--rounds", default=15, show_default=True, help="Turns of every engine.")
 calls_option = click.option("--calls", default=5, show_default=True, help="Timed calls in a turn.")
 kernels_option = click.option(
-    "--kernels", multiple=True, metavar="NAME",
-    help="Also ours with EDGEAE_KERNELS=NAME, such as off or avx2; may be given more than once.")
+    "--kernels",
+    multiple=True,
+    metavar="NAME",
+    help="Also ours with EDGEAE_KERNELS=NAME, such as off or avx2; may be given more than once.",
+)
 quick_option = click.option("--quick", is_flag=True, help="Tiny sizes and two rounds, to see that the script works.")
-json_option = click.option("--json", "json_path", type=click.Path(path_type=Path), metavar="FILE",
-                           help="Write every time, in seconds, to this file.")
+json_option = click.option(
+    "--json",
+    "json_path",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write every time, in seconds, to this file.",
+)

@@ -116,8 +116,15 @@ def measure(net: Net, steps: dict[str, Step], batches: list[Batch], rounds: int,
         if not np.isfinite(loss):
             raise WrongOutput(f"{net.name}: the loss became {loss}")
 
-    engines = [Engine(name, lambda i, step=step: step(i % len(batches), None), must_be_finite,
-                      rounds=_SLOW_ROUNDS if name.endswith("off") else None) for name, step in steps.items()]
+    engines = [
+        Engine(
+            name,
+            lambda i, step=step: step(i % len(batches), None),
+            must_be_finite,
+            rounds=_SLOW_ROUNDS if name.endswith("off") else None,
+        )
+        for name, step in steps.items()
+    ]
     return take_turns(engines, rounds, calls, warm_up=1, **({} if idle else {"idle_s": 0.0}))
 
 
@@ -129,8 +136,9 @@ def measure(net: Net, steps: dict[str, Step], batches: list[Batch], rounds: int,
 @calls_option
 @quick_option
 @json_option
-def main(net: str, threads: int, kernels: tuple[str, ...], rounds: int, calls: int, quick: bool,
-         json_path: Path | None) -> None:
+def main(
+    net: str, threads: int, kernels: tuple[str, ...], rounds: int, calls: int, quick: bool, json_path: Path | None
+) -> None:
     if quick:
         rounds, calls = 2, 1
     devices.resolve(DEVICE)

@@ -120,8 +120,16 @@ def seeds(target: str, folder: Path) -> None:
                 for name, value in tensors.items():
                     packed |= quantize.pack(name, value, scheme)
                 path = folder / f"{arch}-{scheme}"
-                weights.write(path, packed, {"format_version": "1", "arch": arch, "config": config.to_json(),  # type: ignore[arg-type]
-                                             "quantize": scheme})
+                weights.write(
+                    path,
+                    packed,
+                    {
+                        "format_version": "1",
+                        "arch": arch,
+                        "config": config.to_json(),  # type: ignore[arg-type]
+                        "quantize": scheme,
+                    },
+                )
                 data = path.read_bytes()
                 length = int.from_bytes(data[:8], "little")
                 (folder / f"{arch}-{scheme}-1").write_bytes(b"\1" + data[8 : 8 + length] + b"\n\n" + data[8 + length :])
@@ -155,8 +163,18 @@ def main() -> None:
         import edgeae.png
         import edgeae.weights  # noqa: F401
     FINDS.mkdir(exist_ok=True)
-    atheris.Setup([sys.argv[0], str(folder), f"-artifact_prefix={FINDS}/{target}-", "-rss_limit_mb=2048", "-timeout=20",
-                   "-max_len=16384", *options], lambda data: check(target, data))
+    atheris.Setup(
+        [
+            sys.argv[0],
+            str(folder),
+            f"-artifact_prefix={FINDS}/{target}-",
+            "-rss_limit_mb=2048",
+            "-timeout=20",
+            "-max_len=16384",
+            *options,
+        ],
+        lambda data: check(target, data),
+    )
     atheris.Fuzz()
 
 

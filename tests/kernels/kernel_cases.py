@@ -32,7 +32,7 @@ def instruction_sets() -> list[str]:
     order = ["avx512", "avx2", "plain"]
     if compiler is None:
         return []
-    return order[order.index(compiler.isa):] if compiler.isa in order else [compiler.isa, "plain"]
+    return order[order.index(compiler.isa) :] if compiler.isa in order else [compiler.isa, "plain"]
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,15 @@ def read(layer: Layer, machine: str, threads: int) -> list[Kernel]:
         patch.setattr(graph, "compile_text", lambda text, machine: b"not compiled")
         patch.setattr(graph, "_FLOP_A_THREAD", 1)  # small layers too are shared among threads
         shape = layer.shape
-        x, bias, add, dy = (Tensor.empty(*size, device="CPU") for size in (
-            (shape.batch, shape.height, shape.width, shape.c_in), (shape.c_out,), shape.output, shape.output))
+        x, bias, add, dy = (
+            Tensor.empty(*size, device="CPU")
+            for size in (
+                (shape.batch, shape.height, shape.width, shape.c_in),
+                (shape.c_out,),
+                shape.output,
+                shape.output,
+            )
+        )
         weight = _empty_weight(layer)
         y = graph.convolution(x, weight, bias, add if layer.add else None, layer.activation, shape)
         assert y is not None and CPU_COUNT.value == threads
@@ -106,9 +113,14 @@ class Kernel:
         assert entry is not None
         names = tuple(parameter.removeprefix("void *") for parameter in entry[1].split(", "))
         arrays = [source.ptrdtype for source in program.src[0].src[: len(names)]]
-        return cls(text, names, tuple(array.size for array in arrays),
-                   tuple(np.dtype(_to_np_dtype(array.base)).str for array in arrays),
-                   len(program.arg.outs), program.arg.global_size[0])
+        return cls(
+            text,
+            names,
+            tuple(array.size for array in arrays),
+            tuple(np.dtype(_to_np_dtype(array.base)).str for array in arrays),
+            len(program.arg.outs),
+            program.arg.global_size[0],
+        )
 
     @property
     def function(self) -> str:
@@ -179,8 +191,10 @@ class Kernel:
             elif "y" in given:
                 small = small * _slope(c["GRADIENT_OF"], given["y"].reshape(small_size))
             window = windows(big, self._weight_size[0], stride, c["PADDING"])
-            return [np.einsum("byxcij,byxo->ijco", window, small, optimize=True),
-                    (big if c["ERROR_IS_BIG"] else small).sum((0, 1, 2))]
+            return [
+                np.einsum("byxcij,byxo->ijco", window, small, optimize=True),
+                (big if c["ERROR_IS_BIG"] else small).sum((0, 1, 2)),
+            ]
         x = given["x"].reshape(big_size)
         if "y" in given:
             x = x * _slope(c["GRADIENT_OF"], given["y"].reshape(big_size))
@@ -234,8 +248,12 @@ def draw_arrays(layer: Layer, seed: int = 0) -> dict[str, Array]:
     """Inputs of a layer, and a gradient of its output: about as large as in a network."""
     rng = np.random.default_rng(seed)
     shape = layer.shape
-    sizes = {"x": (shape.batch, shape.height, shape.width, shape.c_in), "w": layer.weight, "bias": (shape.c_out,),
-             "dy": shape.output} | ({"add": shape.output} if layer.add else {})
+    sizes = {
+        "x": (shape.batch, shape.height, shape.width, shape.c_in),
+        "w": layer.weight,
+        "bias": (shape.c_out,),
+        "dy": shape.output,
+    } | ({"add": shape.output} if layer.add else {})
     arrays = {name: rng.standard_normal(size).astype(np.float32) for name, size in sizes.items()}
     arrays["w"] /= np.float32(np.sqrt(shape.window**2 * shape.c_in))
     return arrays
@@ -243,8 +261,14 @@ def draw_arrays(layer: Layer, seed: int = 0) -> dict[str, Array]:
 
 def forward(layer: Layer, given: dict[str, Tensor], weight: Weight | None = None) -> Tensor:
     """The layer's kernel, which must be there."""
-    y = graph.convolution(given["x"], given["w"] if weight is None else weight, given["bias"], given.get("add"),
-                          layer.activation, layer.shape)
+    y = graph.convolution(
+        given["x"],
+        given["w"] if weight is None else weight,
+        given["bias"],
+        given.get("add"),
+        layer.activation,
+        layer.shape,
+    )
     assert y is not None, f"no kernel for {layer}"
     return y
 
@@ -268,8 +292,12 @@ def in_torch(layer: Layer, arrays: dict[str, Array], found: Array) -> dict[str, 
     if shape.up:
         z = torch.nn.functional.conv_transpose2d(x, w.permute(2, 3, 0, 1).contiguous(), stride=2, padding=1)
     else:
-        z = torch.nn.functional.conv2d(x, w.permute(3, 2, 0, 1).contiguous(),
-                                       stride=2 if shape.kernel == 4 else 1, padding=0 if shape.kernel == 1 else 1)
+        z = torch.nn.functional.conv2d(
+            x,
+            w.permute(3, 2, 0, 1).contiguous(),
+            stride=2 if shape.kernel == 4 else 1,
+            padding=0 if shape.kernel == 1 else 1,
+        )
     z = z.permute(0, 2, 3, 1) + given["bias"]
     if layer.add:
         z = z + given["add"]
@@ -311,12 +339,18 @@ _G = {2: np.array([[1, 0], [1, 1], [0, 1]]), 3: np.array([[1, 0, 0], [0.5, 0.5, 
 
 def _taps(c: dict[str, Any]) -> list[tuple[int, int, Any]]:
     """(phase, position in the square of SUB×SUB, the R×R taps that it has of the kernel)."""
+
     def taps(phase: int, position: int) -> list[int]:
         return [3 - phase - 2 * i if c.get("STEP") == 2 else c["SUB"] * i + position for i in range(c["R"])]
 
     step, sub = c.get("STEP", 1), c["SUB"]
-    return [(py * step + px, sy * sub + sx, np.ix_(taps(py, sy), taps(px, sx)))
-            for py in range(step) for px in range(step) for sy in range(sub) for sx in range(sub)]
+    return [
+        (py * step + px, sy * sub + sx, np.ix_(taps(py, sy), taps(px, sx)))
+        for py in range(step)
+        for px in range(step)
+        for sy in range(sub)
+        for sx in range(sub)
+    ]
 
 
 def winograd_factors(w: Array, c: dict[str, Any]) -> Array:

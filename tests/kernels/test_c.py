@@ -125,8 +125,9 @@ def build(folder: Path, kernels: list[Kernel], command: list[str]) -> Path:
 
 def run(command: list[str], inputs: list[dict[str, Array]]) -> subprocess.CompletedProcess[bytes]:
     data = b"".join(array.tobytes() for arrays in inputs for array in arrays.values())
-    return subprocess.run(command, input=data, capture_output=True, timeout=120,
-                          env={**os.environ, "ASAN_OPTIONS": "detect_leaks=0"})
+    return subprocess.run(
+        command, input=data, capture_output=True, timeout=120, env={**os.environ, "ASAN_OPTIONS": "detect_leaks=0"}
+    )
 
 
 def check(command: list[str], kernels: list[Kernel]) -> None:
@@ -197,8 +198,9 @@ def test_a_second_compiler_finds_nothing_undefined(sanitizers: list[str], tmp_pa
         pytest.skip("one compiler has sanitizers")
     machine = instruction_sets()[0]
     kernels = kernels_of(EDGES[::4], machine)
-    program = build(tmp_path, kernels, [sanitizers[1], SANITIZE[0].replace("address,", ""), SANITIZE[1],
-                                        *optimization(machine)])
+    program = build(
+        tmp_path, kernels, [sanitizers[1], SANITIZE[0].replace("address,", ""), SANITIZE[1], *optimization(machine)]
+    )
     check([str(program)], kernels)
 
 
@@ -220,8 +222,9 @@ def test_an_access_out_of_bounds_is_found(sanitizers: list[str], tmp_path: Path)
 
 @pytest.mark.parametrize("command", ["gcc", "clang"])
 @pytest.mark.parametrize("machine", instruction_sets()[::2])
-def test_no_warnings_and_no_library(command: str, machine: str, tmp_path: Path,
-                                    monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_warnings_and_no_library(
+    command: str, machine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As objects for tinygrad to load: nothing is missing in them, and their stack fits into any thread."""
     if shutil.which(command) is None:
         pytest.skip(f"no {command} on PATH")
@@ -264,9 +267,23 @@ def test_neon_in_an_emulator(tmp_path: Path) -> None:
     if qemu is None or zig is None:
         pytest.skip("no qemu-aarch64" if qemu is None else "no zig, which can link a program for AArch64")
     kernels = kernels_of([*EDGES, *random_layers(4, seed=9)], "neon")
-    program = build(tmp_path, kernels, [
-        zig, "cc", "-target", "aarch64-linux-none", "-nostdlib", "-static", "-ffreestanding", "-DFREESTANDING",
-        "-fno-sanitize=undefined", "-fno-stack-protector", *programs.flags(INSTRUCTION_SETS["neon"])])
+    program = build(
+        tmp_path,
+        kernels,
+        [
+            zig,
+            "cc",
+            "-target",
+            "aarch64-linux-none",
+            "-nostdlib",
+            "-static",
+            "-ffreestanding",
+            "-DFREESTANDING",
+            "-fno-sanitize=undefined",
+            "-fno-stack-protector",
+            *programs.flags(INSTRUCTION_SETS["neon"]),
+        ],
+    )
     check([qemu, str(program)], kernels)
 
 
@@ -276,8 +293,11 @@ def innermost_loops(assembly: str) -> list[list[str]]:
     labels = {line[:-1]: i for i, line in enumerate(lines) if re.fullmatch(r"\.L\w+:", line)}
     jumps = [(i, re.fullmatch(r"(?:b|b\.\w+|cbn?z|tbn?z)\s(?:.*\s)?(\.L\w+)", line)) for i, line in enumerate(lines)]
     loops = [(labels[jump[1]], i) for i, jump in jumps if jump and labels.get(jump[1], i) < i]
-    innermost = [loop for loop in loops
-                 if not any(other != loop and loop[0] <= other[0] and other[1] <= loop[1] for other in loops)]
+    innermost = [
+        loop
+        for loop in loops
+        if not any(other != loop and loop[0] <= other[0] and other[1] <= loop[1] for other in loops)
+    ]
     return [[line for line in lines[first : last + 1] if line and line[0] != "."] for first, last in innermost]
 
 
@@ -294,23 +314,42 @@ SIZES = {
 
 
 @pytest.mark.parametrize("command", cross_compilers(), ids=lambda command: command[-1] if len(command) == 1 else "zig")
-@pytest.mark.parametrize(("size", "scheme"), [
-    *((size, "none") for size in SIZES), ("odd channels", "int8"), ("odd channels", "fp16"),
-    # Compilers find no room for the unpacking of four bits beside a tile's sums: it is right, and slower. int4 is for
-    # size alone, so that no tile was made for it.
-    pytest.param("odd channels", "int4", marks=pytest.mark.xfail(reason="what unpacks int4 is kept on the stack")),
-])
-def test_neon_inner_loops_stay_in_registers(size: str, scheme: str, command: list[str], tmp_path: Path,
-                                            record_property: Callable[[str, object], None]) -> None:
+@pytest.mark.parametrize(
+    ("size", "scheme"),
+    [
+        *((size, "none") for size in SIZES),
+        ("odd channels", "int8"),
+        ("odd channels", "fp16"),
+        # Compilers find no room for the unpacking of four bits beside a tile's sums: it is right, and slower. int4 is for
+        # size alone, so that no tile was made for it.
+        pytest.param("odd channels", "int4", marks=pytest.mark.xfail(reason="what unpacks int4 is kept on the stack")),
+    ],
+)
+def test_neon_inner_loops_stay_in_registers(
+    size: str, scheme: str, command: list[str], tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     """The loop with the most multiplications neither loads from the stack nor stores there."""
     kernels = read(Layer(SIZES[size], "relu", scheme=scheme), "neon", 2)
     moving = ("swap", "winograd_weights", "winograd_weights_gradient")
     for kernel in (kernel for kernel in kernels if kernel.function not in moving):
         (tmp_path / "kernel.c").write_text(kernel.text)
         done = subprocess.run(
-            [*command, "--target=aarch64-none-unknown-elf", "-mcpu=cortex-a72", "-ffixed-x18", "-S", "-ffreestanding",
-             *programs.flags(INSTRUCTION_SETS["neon"]), "kernel.c", "-o", "kernel.s"],
-            cwd=tmp_path, capture_output=True, text=True)
+            [
+                *command,
+                "--target=aarch64-none-unknown-elf",
+                "-mcpu=cortex-a72",
+                "-ffixed-x18",
+                "-S",
+                "-ffreestanding",
+                *programs.flags(INSTRUCTION_SETS["neon"]),
+                "kernel.c",
+                "-o",
+                "kernel.s",
+            ],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
         assert done.returncode == 0, done.stderr
         loops = innermost_loops((tmp_path / "kernel.s").read_text())
         loop = max(loops, key=lambda body: sum(line.startswith("fmla") for line in body))

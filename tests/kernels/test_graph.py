@@ -154,17 +154,21 @@ def test_an_image_does_not_depend_on_the_others(layer: Layer) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["fp16", "int8", "int4"])
-@pytest.mark.parametrize("shape", [
-    Shape(2, 5, 7, 3, 21, 3),  # 27 rows of weights, an odd number, in the last group of 32
-    Shape(1, 4, 4, 37, 50, 1),  # 37 rows
-    Shape(2, 6, 10, 20, 16, 4),
-    Shape(1, 5, 3, 9, 12, 4, up=True),
-    Shape(1, 6, 33, 5, 3, 3),  # narrow
-    Shape(2, 4, 20, 7, 2, 4, up=True),  # narrow
-    Shape(4, 8, 12, 16, 32, 3),  # Winograd
-    Shape(4, 16, 12, 16, 16, 4),
-    Shape(4, 8, 12, 32, 16, 4, up=True),
-], ids=lambda shape: str(shape)[6:-1].replace(" ", ""))
+@pytest.mark.parametrize(
+    "shape",
+    [
+        Shape(2, 5, 7, 3, 21, 3),  # 27 rows of weights, an odd number, in the last group of 32
+        Shape(1, 4, 4, 37, 50, 1),  # 37 rows
+        Shape(2, 6, 10, 20, 16, 4),
+        Shape(1, 5, 3, 9, 12, 4, up=True),
+        Shape(1, 6, 33, 5, 3, 3),  # narrow
+        Shape(2, 4, 20, 7, 2, 4, up=True),  # narrow
+        Shape(4, 8, 12, 16, 32, 3),  # Winograd
+        Shape(4, 16, 12, 16, 16, 4),
+        Shape(4, 8, 12, 32, 16, 4, up=True),
+    ],
+    ids=lambda shape: str(shape)[6:-1].replace(" ", ""),
+)
 def test_weights_in_fewer_bits(shape: Shape, scheme: str) -> None:
     """The kernel on packed weights gives what the float32 kernel gives on them unpacked."""
     layer = Layer(shape, "sigmoid", add=True, scheme=scheme)
@@ -182,9 +186,12 @@ def test_every_value_of_float16_is_read_exactly() -> None:
     half = np.arange(65536, dtype=np.uint16).view(np.float16)
     layer = Layer(Shape(1, 1, 1, 1, 4096, 1), scheme="fp16")
     x, bias = Tensor.ones(1, 1, 1, 1, device="CPU").contiguous(), Tensor.zeros(4096, device="CPU").contiguous()
-    found = np.concatenate([
-        forward(layer, {"x": x, "bias": bias}, Tensor(part.reshape(layer.weight), device="CPU")).numpy().ravel()
-        for part in np.split(half, 16)])
+    found = np.concatenate(
+        [
+            forward(layer, {"x": x, "bias": bias}, Tensor(part.reshape(layer.weight), device="CPU")).numpy().ravel()
+            for part in np.split(half, 16)
+        ]
+    )
     with np.errstate(invalid="ignore"):
         wanted = half.astype(np.float32)
     finite = np.isfinite(wanted)
@@ -205,8 +212,11 @@ def test_infinite_weights_stay_infinite() -> None:
 def pointwise(values: Array, activation: str, channels: int = 1) -> Array:
     """An activation alone: a layer from one channel to some that multiplies by one. All channels must be equal."""
     layer = Layer(Shape(1, values.size, 1, 1, channels, 1), activation)
-    given = {"x": Tensor(values.reshape(1, -1, 1, 1), device="CPU"), "bias": Tensor.zeros(channels, device="CPU"),
-             "w": Tensor.ones(1, 1, 1, channels, device="CPU")}
+    given = {
+        "x": Tensor(values.reshape(1, -1, 1, 1), device="CPU"),
+        "bias": Tensor.zeros(channels, device="CPU"),
+        "w": Tensor.ones(1, 1, 1, channels, device="CPU"),
+    }
     y = forward(layer, given).numpy().reshape(-1, channels)
     assert np.array_equal(y, y[:, :1].repeat(channels, 1), equal_nan=True)
     return y[:, 0]
@@ -281,10 +291,13 @@ def test_an_unknown_switch_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> N
         programs.instruction_set()
 
 
-@pytest.mark.parametrize(("kind", "cin", "cout"), [("1x1", 200_000, 1), ("3x3", 20_000, 1),
-                                                   ("4x4 stride 2", 13_000, 2), ("4x4 up", 25_000, 2)])
-def test_layers_that_no_kernel_covers_are_right_too(kind: str, cin: int, cout: int,
-                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("kind", "cin", "cout"),
+    [("1x1", 200_000, 1), ("3x3", 20_000, 1), ("4x4 stride 2", 13_000, 2), ("4x4 up", 25_000, 2)],
+)
+def test_layers_that_no_kernel_covers_are_right_too(
+    kind: str, cin: int, cout: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     kernel, is_up = KINDS[kind]
     init = Init("CPU", np.random.default_rng(0))
     layer = UpConv2d(cin, cout, init, None) if is_up else Conv2d(cin, cout, kernel, init, None)
@@ -295,14 +308,24 @@ def test_layers_that_no_kernel_covers_are_right_too(kind: str, cin: int, cout: i
     assert isinstance(layer.weight, Tensor)
     w = layer.weight.numpy().astype(np.float64)
     x = x.astype(np.float64)
-    wanted = up(x, w) if is_up else np.einsum(
-        "byxcij,ijco->byxo", windows(x, kernel, 2 if kernel == 4 else 1, 0 if kernel == 1 else 1), w)
+    wanted = (
+        up(x, w)
+        if is_up
+        else np.einsum("byxcij,ijco->byxo", windows(x, kernel, 2 if kernel == 4 else 1, 0 if kernel == 1 else 1), w)
+    )
     assert_close(found, activate(wanted, None), OUTPUT_TOLERANCE, kind)
 
 
-@pytest.mark.parametrize("shape", [Shape(1, 256, 256, 64, 64, 3), Shape(1, 512, 512, 32, 64, 4),
-                                   Shape(1, 128, 128, 128, 128, 3), Shape(1, 256, 256, 64, 32, 4, up=True)],
-                         ids=lambda shape: str(shape)[6:-1].replace(" ", ""))
+@pytest.mark.parametrize(
+    "shape",
+    [
+        Shape(1, 256, 256, 64, 64, 3),
+        Shape(1, 512, 512, 32, 64, 4),
+        Shape(1, 128, 128, 128, 128, 3),
+        Shape(1, 256, 256, 64, 32, 4, up=True),
+    ],
+    ids=lambda shape: str(shape)[6:-1].replace(" ", ""),
+)
 def test_large_images_are_covered(shape: Shape) -> None:
     sizes = (1, shape.height, shape.width, shape.c_in), Layer(shape).weight, (shape.c_out,)
     x, w, bias = (Tensor.empty(*size, device="CPU") for size in sizes)
@@ -330,8 +353,10 @@ def test_inputs_that_are_views_and_expressions() -> None:
     arrays = draw_arrays(layer)
     arrays.pop("dy")
     wanted = forward(layer, {name: Tensor(array, device="CPU") for name, array in arrays.items()}).numpy()
-    views = {name: Tensor(np.ascontiguousarray(array.T) * 2, device="CPU").permute(*range(array.ndim)[::-1]) / 2
-             for name, array in arrays.items()}
+    views = {
+        name: Tensor(np.ascontiguousarray(array.T) * 2, device="CPU").permute(*range(array.ndim)[::-1]) / 2
+        for name, array in arrays.items()
+    }
     assert np.array_equal(forward(layer, views).numpy(), wanted)
 
 

@@ -73,7 +73,11 @@ def test_convolution(shape: Shape, machine: InstructionSet, threads: int) -> Non
     assert math.prod(sides) * shape.c_in <= STACK_FLOATS
     assert 1 <= plan["BLOCK_GROUPS"] <= math.ceil(shape.c_out / block)
     assert (plan["STRIDE"], plan["STEP"], plan["KERNEL"], plan["PADDING"]) == (
-        shape.stride, shape.step, shape.window, shape.padding)
+        shape.stride,
+        shape.step,
+        shape.window,
+        shape.padding,
+    )
     check_sizes(plan, shape, threads)
 
 
@@ -97,7 +101,14 @@ def test_narrow(shape: Shape, machine: InstructionSet, threads: int) -> None:
 
 def check_sizes(plan: dict[str, int], shape: Shape, threads: int) -> None:
     assert [plan[name] for name in ("BATCH", "IN_H", "IN_W", "C_IN", "OUT_H", "OUT_W", "C_OUT", "THREADS")] == [
-        shape.batch, shape.height, shape.width, shape.c_in, *shape.out_size, shape.c_out, threads]
+        shape.batch,
+        shape.height,
+        shape.width,
+        shape.c_in,
+        *shape.out_size,
+        shape.c_out,
+        threads,
+    ]
 
 
 @given(shape=shapes(), machine=machines, threads=threads)
@@ -123,9 +134,21 @@ def check_weight_gradient(plan: dict[str, int], form: GradientShape, machine: In
     scratch = plan["IMAGES"] * (rows_in * columns_in * form.c_big + plan["CHUNK_H"] * width * columns)
     assert scratch <= STACK_FLOATS
     assert [plan[name] for name in ("BATCH", "IN_H", "IN_W", "C_IN", "OUT_H", "OUT_W", "C_OUT", "THREADS")] == [
-        form.batch, form.height, form.width, form.c_big, height, width, form.c_small, threads]
+        form.batch,
+        form.height,
+        form.width,
+        form.c_big,
+        height,
+        width,
+        form.c_small,
+        threads,
+    ]
     assert (plan["KERNEL"], plan["STRIDE"], plan["PADDING"], plan["ERROR_IS_BIG"]) == (
-        form.kernel, form.stride, form.padding, form.error_is_big)
+        form.kernel,
+        form.stride,
+        form.padding,
+        form.error_is_big,
+    )
 
 
 @st.composite

@@ -70,8 +70,9 @@ def test_every_compiler_makes_kernels_that_are_right(kind: str, device: str, mon
 
 @pytest.mark.parametrize("kind", ["gcc", "clang", "zig"])
 @pytest.mark.parametrize("scheme", ["fp16", "int8", "int4"])
-def test_every_compiler_reads_packed_weights(kind: str, scheme: str, device: str,
-                                             monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_compiler_reads_packed_weights(
+    kind: str, scheme: str, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     compiler = find(kind)
     monkeypatch.setattr(programs, "find_compiler", lambda: compiler)
     for c_out in (3, 33):
@@ -134,12 +135,17 @@ def test_a_text_is_compiled_once(runs: list[str], machine: InstructionSet) -> No
     assert compile_text(f"{TEXT}\n", machine) and len(runs) == 2
 
 
-def test_another_compiler_or_other_flags_are_another_entry(runs: list[str], machine: InstructionSet,
-                                                           monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_compiler_or_other_flags_are_another_entry(
+    runs: list[str], machine: InstructionSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
     compiler = find_compiler()
     assert compiler is not None
-    others = [compiler, replace(compiler, version="0.1"), replace(compiler, machine=(*compiler.machine, "-DX=1")),
-              replace(compiler, kind="gcc")]
+    others = [
+        compiler,
+        replace(compiler, version="0.1"),
+        replace(compiler, machine=(*compiler.machine, "-DX=1")),
+        replace(compiler, kind="gcc"),
+    ]
     for count, other in enumerate(others, 1):
         monkeypatch.setattr(programs, "find_compiler", lambda other=other: other)
         for _ in range(2):
@@ -206,8 +212,9 @@ def test_a_compiler_that_fails_is_one_sentence(runs: list[str], machine: Instruc
 
 
 @pytest.mark.parametrize("script", ["exit 1", "echo 'internal compiler error' >&2; exit 4", "exit 0"])
-def test_a_compiler_that_breaks_is_one_sentence(script: str, runs: list[str], machine: InstructionSet, tmp_path: Path,
-                                                monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compiler_that_breaks_is_one_sentence(
+    script: str, runs: list[str], machine: InstructionSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also one that writes nothing and says it went well."""
     broken = tmp_path / "clang"
     broken.write_text(f"#!/bin/sh\n{script}\n")
@@ -218,8 +225,9 @@ def test_a_compiler_that_breaks_is_one_sentence(script: str, runs: list[str], ma
         compile_text(TEXT, machine)
 
 
-def test_a_compiler_that_is_gone_is_one_sentence(runs: list[str], machine: InstructionSet, tmp_path: Path,
-                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compiler_that_is_gone_is_one_sentence(
+    runs: list[str], machine: InstructionSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     compiler = replace(find_compiler(), command=(str(tmp_path / "clang"),))  # type: ignore[type-var]
     monkeypatch.setattr(programs, "find_compiler", lambda: compiler)
     with pytest.raises(DeviceError, match=r"^CPU is not usable: [^\n]*\.$"):

@@ -15,8 +15,15 @@ from edgeae.kernels.shapes import GradientShape, Shape, weight_gradient_shapes
 def small_shapes(draw: st.DrawFn) -> Shape:
     kernel, is_up = draw(st.sampled_from([(1, False), (3, False), (4, False), (4, True)]))
     even = 2 if kernel == 4 and not is_up else 1
-    return Shape(draw(st.integers(1, 3)), even * draw(st.integers(1, 5)), even * draw(st.integers(1, 5)),
-                 draw(st.integers(1, 4)), draw(st.integers(1, 4)), kernel, is_up)
+    return Shape(
+        draw(st.integers(1, 3)),
+        even * draw(st.integers(1, 5)),
+        even * draw(st.integers(1, 5)),
+        draw(st.integers(1, 4)),
+        draw(st.integers(1, 4)),
+        kernel,
+        is_up,
+    )
 
 
 every_small_shape = settings(max_examples=60, derandomize=True, deadline=None, database=None)
@@ -31,16 +38,22 @@ def convolve(shape: Shape, x: Array, w: Array) -> Array:
 def draw_arrays(shape: Shape) -> tuple[Array, Array, Array]:
     """Input, weights, and a gradient of the output."""
     rng = np.random.default_rng(0)
-    return (rng.normal(size=(shape.batch, shape.height, shape.width, shape.c_in)),
-            rng.normal(size=(shape.kernel, shape.kernel, shape.c_in, shape.c_out)), rng.normal(size=shape.output))
+    return (
+        rng.normal(size=(shape.batch, shape.height, shape.width, shape.c_in)),
+        rng.normal(size=(shape.kernel, shape.kernel, shape.c_in, shape.c_out)),
+        rng.normal(size=shape.output),
+    )
 
 
-@pytest.mark.parametrize(("shape", "output", "multiplications"), [
-    (Shape(2, 5, 7, 3, 4, 1), (2, 5, 7, 4), 2 * 5 * 7 * 3 * 4),
-    (Shape(1, 5, 7, 3, 4, 3), (1, 5, 7, 4), 9 * 5 * 7 * 3 * 4),  # those on the border's zeros are counted
-    (Shape(3, 6, 8, 3, 4, 4), (3, 3, 4, 4), 3 * 16 * 3 * 4 * 3 * 4),
-    (Shape(1, 5, 7, 3, 4, 4, up=True), (1, 10, 14, 4), 4 * 10 * 14 * 3 * 4),
-])
+@pytest.mark.parametrize(
+    ("shape", "output", "multiplications"),
+    [
+        (Shape(2, 5, 7, 3, 4, 1), (2, 5, 7, 4), 2 * 5 * 7 * 3 * 4),
+        (Shape(1, 5, 7, 3, 4, 3), (1, 5, 7, 4), 9 * 5 * 7 * 3 * 4),  # those on the border's zeros are counted
+        (Shape(3, 6, 8, 3, 4, 4), (3, 3, 4, 4), 3 * 16 * 3 * 4 * 3 * 4),
+        (Shape(1, 5, 7, 3, 4, 4, up=True), (1, 10, 14, 4), 4 * 10 * 14 * 3 * 4),
+    ],
+)
 def test_size_and_work(shape: Shape, output: tuple[int, ...], multiplications: int) -> None:
     assert shape.output == output
     assert shape.flop == 2 * multiplications
