@@ -27,12 +27,12 @@ from edgeae.errors import (
 if TYPE_CHECKING:
     from edgeae.benchmark import bench
     from edgeae.config import ModelConfig, TrainConfig
-    from edgeae.evaluation import evaluate
-    from edgeae.exporting import export
-    from edgeae.library import compile
-    from edgeae.onnx_files import export_onnx
-    from edgeae.session import Session, load
-    from edgeae.training import train
+    from edgeae.exporting.library import compile
+    from edgeae.exporting.onnx import export_onnx
+    from edgeae.exporting.weights import export
+    from edgeae.inference.session import Session, load
+    from edgeae.training.evaluation import evaluate
+    from edgeae.training.trainer import train
 
 __all__ = [
     "DataError",
@@ -60,15 +60,15 @@ __all__ = [
 
 _HOMES = {
     "ModelConfig": "config",
-    "Session": "session",
+    "Session": "inference.session",
     "TrainConfig": "config",
     "bench": "benchmark",
-    "compile": "library",
-    "evaluate": "evaluation",
-    "export": "exporting",
-    "export_onnx": "onnx_files",
-    "load": "session",
-    "train": "training",
+    "compile": "exporting.library",
+    "evaluate": "training.evaluation",
+    "export": "exporting.weights",
+    "export_onnx": "exporting.onnx",
+    "load": "inference.session",
+    "train": "training.trainer",
 }
 
 

@@ -12,8 +12,8 @@ import common
 import numpy as np
 
 import edgeae
-from edgeae.damages import move
-from edgeae.metrics import pooled_psnr
+from edgeae.images.damage.kinds import move
+from edgeae.images.metrics import pooled_psnr
 
 STEPS = 20
 

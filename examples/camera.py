@@ -26,8 +26,8 @@ import numpy as np
 from PIL import Image, ImageSequence
 
 import edgeae
-from edgeae import imaging
-from edgeae.decoding import READ_FORMATS
+from edgeae.images import arrays as imaging
+from edgeae.images.files.decoding import READ_FORMATS
 
 # What a file is called, what read_image takes, and how many frames were dropped before it.
 Frames = Generator[tuple[str, imaging.Source, int], None, None]

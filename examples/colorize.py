@@ -14,7 +14,7 @@ import common
 import numpy as np
 
 import edgeae
-from edgeae.metrics import pooled_psnr
+from edgeae.images.metrics import pooled_psnr
 
 # IEC 61966-2-1: linear sRGB to CIE XYZ; each row divided by its sum, which is the white point D65.
 XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])

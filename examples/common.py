@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 
 import edgeae
-from edgeae import imaging, pictures
-from edgeae.data import open_dataset
-from edgeae.evaluation import Trial
-from edgeae.runs import read_run
-from edgeae.training import Progress
+from edgeae.data.batches import open_dataset
+from edgeae.images import arrays as imaging
+from edgeae.images.drawing import grids as pictures
+from edgeae.training.evaluation import Trial
+from edgeae.training.run_folder import read_run
+from edgeae.training.trainer import Progress
 
 SHOWN = 8  # images in the picture
 

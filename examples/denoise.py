@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 import edgeae
-from edgeae import imaging
-from edgeae.metrics import pooled_psnr
+from edgeae.images import arrays as imaging
+from edgeae.images.metrics import pooled_psnr
 
 Filter = Callable[[np.ndarray], np.ndarray]
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import edgeae
-from edgeae import batches
+from edgeae.inference import folder as batches
 
 
 def main(photos: str, restored: str) -> None:

@@ -18,8 +18,9 @@ import common
 import numpy as np
 
 import edgeae
-from edgeae import faces, imaging
-from edgeae.data import open_dataset
+from edgeae.data import generated_faces as faces
+from edgeae.data.batches import open_dataset
+from edgeae.images import arrays as imaging
 
 COLOURS = {
     "eyes": (255, 255, 255),

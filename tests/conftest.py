@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from edgeae import devices, zoo
 from edgeae.config import ARCHS, ModelConfig
+from edgeae.network import shipped as zoo
+from edgeae.runtime import devices
 
 ConfigFactory = Callable[..., ModelConfig]
 FileFactory = Callable[..., Path]
@@ -52,8 +53,8 @@ def tiny_config() -> ConfigFactory:
 @pytest.fixture(scope="session")
 def random_weights(device: str) -> Callable[..., dict[str, npt.NDArray[np.float32]]]:
     """`random_weights(config, seed=0)`: every parameter of a network by name, biases random too."""
-    from edgeae.models import build
-    from edgeae.weights import parameters
+    from edgeae.network.models import build
+    from edgeae.network.weight_file import parameters
 
     def make(config: ModelConfig, seed: int = 0) -> dict[str, npt.NDArray[np.float32]]:
         rng = np.random.default_rng(seed)
@@ -105,7 +106,8 @@ def tiny_file(
 
     `golden` adds the golden input, which runs the network once. `changes` are of the configuration.
     """
-    from edgeae import quantize, weights
+    from edgeae.network import quantize
+    from edgeae.network import weight_file as weights
 
     def make(arch: str, scheme: str = "none", *, golden: bool = False, seed: int = 0, **changes: Any) -> Path:
         config = tiny_config(arch, **changes)
@@ -116,8 +118,8 @@ def tiny_file(
         path = tmp_path / f"{arch}-{scheme}-{seed}.safetensors"
         weights.write(path, tensors, metadata)
         if golden:
-            from edgeae.golden import make_golden
-            from edgeae.session import load
+            from edgeae.inference.golden import make_golden
+            from edgeae.inference.session import load
 
             weights.write(path, tensors, metadata | {"golden": make_golden(load(path, device))})
         return path
@@ -128,7 +130,7 @@ def tiny_file(
 @pytest.fixture(scope="module")
 def winograd_for_small_layers() -> Iterator[None]:
     """Winograd's kernels from 64 tiles on, so that the small layers of tests reach them."""
-    from edgeae.kernels import plans
+    from edgeae.runtime.kernels import plans
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plans, "_WINOGRAD_TILES", 64)
@@ -157,9 +159,10 @@ def models(
     tiny_metadata: Callable[..., dict[str, str]],
 ) -> Path:
     """A folder of tiny random networks under the shipped models' names, and `fp16`, `int8` and `int4`."""
-    from edgeae import quantize, weights
-    from edgeae.golden import make_golden
-    from edgeae.session import load
+    from edgeae.inference.golden import make_golden
+    from edgeae.inference.session import load
+    from edgeae.network import quantize
+    from edgeae.network import weight_file as weights
 
     folder = tmp_path_factory.mktemp("models")
     for arch in ARCHS:

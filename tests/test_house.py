@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from helpers import ROOT
 
-from edgeae.cli import main
+from edgeae.cli.main import main
 
 SOURCES = sorted((ROOT / "edgeae").rglob("*.py"))
 COMMAND_LINE = ("cli", "cli_bench", "cli_compile", "cli_run", "cli_train", "console")  # which alone print and exit

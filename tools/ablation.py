@@ -26,11 +26,12 @@ from score_models import Measures
 from score_tables import table
 from tinygrad import Tensor
 
-from edgeae import models, training
 from edgeae.config import ModelConfig, TrainConfig
-from edgeae.data import open_dataset
-from edgeae.layers import Conv2d, Init, Layer, ResBlock, UpConv2d
-from edgeae.session import tinygrad_on
+from edgeae.data.batches import open_dataset
+from edgeae.inference.session import tinygrad_on
+from edgeae.network import models
+from edgeae.network.layers import Conv2d, Init, Layer, ResBlock, UpConv2d
+from edgeae.training import trainer as training
 
 SIZE = 64
 KEYS = ("square, hole", "centre, hole", "undamaged", "sharpness")

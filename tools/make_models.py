@@ -21,10 +21,10 @@ import numpy as np
 import numpy.typing as npt
 import score_tables
 
-from edgeae import training
 from edgeae.config import ModelConfig, TrainConfig
-from edgeae.data import open_dataset
-from edgeae.exporting import export
+from edgeae.data.batches import open_dataset
+from edgeae.exporting.weights import export
+from edgeae.training import trainer as training
 
 Images = npt.NDArray[np.uint8]
 

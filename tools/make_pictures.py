@@ -17,13 +17,14 @@ import numpy.typing as npt
 import score_models
 
 import edgeae
-from edgeae import imaging, pictures
-from edgeae.corruptions import Corruption, parse
-from edgeae.data import open_dataset
-from edgeae.demonstration import demonstrate
-from edgeae.samples import samples
-from edgeae.session import Session
-from edgeae.zoo import DEFAULT
+from edgeae.data.batches import open_dataset
+from edgeae.images import arrays as imaging
+from edgeae.images.damage.spec import Corruption, parse
+from edgeae.images.drawing import grids as pictures
+from edgeae.inference.demo import demonstrate
+from edgeae.inference.sample_photos import samples
+from edgeae.inference.session import Session
+from edgeae.network.shipped import DEFAULT
 
 Floats = npt.NDArray[np.float32]
 

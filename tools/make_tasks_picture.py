@@ -13,7 +13,8 @@ from pathlib import Path
 
 import click
 
-from edgeae import imaging, pictures
+from edgeae.images import arrays as imaging
+from edgeae.images.drawing import grids as pictures
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 # For each example the rows of its own picture that are shown between input and what is wanted: the network's result.

@@ -15,12 +15,13 @@ import numpy as np
 import numpy.typing as npt
 from skimage.color import rgb2lab
 
-from edgeae import imaging, metrics
-from edgeae.damages import FILL
-from edgeae.data import open_dataset
-from edgeae.demonstration import mended
-from edgeae.evaluation import Trial
-from edgeae.session import Session
+from edgeae.data.batches import open_dataset
+from edgeae.images import arrays as imaging
+from edgeae.images import metrics
+from edgeae.images.damage.kinds import FILL
+from edgeae.inference.demo import mended
+from edgeae.inference.session import Session
+from edgeae.training.evaluation import Trial
 
 Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]

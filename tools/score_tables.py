@@ -17,10 +17,10 @@ import numpy as np
 import score_models
 from score_models import Floats, Measures, Photos
 
-from edgeae import metrics
-from edgeae.data import open_dataset
-from edgeae.session import Session, load
-from edgeae.weights import describe
+from edgeae.data.batches import open_dataset
+from edgeae.images import metrics
+from edgeae.inference.session import Session, load
+from edgeae.network.weight_file import describe
 
 FOR_QUANTIZATION = 200  # images: the differences are the same on few
 HOLES = ("square", "square, hole", "centre", "centre, hole")

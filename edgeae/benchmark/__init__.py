@@ -16,16 +16,16 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
-from edgeae import weights
 from edgeae.benchmark import cases, cold, peers
 from edgeae.benchmark.cases import Case, Prepared, Subject
 from edgeae.benchmark.machine import Watch, this_machine
 from edgeae.benchmark.results import Results, Row
 from edgeae.benchmark.turns import MAX_CALLS, Turns
-from edgeae.devices import probe_all, resolve, set_threads
 from edgeae.errors import DeviceError, EdgeaeError, UsageError
-from edgeae.onnx_files import onnx_bytes
-from edgeae.zoo import DEFAULT, find_model
+from edgeae.exporting.onnx import onnx_bytes
+from edgeae.network import weight_file as weights
+from edgeae.network.shipped import DEFAULT, find_model
+from edgeae.runtime.devices import probe_all, resolve, set_threads
 
 __all__ = ["bench"]
 

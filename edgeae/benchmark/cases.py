@@ -13,15 +13,16 @@ import numpy as np
 import numpy.typing as npt
 from tinygrad import Tensor
 
-from edgeae import devices, weights
 from edgeae.benchmark.turns import Engine, WrongOutput
 from edgeae.config import TrainConfig
-from edgeae.data import Batch, Dataset, Report, Split
+from edgeae.data.batches import Batch, Dataset, Report, Split
+from edgeae.engine.session import LibrarySession
 from edgeae.errors import UsageError
-from edgeae.library import CompileReport, compile
-from edgeae.library.session import LibrarySession
-from edgeae.session import Session, tinygrad_on
-from edgeae.weights import WeightFile
+from edgeae.exporting.library import CompileReport, compile
+from edgeae.inference.session import Session, tinygrad_on
+from edgeae.network import weight_file as weights
+from edgeae.network.weight_file import WeightFile
+from edgeae.runtime import devices
 
 LIBRARY = "edgeae library"  # compiled (library/)
 HELD = ("reconstruct", "encode", "decode")  # what a library and an ONNX file can do
@@ -223,7 +224,7 @@ def prepare(subject: Subject, case: Case) -> Prepared:
 
 def _step(subject: Subject, case: Case) -> Callable[[int], float]:
     """A training step from arrays to the loss as a number."""
-    from edgeae.training import Trainer
+    from edgeae.training.trainer import Trainer
 
     images = np.zeros((case.batch, subject.config.size, subject.config.size, subject.config.in_channels), np.uint8)
     split = Split(images, None, [""] * case.batch)

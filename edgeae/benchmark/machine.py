@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from edgeae._version import __version__
-from edgeae.compilers import find_compiler
-from edgeae.cpu import processor_name
-from edgeae.kernels.programs import instruction_set
+from edgeae.runtime.compilers import find_compiler
+from edgeae.runtime.cpu import processor_name
+from edgeae.runtime.kernels.programs import instruction_set
 
 PACKAGES = ("tinygrad", "numpy", "torch", "onnx", "onnxruntime", "openvino")
 BUSY = 0.2  # cores that others may take before a warning

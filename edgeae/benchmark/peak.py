@@ -17,9 +17,9 @@ from tinygrad import Device, Tensor, TinyJit
 from tinygrad.runtime.ops_cpu import CPUProgram
 from tinygrad.runtime.support.elf import jit_loader
 
-from edgeae.compilers import find_compiler
-from edgeae.kernels.plans import InstructionSet
-from edgeae.kernels.programs import flags, instruction_set
+from edgeae.runtime.compilers import find_compiler
+from edgeae.runtime.kernels.plans import InstructionSet
+from edgeae.runtime.kernels.programs import flags, instruction_set
 
 Array = npt.NDArray[Any]
 

@@ -18,11 +18,11 @@ import numpy.typing as npt
 from edgeae.benchmark.cases import INPUTS, Case, Prepared, Subject
 from edgeae.benchmark.machine import is_installed
 from edgeae.errors import EdgeaeError
-from edgeae.layers import Linear
-from edgeae.models import build
-from edgeae.onnx_files import channels_first, onnx_bytes
-from edgeae.tracing import Trace, trace
-from edgeae.weights import WeightFile, layer_names
+from edgeae.exporting.onnx import channels_first, onnx_bytes
+from edgeae.network.layers import Linear
+from edgeae.network.models import build
+from edgeae.network.tracing import Trace, trace
+from edgeae.network.weight_file import WeightFile, layer_names
 
 Floats = npt.NDArray[np.float32]
 Run = Callable[[Floats], Floats]  # channels first

@@ -18,7 +18,7 @@ from edgeae.benchmark.cases import Case
 from edgeae.benchmark.cold import ColdStart
 from edgeae.benchmark.turns import Timing
 from edgeae.errors import UsageError
-from edgeae.text import table
+from edgeae.formatting import table
 
 SCHEMA = 1
 

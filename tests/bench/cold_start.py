@@ -22,9 +22,9 @@ import numpy as np
 from PIL import Image
 from timing import Report, json_option, quick_option
 
-from edgeae import zoo
+from edgeae.network import shipped as zoo
 
-_RUN = "from edgeae.cli import main; main()"
+_RUN = "from edgeae.cli.main import main; main()"
 KERNELS = {"our kernels": "", "generated code": "off"}  # values of EDGEAE_KERNELS
 
 

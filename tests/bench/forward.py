@@ -42,11 +42,11 @@ from timing import (
 )
 from tinygrad import Tensor, TinyJit
 
-from edgeae import devices
 from edgeae.benchmark.peers import PACKAGES, channels_last, missing, onnxruntime_run, openvino_run
-from edgeae.models import Autoencoder
-from edgeae.onnx_files import channels_first
-from edgeae.session import Session, tinygrad_on
+from edgeae.exporting.onnx import channels_first
+from edgeae.inference.session import Session, tinygrad_on
+from edgeae.network.models import Autoencoder
+from edgeae.runtime import devices
 
 OURS = "edgeae, bare JIT"
 _SLOW_ROUNDS = 2  # for generated code

@@ -37,13 +37,13 @@ from timing import (
     take_turns,
 )
 
-from edgeae import devices
 from edgeae.benchmark.peak import Kernel, empty, peak_kernel, placed
-from edgeae.compilers import find_compiler
-from edgeae.kernels import graph, plans, shapes
-from edgeae.kernels.plans import INSTRUCTION_SETS, Constants, InstructionSet
-from edgeae.kernels.programs import Text, compile_text
-from edgeae.kernels.shapes import GradientShape, Shape
+from edgeae.runtime import devices
+from edgeae.runtime.compilers import find_compiler
+from edgeae.runtime.kernels import graph, plans, shapes
+from edgeae.runtime.kernels.plans import INSTRUCTION_SETS, Constants, InstructionSet
+from edgeae.runtime.kernels.programs import Text, compile_text
+from edgeae.runtime.kernels.shapes import GradientShape, Shape
 
 _TOLERANCE = 1e-4
 # ---- machine code and its arrays ---------------------------------------------------------------------------------

@@ -29,15 +29,16 @@ import numpy as np
 from networks import Net
 from timing import Array, Engine, Report, json_option, must_be_close, rounds_option, table
 
-from edgeae import weights, zoo
 from edgeae.benchmark.peak import peak_flops
 from edgeae.benchmark.peers import channels_last, onnxruntime_run, openvino_run, torch_function
 from edgeae.benchmark.turns import Turns
-from edgeae.library import CompileReport, compile, targets
-from edgeae.models import build
-from edgeae.onnx_files import channels_first, onnx_bytes
-from edgeae.tracing import trace
-from edgeae.weights import WeightFile, parameters
+from edgeae.exporting.library import CompileReport, compile, targets
+from edgeae.exporting.onnx import channels_first, onnx_bytes
+from edgeae.network import shipped as zoo
+from edgeae.network import weight_file as weights
+from edgeae.network.models import build
+from edgeae.network.tracing import trace
+from edgeae.network.weight_file import WeightFile, parameters
 
 INPUTS = 4
 OURS, BYTES = "edgeae library, float32", "edgeae library, int8 weights"

@@ -17,16 +17,16 @@ import click
 import numpy as np
 from tinygrad import Tensor
 
-from edgeae import models
 from edgeae.config import ModelConfig, TrainConfig
-from edgeae.data import Dataset, Report, Split
-from edgeae.kernels import graph
-from edgeae.kernels.shapes import Shape
-from edgeae.layers import Conv2d, Init, UpConv2d, as_float
-from edgeae.models import Autoencoder
-from edgeae.training import Trainer
-from edgeae.weights import build_loaded, parameters, read
-from edgeae.zoo import find_model
+from edgeae.data.batches import Dataset, Report, Split
+from edgeae.network import models
+from edgeae.network.layers import Conv2d, Init, UpConv2d, as_float
+from edgeae.network.models import Autoencoder
+from edgeae.network.shipped import find_model
+from edgeae.network.weight_file import build_loaded, parameters, read
+from edgeae.runtime.kernels import graph
+from edgeae.runtime.kernels.shapes import Shape
+from edgeae.training.trainer import Trainer
 
 DEVICE = "CPU"
 NAMES = ("reference", "conv", "residual", "vae")

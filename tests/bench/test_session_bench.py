@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
-from edgeae import devices, weights, zoo
 from edgeae.benchmark.cases import TASKS, Case, Subject, prepare
+from edgeae.network import shipped as zoo
+from edgeae.network import weight_file as weights
+from edgeae.runtime import devices
 
 BACKENDS = ("CPU", "CL", "WEBGPU", "CUDA", "METAL")
 

@@ -41,9 +41,9 @@ from timing import (
 )
 from tinygrad import Tensor
 
-from edgeae import devices
-from edgeae.data import Batch
-from edgeae.session import tinygrad_on
+from edgeae.data.batches import Batch
+from edgeae.inference.session import tinygrad_on
+from edgeae.runtime import devices
 
 OURS = "edgeae"
 _BATCHES = 4

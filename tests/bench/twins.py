@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgeae import layers
 from edgeae.config import TrainConfig
-from edgeae.models import VAE, Autoencoder
+from edgeae.network import layers
+from edgeae.network.models import VAE, Autoencoder
 
 Array = npt.NDArray[Any]
 Layout = Literal["contiguous", "channels_last"]

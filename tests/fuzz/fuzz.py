@@ -25,7 +25,7 @@ MAX_PIXELS = 1 << 22
 
 def weights(data: bytes) -> None:
     """A weight file; after a byte 1 the header's length is put right, so that what is behind it is reached."""
-    from edgeae import weights
+    from edgeae.network import weight_file as weights
 
     if data[:1] == b"\1":
         header, _, body = data[1:].partition(b"\n\n")
@@ -38,7 +38,7 @@ def idx(data: bytes) -> None:
     """An IDX file, gzipped after a byte 1."""
     import gzip
 
-    from edgeae import arrayfiles
+    from edgeae.data import array_files as arrayfiles
 
     suffix = ""
     if data[:1] == b"\1":
@@ -50,7 +50,7 @@ def idx(data: bytes) -> None:
 
 def png(data: bytes) -> None:
     """A PNG file; after a byte 1 the checksums of its chunks are put right."""
-    from edgeae.png import PngReader
+    from edgeae.images.files.png import PngReader
 
     reader = PngReader(io.BytesIO(_with_checksums(data[1:]) if data[:1] == b"\1" else data))
     done = 0
@@ -108,9 +108,10 @@ def seeds(target: str, folder: Path) -> None:
     """Sound files to begin with."""
     folder.mkdir(parents=True, exist_ok=True)
     if target == "weights":
-        from edgeae import quantize, weights
         from edgeae.config import ModelConfig
-        from edgeae.models import build
+        from edgeae.network import quantize
+        from edgeae.network import weight_file as weights
+        from edgeae.network.models import build
 
         for arch, code in (("conv", 2), ("residual", 2), ("vae", 21)):
             config = ModelConfig(arch=arch, size=8, widths=(2, 2), code=code, context=0)
@@ -159,9 +160,9 @@ def main() -> None:
     with atheris.instrument_imports(include=["edgeae", "json", "gzip"]):
         for name in [name for name in sys.modules if name.startswith("edgeae.") and name != "edgeae.errors"]:
             del sys.modules[name]
-        import edgeae.arrayfiles
-        import edgeae.png
-        import edgeae.weights  # noqa: F401
+        import edgeae.data.array_files
+        import edgeae.images.files.png
+        import edgeae.network.weight_file  # noqa: F401
     FINDS.mkdir(exist_ok=True)
     atheris.Setup(
         [

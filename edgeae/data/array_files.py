@@ -1,0 +1,213 @@
+"""Images that come as one array: IDX, `.npy` and `.npz` files and arrays in memory, checked before they are believed.
+
+A header that claims more than its file can hold is refused before anything is allocated; nothing is ever unpickled.
+"""
+
+import gzip
+import math
+import os
+import struct
+import tokenize
+import zipfile
+import zlib
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeae.errors import DataError
+from edgeae.images import arrays as imaging
+
+# An image whose shorter side is below this is a mistake (an icon, or channels taken for a width), not training data.
+MIN_SIDE = 8
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_IDX_UINT8 = 0x08
+_BLOCK_BYTES = 1 << 20
+# Deflate cannot pack better than 1032 to 1 (zlib's technical notes); the constant covers the container's own bytes.
+_DEFLATE_RATIO = 1032
+_DEFLATE_SLACK_BYTES = 1 << 16
+# Pairs of names under which people store two splits; Keras' mnist.npz uses the last ones.
+_NPZ_SPLITS = (("train", "val"), ("train", "test"), ("x_train", "x_val"), ("x_train", "x_test"))
+
+
+def require_memory(size_bytes: int, what: str) -> None:
+    """Raise DataError when `size_bytes` is more than this machine's whole memory; `what` starts the sentence."""
+    try:
+        total_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return  # Windows does not say; NumPy's own MemoryError has to do
+    if size_bytes > total_bytes:
+        raise DataError(
+            f"{what} needs {size_bytes / 2**30:,.0f} GiB and this machine has {total_bytes / 2**30:,.0f}: "
+            "use fewer images or a smaller size."
+        )
+
+
+def read_idx(path: Path) -> NDArray[np.uint8]:
+    """The images of an IDX file, plain or gzipped, as uint8 (N, H, W) or (N, H, W, C).
+
+    The format is http://yann.lecun.com/exdb/mnist/: two zero bytes, a type code, the number of dimensions, the
+    dimensions as big-endian 32-bit integers, then the pixels. Raises DataError when the file is anything else, holds
+    labels, or holds fewer or more pixels than its header claims.
+    """
+    try:
+        with path.open("rb") as file:
+            packed = file.read(2) == _GZIP_MAGIC
+            file.seek(0)
+            holds_bytes = os.fstat(file.fileno()).st_size
+            if not packed:
+                return _read_idx(file, holds_bytes, path)
+            with gzip.GzipFile(fileobj=file) as unpacked:
+                return _read_idx(unpacked, holds_bytes * _DEFLATE_RATIO, path)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read ({error}): fetch or copy it again.") from error
+
+
+def _read_idx(stream: IO[bytes] | gzip.GzipFile, most_bytes: int, path: Path) -> NDArray[np.uint8]:
+    head = stream.read(4)
+    if len(head) < 4 or head[:2] != b"\0\0" or not 1 <= head[3] <= 4:
+        raise DataError(f"{path} is not a dataset: give a folder of images, an .npy, .npz or IDX file.")
+    kind, ndim = head[2], head[3]
+    if ndim == 1:
+        raise DataError(f"{path} holds labels, one number each: give the images file, such as train-images-idx3-ubyte.")
+    if kind != _IDX_UINT8 or ndim == 2:
+        raise DataError(f"{path} holds IDX type 0x{kind:02x} in {ndim} dimensions: images are type 0x08 in 3 or 4.")
+    dims = stream.read(4 * ndim)
+    if len(dims) < 4 * ndim:
+        raise DataError(f"{path} ends inside its header: fetch or copy it again.")
+    shape = struct.unpack(f">{ndim}I", dims)
+    claimed = math.prod(shape)
+    if not claimed:
+        raise DataError(f"{path} holds no pixels ({'×'.join(map(str, shape))}): fetch or copy it again.")
+    if claimed > most_bytes:
+        raise DataError(f"{path} claims {claimed:,} pixels, more than the file can hold: fetch or copy it again.")
+    require_memory(claimed, f"{path}")
+    pixels = bytearray()
+    while block := stream.read(min(_BLOCK_BYTES, claimed + 1 - len(pixels))):
+        pixels += block
+    if len(pixels) != claimed:
+        more = "more" if len(pixels) > claimed else "fewer"
+        raise DataError(f"{path} holds {more} pixels than the {claimed:,} its header claims: fetch or copy it again.")
+    return np.frombuffer(pixels, dtype=np.uint8).reshape(shape)
+
+
+def _check_npy_header(stream: IO[bytes], holds_bytes: int, what: str) -> None:
+    """Raise DataError unless the .npy header is of a plain numeric array that fits into `holds_bytes`."""
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    try:
+        version = np.lib.format.read_magic(stream)
+        shape, _, dtype = readers[version](stream)
+    except (ValueError, KeyError, EOFError, RecursionError, MemoryError, tokenize.TokenError) as error:
+        raise DataError(f"{what} is not a readable .npy array: save it with numpy.save again.") from error
+    if dtype.kind not in "buf":
+        raise DataError(f"{what} holds {dtype} values: images are uint8, or float in [0, 1].")
+    if any(side < 1 for side in shape):
+        raise DataError(f"{what} has the shape {shape}, which holds no image.")
+    if math.prod(shape) * dtype.itemsize > holds_bytes:
+        raise DataError(f"{what} claims the shape {shape}, more than the file can hold: save it again.")
+
+
+def read_npy(path: Path) -> NDArray[Any]:
+    """The array of an `.npy` file, memory-mapped. Raises DataError for a wrong, truncated or pickled file."""
+    try:
+        with path.open("rb") as file:
+            _check_npy_header(file, os.fstat(file.fileno()).st_size, str(path))
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, OverflowError) as error:
+        raise DataError(f"{path} cannot be read ({error}): save it with numpy.save again.") from error
+    return array
+
+
+def read_npz(path: Path) -> dict[str, NDArray[Any]]:
+    """The image arrays of an `.npz` file: {"train": a, "val": b} or {"all": a}.
+
+    Two arrays named train and val (or test, or Keras' x_train and x_test) are the splits; else the array named
+    `images`, `x` or `train`; else the first one. Raises DataError for a wrong, truncated, pickled or inflated file.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+            pair = next((pair for pair in _NPZ_SPLITS if all(name in members for name in pair)), None)
+            if pair:
+                chosen = {"train": pair[0], "val": pair[1]}
+            else:
+                name = next((name for name in ("images", "x", "train", *members) if name in members), None)
+                if name is None:
+                    raise DataError(f"{path} holds no array: save the images with numpy.savez(path, images=array).")
+                chosen = {"all": name}
+            return {part: _read_member(archive, members[name], f"{path} [{name}]") for part, name in chosen.items()}
+    # RuntimeError: zipfile's for members that are encrypted, or compressed in a way it does not know.
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError) as error:
+        raise DataError(f"{path} cannot be read ({error}): save it with numpy.savez again.") from error
+
+
+def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, what: str) -> NDArray[Any]:
+    if info.file_size > info.compress_size * _DEFLATE_RATIO + _DEFLATE_SLACK_BYTES:
+        raise DataError(f"{what} claims {info.file_size:,} bytes, more than the file can hold: save it again.")
+    require_memory(info.file_size, what)
+    with archive.open(info) as stream:
+        _check_npy_header(stream, info.file_size, what)
+    with archive.open(info) as stream:
+        array: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
+    return array
+
+
+def as_image_array(array: NDArray[Any], what: str) -> NDArray[Any]:
+    """A view of `array` as (N, H, W, C) with 1 or 3 channels, its values not looked at yet.
+
+    `what` names the array in the message. Raises DataError for another shape or type.
+    """
+    if array.dtype != np.uint8 and array.dtype.kind not in "bf":
+        raise DataError(f"{what} holds {array.dtype} values: images are uint8, or float in [0, 1].")
+    view = array[..., None] if array.ndim == 3 else array
+    if view.ndim != 4:
+        raise DataError(f"{what} has the shape {array.shape}: images are (N, H, W) or (N, H, W, C).")
+    if view.shape[3] not in (1, 3):
+        if view.shape[1] in (1, 3):
+            raise DataError(f"{what} has its channels first, {array.shape}: turn it with .transpose(0, 2, 3, 1).")
+        raise DataError(f"{what} has {view.shape[3]} channels: give 1 (grey) or 3 (RGB).")
+    if min(view.shape[1:3]) < MIN_SIDE:
+        raise DataError(f"{what} has images of {view.shape[2]}×{view.shape[1]} pixels: they need {MIN_SIDE} a side.")
+    return view
+
+
+def to_uint8(images: NDArray[Any], what: str) -> NDArray[np.uint8]:
+    """uint8 as it is, bool as 0 and 255, float in [0, 1] times 255 and rounded. Raises DataError for other values."""
+    if images.dtype == np.uint8:
+        return images
+    if images.dtype == np.bool_:
+        return images.astype(np.uint8) * np.uint8(255)
+    # min and max carry a NaN along, and no comparison with it holds
+    low, high = (float(images.min()), float(images.max())) if images.size else (0.0, 0.0)
+    if not (low >= 0 and high <= 1):
+        raise DataError(f"{what} holds float values from {low:g} to {high:g}: scale them to [0, 1], or save uint8.")
+    scaled: NDArray[np.uint8] = np.rint(images * 255).astype(np.uint8)
+    return scaled
+
+
+def to_channels(images: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
+    """uint8 (N, H, W, 1 or 3) with `channels` channels: grey repeated, RGB weighted to luma (ITU-R BT.601)."""
+    if images.shape[3] == channels:
+        return images
+    if channels == 3:
+        return np.repeat(images, 3, axis=3)
+    luma = images @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+    return np.rint(luma).astype(np.uint8)[..., None]
+
+
+def fit_rows(images: NDArray[Any], rows: NDArray[np.intp], size: int, channels: int, what: str) -> NDArray[np.uint8]:
+    """Some rows of (N, H, W, C) as uint8 (n, size, size, channels), fitted and checked as above."""
+    require_memory(len(rows) * size * size * channels, what)
+    # a thousand at a time: `images` may be a file larger than memory
+    out = np.empty((len(rows), size, size, channels), dtype=np.uint8)
+    for start in range(0, len(rows), 1000):
+        chunk = to_uint8(np.asarray(images[rows[start : start + 1000]]), what)
+        chunk = to_channels(chunk, channels)
+        if chunk.shape[1:3] == (size, size):
+            out[start : start + 1000] = chunk
+        else:
+            for row, image in enumerate(chunk, start):
+                out[row] = imaging.fit(image, (size, size))
+    return out

@@ -1,0 +1,238 @@
+"""A dataset in memory: uint8 images in two splits, with a report of what was found and what was left out.
+
+`open_dataset` is the one way in: it lists a source (`sources`), draws and loads the images, and splits them.
+"""
+
+import dataclasses
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeae.data.array_files import MIN_SIDE
+from edgeae.data.folders import Loaded
+from edgeae.data.sources import BUILTIN_NAMES, Data, Source, find_source
+from edgeae.errors import DataError, UsageError
+
+__all__ = ["BUILTIN_NAMES", "Dataset", "Report", "Split", "open_dataset"]
+
+MIN_IMAGES = 2
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images of one purpose, all of one size.
+
+    inputs: uint8 (N, size, size, C). targets: uint8 (N, size, size, C_out), or None when the inputs are their own
+    targets; targets that hold nothing but grey have one channel. names: one an image, for reports and previews.
+    """
+
+    inputs: NDArray[np.uint8]
+    targets: NDArray[np.uint8] | None
+    names: list[str]
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the check of a dataset found.
+
+    train, val: usable images. enlarged: usable, but smaller than the training size. ignored: files that are no images.
+    widths, heights: smallest, median and largest of the usable images before they were fitted, in pixels.
+    too_small, unreadable, unmatched: what was left out, as (name, reason). notes: sentences worth reading.
+    """
+
+    name: str
+    size: int
+    train: int
+    val: int
+    enlarged: int = 0
+    ignored: int = 0
+    widths: tuple[int, int, int] = (0, 0, 0)
+    heights: tuple[int, int, int] = (0, 0, 0)
+    too_small: tuple[tuple[str, str], ...] = ()
+    unreadable: tuple[tuple[str, str], ...] = ()
+    unmatched: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def usable(self) -> int:
+        return self.train + self.val
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report for JSON."""
+        return {"usable": self.usable, **dataclasses.asdict(self)}
+
+    def table(self, examples: int = 5) -> str:
+        """A compact table for people: only rows that say something, at most `examples` files a kind."""
+        low, middle, high = (f"{w}×{h}" for w, h in zip(self.widths, self.heights, strict=True))
+        sizes = low if low == high else f"{low} to {high}, median {middle}"
+        rows = [("usable", f"{self.usable:,} (train {self.train:,}, val {self.val:,})")]
+        if self.usable:
+            rows.append(("image size", f"{sizes}; fitted to {self.size}×{self.size}"))
+        if self.enlarged:
+            rows.append(("enlarged", f"{self.enlarged:,}, smaller than that"))
+        for label, left_out in (
+            ("too small", self.too_small),
+            ("unreadable", self.unreadable),
+            ("unmatched", self.unmatched),
+        ):
+            if left_out:
+                rows.append((label, f"{len(left_out):,}, left out"))
+                rows += [("", f"{name}: {reason}") for name, reason in left_out[:examples]]
+                if len(left_out) > examples:
+                    rows.append(("", f"… and {len(left_out) - examples:,} more"))
+        if self.ignored:
+            rows.append(("ignored", f"{self.ignored:,} files that are no images"))
+        rows += [("note", note) for note in self.notes]
+        return "\n".join([f"dataset {self.name}", *(f"  {label:<12}{text}".rstrip() for label, text in rows)])
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What `open_dataset` returns."""
+
+    train: Split
+    val: Split
+    name: str
+    report: Report
+
+
+def open_dataset(
+    data: Data,
+    *,
+    size: int,
+    channels: int = 3,
+    targets: str | os.PathLike[str] | None = None,
+    limit: int | None = None,
+    val_fraction: float = 0.1,
+    seed: int = 0,
+    report: Callable[[Report], None] | None = None,
+) -> Dataset:
+    """Load every usable image of `data` into memory, fitted to `size` by `size`, as a training and a validation split.
+
+    data: one of
+        a folder of images, sub-folders included; its sub-folders `train` and `val` (or `validation`, `test`) are the
+            splits when it has both; or a folder that holds `train-images-idx3-ubyte` and `val-` or `t10k-` likewise;
+        an `.npy` or `.npz` file (arrays `train` and `val`, or `images`, `x`, or the first), an IDX file, plain or .gz;
+        an array, uint8 or float in [0, 1], (N, H, W) or (N, H, W, C);
+        a name in BUILTIN_NAMES. A string that is such a name means the built-in set always, so that a command does
+        the same in every folder; write `./faces`, or give a `Path`, for a folder of that name.
+    size: side in pixels, at least 8. Smaller images are enlarged, and counted in the report. channels: 1 or 3.
+    targets: for image-to-image training, the folder (or array file) of the wanted outputs, matched by relative name
+        without suffix (or by row).
+    limit: at most this many images in all, drawn at random before anything is decoded.
+    val_fraction: the validation share of data that has no split of its own, and of `limit`; each split gets at least
+        one image. 1 is for evaluation: the validation split where the data has one, else everything; one image is
+        enough then, and `train` is empty.
+    seed: of the draw, of the split and of the generated faces.
+    report: called once with the Report, also when the call is about to fail for want of images.
+
+    Raises DataError when the data cannot be used, UsageError for an argument out of range. Bad files are left out and
+    reported, not raised.
+    """
+    _check_arguments(size, channels, limit, val_fraction)
+    for_evaluation = val_fraction == 1
+    counts = _shares(limit, val_fraction)
+    source = find_source(data, size, channels, targets, seed, counts)
+    rng = np.random.Generator(np.random.Philox(np.random.SeedSequence(seed)))
+
+    parts: dict[str, tuple[Split, Loaded]] = {}
+    for name, part in source.parts.items():
+        if name == "train" and for_evaluation:
+            continue
+        rows = _draw(len(part.names), counts[name], rng)
+        loaded = part.load(rows)
+        parts[name] = Split(loaded.inputs, loaded.targets, [part.names[row] for row in rows[loaded.kept]]), loaded
+    if "all" in parts:
+        train, val = _split(parts["all"][0], val_fraction, rng)
+    else:
+        val = parts["val"][0]
+        train = parts["train"][0] if "train" in parts else _rows(val, np.arange(0))
+
+    found = _summarize(source, [loaded for _, loaded in parts.values()], size, len(train), len(val))
+    if report is not None:
+        report(found)
+    _require_enough(found, for_evaluation)
+    return Dataset(train, val, source.name, found)
+
+
+def _check_arguments(size: int, channels: int, limit: int | None, val_fraction: float) -> None:
+    if size < MIN_SIDE:
+        raise UsageError(f"--size {size} is too small: give {MIN_SIDE} or more.")
+    if channels not in (1, 3):
+        raise UsageError(f"channels={channels} is not possible: give 1 (grey) or 3 (RGB).")
+    if not 0 < val_fraction <= 1:
+        raise UsageError(f"val_fraction={val_fraction} is out of range: give a number above 0, at most 1.")
+    if limit is not None and limit < (1 if val_fraction == 1 else MIN_IMAGES):
+        raise UsageError(f"limit={limit} is too small: give {MIN_IMAGES} or more.")
+
+
+def _shares(limit: int | None, val_fraction: float) -> dict[str, int | None]:
+    """How many images each part may give."""
+    if limit is None:
+        return {"all": None, "train": None, "val": None}
+    val = limit if val_fraction == 1 else min(limit - 1, max(1, round(limit * val_fraction)))
+    return {"all": limit, "train": limit - val, "val": val}
+
+
+def _draw(n: int, most: int | None, rng: np.random.Generator) -> NDArray[np.intp]:
+    if most is None or most >= n:
+        return np.arange(n)
+    return np.sort(rng.choice(n, most, replace=False))
+
+
+def _rows(images: Split, rows: NDArray[np.intp]) -> Split:
+    targets = None if images.targets is None else images.targets[rows]
+    return Split(images.inputs[rows], targets, [images.names[row] for row in rows])
+
+
+def _split(images: Split, val_fraction: float, rng: np.random.Generator) -> tuple[Split, Split]:
+    n = len(images)
+    n_val = n if val_fraction == 1 else max(0, min(n - 1, max(1, round(n * val_fraction))))
+    order = rng.permutation(n)
+    return _rows(images, np.sort(order[n_val:])), _rows(images, np.sort(order[:n_val]))
+
+
+def _summarize(source: Source, loaded: list[Loaded], size: int, train: int, val: int) -> Report:
+    problems = source.problems + [problem for part in loaded for problem in part.problems]
+    sizes = np.concatenate([part.sizes for part in loaded])
+    columns = [(int(column.min()), int(np.median(column)), int(column.max())) for column in sizes.T if column.size]
+
+    def of_kind(kind: str) -> tuple[tuple[str, str], ...]:
+        return tuple((problem.name, problem.reason) for problem in problems if problem.kind == kind)
+
+    return Report(
+        name=source.name,
+        size=size,
+        train=train,
+        val=val,
+        enlarged=int((sizes.min(axis=1, initial=size) < size).sum()),
+        ignored=source.ignored,
+        widths=columns[0] if columns else (0, 0, 0),
+        heights=columns[1] if columns else (0, 0, 0),
+        too_small=of_kind("too small"),
+        unreadable=of_kind("unreadable"),
+        unmatched=of_kind("unmatched"),
+        notes=tuple(source.notes),
+    )
+
+
+def _require_enough(found: Report, for_evaluation: bool) -> None:
+    left_out = [*found.unreadable, *found.too_small, *found.unmatched]
+    why = f" ({left_out[0][0]}: {left_out[0][1]})" if left_out else ""
+    if for_evaluation:
+        if found.val == 0:
+            raise DataError(f"{found.name} has no usable image{why}: give a folder or file that has some.")
+    elif found.usable < MIN_IMAGES:
+        raise DataError(
+            f"{found.name} has {found.usable} usable images{why} and training needs at least {MIN_IMAGES}: add some."
+        )
+    elif found.train == 0 or found.val == 0:
+        empty = "train" if found.train == 0 else "val"
+        raise DataError(f"{found.name} has no usable image for {empty}{why}: add some to its {empty} part.")

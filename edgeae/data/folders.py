@@ -1,0 +1,212 @@
+"""Folders of images: listing, splits by sub-folder, pairs of two folders, and decoding in threads."""
+
+import os
+import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeae.data.array_files import MIN_SIDE, require_memory
+from edgeae.errors import DataError, ImageError
+from edgeae.images import arrays as imaging
+
+IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"))
+# In the order of preference: a folder with train, val and test is validated on val.
+_TRAIN_NAMES = ("train", "training")
+_VAL_NAMES = ("val", "valid", "validation", "test", "testing")
+_IDX_IMAGES = re.compile(r"(train|val|validation|t10k|test)-images[-.]idx[34]-ubyte(\.gz)?")
+# The two files of a pair may differ in size, but not in shape by more than rounding.
+_ASPECT_TOLERANCE = 0.02
+
+
+class Problem(NamedTuple):
+    """A file that is left out, and why."""
+
+    kind: Literal["too small", "unreadable", "unmatched"]
+    name: str
+    reason: str
+
+
+class ImageFile(NamedTuple):
+    """An image to load: its name relative to the dataset, its path, and its target's where it has one."""
+
+    name: str
+    path: Path
+    target: Path | None = None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The image files under a folder, sorted by name; `ignored` counts the others."""
+
+    files: list[ImageFile]
+    problems: list[Problem] = field(default_factory=list)
+    ignored: int = 0
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The usable ones of some images, and why the others are not.
+
+    inputs: uint8 (N, size, size, C). targets: uint8 (N, size, size, C_out) or None. kept: the N positions, among the
+    images asked for, of the usable ones. sizes: int64 (N, 2), width and height in the source.
+    """
+
+    inputs: NDArray[np.uint8]
+    targets: NDArray[np.uint8] | None
+    kept: NDArray[np.intp]
+    sizes: NDArray[np.int64]
+    problems: list[Problem] = field(default_factory=list)
+
+
+def scan(root: Path, base: Path, skip: Path | None = None) -> Listing:
+    """Every image file under `root`, sub-folders and links included, named relative to `base`.
+
+    A folder is listed once, however many links lead to it, so a loop of links ends. Hidden files and folders are
+    passed over, and so is the folder `skip`. Raises nothing: a folder that cannot be listed is a problem in the answer.
+    """
+    files: list[ImageFile] = []
+    problems: list[Problem] = []
+    ignored = 0
+
+    def unlistable(error: OSError) -> None:
+        problems.append(Problem("unreadable", os.path.relpath(error.filename, base), f"{error.strerror}"))
+
+    seen: set[tuple[int, int]] = set()
+    if skip is not None and not skip.samefile(root):
+        seen.add((skip.stat().st_dev, skip.stat().st_ino))
+    for folder, subfolders, names in os.walk(root, followlinks=True, onerror=unlistable):
+        status = Path(folder).stat()
+        identity = (status.st_dev, status.st_ino)
+        if identity in seen:
+            subfolders.clear()
+            continue
+        seen.add(identity)
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        for name in names:
+            path = Path(folder, name)
+            if name.startswith(".") or path.suffix.lower() not in IMAGE_SUFFIXES:
+                ignored += not name.startswith(".")
+            else:
+                files.append(ImageFile(path.relative_to(base).as_posix(), path))
+    return Listing(sorted(files), sorted(problems), ignored)
+
+
+def split_folders(root: Path) -> tuple[Path, Path] | None:
+    """The sub-folders that hold the training and the validation images, when `root` has both."""
+    folders = {path.name.lower(): path for path in sorted(root.iterdir(), reverse=True) if path.is_dir()}
+    train = next((folders[name] for name in _TRAIN_NAMES if name in folders), None)
+    val = next((folders[name] for name in _VAL_NAMES if name in folders), None)
+    return (train, val) if train and val else None
+
+
+def idx_files(root: Path) -> dict[str, Path]:
+    """The IDX image files directly in `root`, as {"train": path, "val": path} or a part of that."""
+    found: dict[str, Path] = {}
+    for path in sorted(root.iterdir()):
+        if match := _IDX_IMAGES.fullmatch(path.name):
+            found.setdefault("train" if match[1] == "train" else "val", path)
+    return found
+
+
+def pair(inputs: Listing, targets: Listing) -> Listing:
+    """The inputs that have a target of the same relative name (suffix aside); the rest of both become problems."""
+
+    def stem(name: str) -> str:
+        return str(PurePosixPath(name).with_suffix(""))
+
+    by_stem: dict[str, ImageFile] = {}
+    for file in targets.files:
+        by_stem.setdefault(stem(file.name), file)
+    paired: list[ImageFile] = []
+    problems = inputs.problems + targets.problems
+    for file in inputs.files:
+        if target := by_stem.get(stem(file.name)):
+            paired.append(file._replace(target=target.path))
+        else:
+            problems.append(Problem("unmatched", file.name, "has no target of that name"))
+    used = {file.target for file in paired}
+    problems += [
+        Problem("unmatched", file.name, "is a target without an input of that name")
+        for file in targets.files
+        if file.path not in used
+    ]
+    return Listing(paired, problems, inputs.ignored + targets.ignored)
+
+
+def _read(path: Path, channels: int) -> NDArray[np.uint8]:
+    if not path.is_file():  # a pipe would be waited for without end
+        raise ImageError(f"{path} is not a regular file.")
+    return imaging.read_image(path, channels=channels)
+
+
+def decode(files: list[ImageFile], size: int, channels: int) -> Loaded:
+    """Decode, centre-crop and resize the files to `size`, in as many threads as there are cores.
+
+    The files have all a target or none has one. Raises DataError when the result would not fit into memory.
+    """
+    n = len(files)
+    paired = n > 0 and files[0].target is not None
+    require_memory(n * size * size * (channels + 3 * paired), f"{n:,} images of {size}×{size}")
+    inputs = np.empty((n, size, size, channels), dtype=np.uint8)
+    targets = np.empty((n if paired else 0, size, size, 3), dtype=np.uint8)
+    sizes = np.zeros((n, 2), dtype=np.int64)
+
+    def load(row: int) -> Problem | None:
+        name, path, target_path = files[row]
+        try:
+            image = _read(path, channels)
+            height, width = image.shape[:2]
+            if min(width, height) < MIN_SIDE:
+                return Problem("too small", name, f"{width}×{height} pixels; it takes {MIN_SIDE} a side")
+            if target_path is not None:
+                target = _read(target_path, 3)
+                if abs(width / height * target.shape[0] / target.shape[1] - 1) > _ASPECT_TOLERANCE:
+                    reason = f"{width}×{height}, its target {target.shape[1]}×{target.shape[0]}: another shape"
+                    return Problem("unmatched", name, reason)
+                targets[row] = imaging.fit(target, (size, size))
+            inputs[row] = imaging.fit(image, (size, size))
+            sizes[row] = width, height
+        except ImageError as error:
+            return Problem("unreadable", name, str(error).removeprefix(f"{path} ").removesuffix("."))
+        return None
+
+    # Pillow decodes and resizes with the interpreter's lock released.
+    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+        outcomes = list(pool.map(load, range(n)))
+    problems = [problem for problem in outcomes if problem is not None]
+    kept = np.array([row for row, problem in enumerate(outcomes) if problem is None], dtype=np.intp)
+    if problems:
+        inputs, sizes = inputs[kept], sizes[kept]
+        targets = targets[kept] if paired else targets
+    if not paired:
+        return Loaded(inputs, None, kept, sizes, problems)
+    grey = bool((targets == targets[..., :1]).all())
+    return Loaded(inputs, np.ascontiguousarray(targets[..., :1]) if grey else targets, kept, sizes, problems)
+
+
+def list_folder(root: Path, targets: Path | None) -> dict[str, Listing]:
+    """The listings of a folder's parts: {"train": …, "val": …} when it is split by sub-folders, else {"all": …}.
+
+    targets: the folder of the paired images, with the same sub-folders. Raises DataError when it is not a folder.
+    """
+    if targets is not None and not targets.is_dir():
+        raise DataError(f"--targets {targets} is not a folder: give the folder that holds a target for each image.")
+    folders = split_folders(root)
+    parts = {"train": folders[0], "val": folders[1]} if folders else {"all": root}
+    listings = {part: scan(folder, root, targets) for part, folder in parts.items()}
+    if targets is None:
+        return listings
+    if not folders:
+        return {"all": pair(listings["all"], scan(targets, targets))}
+    paired = {}
+    for part, folder in parts.items():
+        target_folder = targets / folder.name
+        if not target_folder.is_dir():
+            raise DataError(f"--targets {targets} has no folder {folder.name}, which the inputs have: add it.")
+        paired[part] = pair(listings[part], scan(target_folder, targets))
+    return paired

@@ -1,0 +1,158 @@
+"""Damage to images, the same for training, `edgeae run` and `edgeae corrupt`, and the SPEC text that names it.
+
+SPEC is `name[:strength]`, joined with `+` and applied from left to right: `occlude`, `occlude:0.2+noise:0.1`. Several
+joined with `,` are choices, one of which is drawn for each image, and `low..high` for a strength is a range that it is
+drawn from: `none,occlude:0.05..0.3,noise:0..0.1+jpeg:5..50`.
+
+name      strength                                                                      range    default
+none      takes none
+occlude   share of the area under 1 to 3 rectangles; past 0.25 at most 2, past 0.5 one  0..0.9   0.125
+scratch   share of the area under thin curved lines                                     0..0.5   0.05
+pixels    share of single pixels missing                                                0..0.99  0.25
+smear     how far the holes that the steps before it made are filled from their edges   0..1     1
+noise     standard deviation of Gaussian noise, where 1 is black to white               0..1     0.1
+blur      standard deviation in pixels of an image whose short side is 64               0..8     1.5
+jpeg      quality, a whole number                                                       1..95    15
+gray      how far colours go to their BT.601 luma                                       0..1     1
+shift     largest translation, as a share of the side; the largest rotation in radians  0..0.5   0.1
+          is twice that, which moves the middle of a square's side as far
+
+occlude, scratch and pixels make holes; those after smear touch every pixel.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeae.errors import ImageError, UsageError
+from edgeae.images.damage.kinds import KINDS, BoolArray, FloatArray, Kind
+
+MOST = 16  # choices, and steps of one: a weight file says what it was trained on, and may say anything
+NAMES: tuple[str, ...] = ("none", *KINDS)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One kind of damage and its strength, in the unit and range that the module's table gives.
+
+    most: the strength is drawn evenly from `strength` to this, a whole number where the kind wants one; None for no
+    range. Raises `UsageError` for an unknown name, or a strength out of range.
+    """
+
+    name: str
+    strength: float
+    most: float | None = None
+
+    def __post_init__(self) -> None:
+        kind = _kind(self.name)
+        for strength in (self.strength, self.strength if self.most is None else self.most):
+            in_range = kind.low <= strength <= kind.high  # False for NaN
+            if not in_range or (kind.whole and strength != int(strength)):
+                raise UsageError(_bad_strength(self.name, str(strength)))
+        if self.most is not None and self.most < self.strength:
+            raise UsageError(
+                f"Corruption {self.name!r} cannot have strength '{self.strength}..{self.most}': "
+                "give the smaller number first."
+            )
+
+    def __str__(self) -> str:
+        numbers = [self.strength] if self.most is None else [self.strength, self.most]
+        return f"{self.name}:" + "..".join(repr(float(number)).removesuffix(".0") for number in numbers)
+
+    def drawn(self, rng: np.random.Generator) -> float:
+        """A strength; one that is fixed draws nothing."""
+        if self.most is None:
+            return self.strength
+        if _kind(self.name).whole:
+            return float(rng.integers(int(self.strength), int(self.most) + 1))
+        return float(rng.uniform(self.strength, self.most))
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """Damage to be done, drawn afresh at each call; `str()` gives the SPEC with every strength spelled out.
+
+    choices: one of them is drawn for each image, each as likely as any other; no steps at all are `none`.
+    """
+
+    choices: tuple[tuple[Step, ...], ...] = ((),)
+
+    def __str__(self) -> str:
+        return ",".join("+".join(map(str, steps)) or "none" for steps in self.choices)
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """All that may be done."""
+        return tuple(step for steps in self.choices for step in steps)
+
+    def __call__(self, image: FloatArray, rng: np.random.Generator) -> tuple[FloatArray, BoolArray]:
+        """Damages one image, float32 (H, W, C) in [0, 1] with C 1 or 3, which stays as it was.
+
+        Returns the damaged image, of the same shape and range, and a mask, bool (H, W), True where content is lost:
+
+        - with a hole-making step (occlude, scratch, pixels), exactly the holes of all such steps, joined by OR. A later
+          `shift` moves them along.
+          Steps that touch every pixel do not widen the mask, or holes in a noisy image could not be told apart;
+          a later `blur` or `jpeg` smears a hole's colour a little past its edge;
+        - with none, all True; without any step, all False.
+
+        Equal images and generator states give equal results. Raises `ImageError` for any other array.
+        """
+        if image.dtype != np.float32 or image.ndim != 3 or image.shape[2] not in (1, 3) or not image.size:
+            raise ImageError(
+                f"Cannot corrupt an array of {image.dtype} {image.shape}: give float32 (H, W, C) with 1 or 3 channels."
+            )
+        steps = self.choices[int(rng.integers(len(self.choices))) if len(self.choices) > 1 else 0]
+        damaged, holes = image, np.zeros(image.shape[:2], dtype=np.bool_)
+        for step in steps:
+            damaged, holes = KINDS[step.name].damage(damaged, holes, step.drawn(rng), rng)
+        has_holes = any(KINDS[step.name].makes_holes for step in steps)
+        mask = holes if has_holes or not steps else ~holes
+        return np.clip(damaged, 0, 1), mask  # clip also copies, so that the result never shares memory with the input
+
+
+def parse(spec: str) -> Corruption:
+    """Reads a SPEC (see the module's docstring); names in any case, spaces around `,`, `+`, `:` and `..` allowed.
+
+    Raises `UsageError` that lists the names for an unknown or missing one, and the range for a bad strength.
+    """
+    found = Corruption(tuple(_steps(choice, spec) for choice in spec.split(",")))
+    if (most := max(len(found.choices), *map(len, found.choices))) > MOST:
+        raise UsageError(f"Corruption {spec[:40]!r}… has {most} parts: {MOST} choices of {MOST} steps are the most.")
+    return found
+
+
+def _steps(choice: str, spec: str) -> tuple[Step, ...]:
+    steps = []
+    for part in choice.split("+"):
+        name, colon, text = (piece.strip() for piece in part.partition(":"))
+        name = name.lower()
+        if not name:
+            raise UsageError(f"Corruption {spec!r} has a part without a name: use one of {', '.join(NAMES)}.")
+        if name == "none":
+            if colon:
+                raise UsageError(f"Corruption 'none' takes no strength: write 'none', not {part.strip()!r}.")
+            continue
+        numbers = [_kind(name).default]
+        if colon:
+            try:
+                numbers = [float(number) + 0.0 for number in text.split("..", 1)]  # + 0.0 turns -0 into 0
+            except ValueError:
+                raise UsageError(_bad_strength(name, text)) from None
+        steps.append(Step(name, *numbers))
+    return tuple(steps)
+
+
+def _kind(name: str) -> Kind:
+    if name not in KINDS:
+        raise UsageError(f"Unknown corruption {name!r}: use one of {', '.join(NAMES)}.")
+    return KINDS[name]
+
+
+def _bad_strength(name: str, text: str) -> str:
+    kind = KINDS[name]
+    number = "a whole number" if kind.whole else "a number"
+    return (
+        f"Corruption {name!r} cannot have strength {text!r}: give {number} from {kind.low:g} to {kind.high:g} "
+        f"({kind.unit}), for example {name}:{kind.default:g}."
+    )

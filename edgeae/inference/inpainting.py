@@ -1,0 +1,96 @@
+"""Holes larger than a network has seen, filled from coarse to fine.
+
+Made small enough, every hole is of the size that a network has learned to fill. What it makes of it there is enlarged
+and takes the place of the hole at the next finer scale, where the network goes over it once more: on 256×256 faces with
+a fifth of the area lost, 17.9 dB in the holes become 18.9 with `faces-residual` (OpenCV's inpainting: 15.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from edgeae.images.damage.harmonic import Bools, Floats, fitted, halved
+from edgeae.inference.seams import Learned, has_square, prepared
+
+Network = Callable[[Floats], Floats]
+
+COARSE_PIXELS = 1 << 18  # of the picture that `coarse_factor` asks for
+
+
+def filled(known: Floats, hole: Bools, network: Network, learned: Learned) -> Floats:
+    """A picture with its hole filled by a network; what is not hole is the network's too.
+
+    Args:
+        known: (H, W, C) in [0, 1]; what it holds in the hole does not count.
+        hole: (H, W).
+        network: (h, w, C) → (h, w, C), any size.
+        learned: what it was trained on.
+    """
+    guess = None
+    if min(hole.shape) >= learned.size and has_square(hole, learned.large):
+        coarse, still = halved(known, hole)
+        coarse = np.where(still[..., None], filled(coarse, still, network, learned), coarse)
+        guess = enlarged(coarse, 2, 0, len(hole), hole.shape[1])
+    return fitted(network(prepared(known, hole, learned, guess)), known, hole)
+
+
+def coarse_factor(width: int, height: int) -> int:
+    """By how much a photo is made smaller for the first guess: a power of two, at least 2."""
+    factor = 2
+    while width * height > COARSE_PIXELS * factor**2:
+        factor *= 2
+    return factor
+
+
+class Reducer:
+    """A picture with a hole made smaller by a whole factor while its rows pass: means of what is known."""
+
+    def __init__(self, factor: int, width: int) -> None:
+        self._factor, self._columns = factor, np.arange(0, width, factor)
+        self._sums: list[Floats] = []
+        self._counts: list[Floats] = []
+        self._row = 0
+
+    def add(self, rows: Floats, hole: Bools) -> None:
+        """The next rows, (n, width, C) and (n, width)."""
+        known = (~hole).astype(np.float32)[..., None]
+        for row, count in zip(
+            np.add.reduceat(rows * known, self._columns, axis=1),
+            np.add.reduceat(known, self._columns, axis=1),
+            strict=True,
+        ):
+            if self._row % self._factor == 0:
+                self._sums.append(np.zeros_like(row))
+                self._counts.append(np.zeros_like(count))
+            self._sums[-1] += row
+            self._counts[-1] += count
+            self._row += 1
+
+    def result(self) -> tuple[Floats, Bools]:
+        """The small picture, and its hole: where nothing is known."""
+        counts = np.stack(self._counts)
+        hole: Bools = counts[..., 0] == 0
+        return (np.stack(self._sums) / np.maximum(counts, 1)).astype(np.float32), hole
+
+
+def enlarged(coarse: Floats, factor: int, top: int, bottom: int, width: int) -> Floats:
+    """Rows `top` to `bottom` of a picture that is so many times as large, by cubic interpolation, in [0, 1]."""
+    if top == bottom:
+        return np.empty((0, width, coarse.shape[2]), np.float32)
+    # Rows of the small picture, with those beside them that the filter sees.
+    first, last = max(0, top // factor - 2), min(len(coarse), -(-bottom // factor) + 2)
+    box = (0, first, min(width / factor, coarse.shape[1]), last)
+    size = width, (last - first) * factor
+
+    def plane(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        wide = np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BICUBIC, box))
+        return wide[top - first * factor : bottom - first * factor]
+
+    planes = [plane(np.ascontiguousarray(coarse[..., i], np.float32)) for i in range(coarse.shape[2])]
+    rows: Floats = np.clip(np.stack(planes, axis=-1), 0, 1)
+    return rows

@@ -1,0 +1,94 @@
+"""Raw video frames from a pipe, restored one by one: what `ffmpeg -f rawvideo -pix_fmt rgb24` writes and reads.
+
+A frame is height × width × channels bytes, row by row, without any header; a network with one channel takes grey ones.
+"""
+
+from __future__ import annotations
+
+import queue
+import re
+import threading
+from collections.abc import Callable
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeae.errors import EdgeaeError, ImageError, UsageError
+from edgeae.inference.session import Session
+
+Pixels = npt.NDArray[np.uint8]
+_AHEAD = 2  # frames that are read while one is in the network
+MAX_SIDE = 16_384
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """ "640x480" → (640, 480), width and height. Raises UsageError."""
+    match = re.fullmatch(r"([0-9]{1,5})[x×X]([0-9]{1,5})", text.strip())
+    width, height = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
+        raise UsageError(f"--raw {text!r} is no size: write width and height in pixels, such as 640x480.")
+    return width, height
+
+
+def restore_frames(
+    session: Session, source: BinaryIO, size: tuple[int, int], write: Callable[[Pixels], None], strength: float = 1.0
+) -> int:
+    """Restore frames until the source ends; returns how many.
+
+    Args:
+        session: the model.
+        source: raw frames; the next ones are read while one is in the network.
+        size: width and height of a frame.
+        write: gets each result, uint8 (height, width, C), in order. A vae's has its own size.
+        strength: 0 gives the frame back, 1 the network's result.
+
+    Raises:
+        ImageError: the source ended within a frame; those before were written.
+    """
+    width, height = size
+    shape = height, width, session.config.in_channels
+    frames: queue.Queue[bytes | Exception] = queue.Queue(_AHEAD)
+    stop = threading.Event()
+    threading.Thread(target=_read, args=(source, int(np.prod(shape)), frames, stop), daemon=True).start()
+    count = 0
+    try:
+        while frame := _next(frames):
+            if len(frame) < np.prod(shape):
+                raise ImageError(
+                    f"The input ends within a frame, {len(frame)} of {np.prod(shape)} bytes after {count} "
+                    "whole ones: check that --raw is the size of its frames."
+                )
+            image = np.frombuffer(frame, np.uint8).reshape(shape)
+            result = session.reconstruct(image)
+            if strength < 1 and result.shape == image.shape:
+                result = np.rint(image + strength * (result.astype(np.float32) - image)).astype(np.uint8)
+            write(result)
+            count += 1
+    finally:
+        stop.set()
+    return count
+
+
+def _next(frames: queue.Queue[bytes | Exception]) -> bytes:
+    frame = frames.get()
+    if isinstance(frame, Exception):
+        raise EdgeaeError(f"The input cannot be read ({frame}): check where it comes from.") from frame
+    return frame
+
+
+def _read(source: BinaryIO, length: int, frames: queue.Queue[bytes | Exception], stop: threading.Event) -> None:
+    """Put frames into the queue; the last one is shorter, or empty."""
+    whole = True
+    while whole and not stop.is_set():
+        try:
+            frame: bytes | Exception = source.read(length)
+        except (OSError, ValueError) as error:
+            frame = error
+        whole = isinstance(frame, bytes) and len(frame) == length
+        while not stop.is_set():
+            try:
+                frames.put(frame, timeout=0.1)
+                break
+            except queue.Full:
+                continue

@@ -1,0 +1,129 @@
+"""tinygrad's CPU device: the compiler for its kernels, its threads, and the processor's name.
+
+tinygrad compiles CPU kernels with `clang`, or what `CC` names. `prepare_cpu` takes the first that works of `CC`,
+`clang`, the clang inside the `ziglang` wheel and, on x86-64, tinygrad's own code generator, which needs no compiler.
+"""
+
+import contextlib
+import functools
+import os
+import platform
+import re
+import threading
+from pathlib import Path
+from typing import Any
+
+from edgeae.errors import UsageError
+from edgeae.runtime.compilers import compile_c, find_clang
+from edgeae.runtime.guard import MENDS, Unusable, guard, import_tinygrad
+
+BUILT_IN = "built-in X86 code generator"
+
+
+@functools.cache
+def prepare_cpu(name: str = "CPU") -> str:
+    """Makes tinygrad's CPU device compile with what this machine has; gives its description, such as "clang 14.0.6".
+
+    It changes the open device object alone (its compiler, or the order of its code generators) and no environment
+    variable, so it works also after tinygrad was imported. Kernels cached on disk are kept apart by version. A
+    code generator that the user chose, as with DEV=CPU:LLVM, is left alone. Raises DeviceError when nothing works.
+    """
+    import_tinygrad()
+    with guard(name):
+        from tinygrad import Device
+        from tinygrad.renderer.isa.x86 import X86Renderer
+        from tinygrad.runtime.support.compiler_cpu import ClangJITCompiler
+
+        device = Device[name]
+        compiler = device.renderer.compiler
+        _place_workers()
+    if isinstance(compiler, ClangJITCompiler):
+        clang, failures = find_clang()
+        if clang is not None:
+            # tinygrad's own method takes a bare program name, and lets it write its errors to the user's terminal.
+            flags = ("-O2", f"--target={compiler.arch}-none-unknown-elf", *compiler.args)
+            compiler.compile_to_obj = lambda source: compile_c(clang.command, source, *flags)
+            if compiler.cachekey is not None:
+                compiler.cachekey += f"_edgeae_{clang.version}"
+            return clang.name
+        if _runs_x86_renderer():
+            device.renderers.sort(key=lambda renderer: renderer is not X86Renderer)
+        if not isinstance(device.renderer, X86Renderer):
+            raise Unusable(name, f"no C compiler works ({'; '.join(failures)})", MENDS["CPU"])
+    if isinstance(device.renderer, X86Renderer):
+        return BUILT_IN
+    return f"{type(device.renderer).__name__.removesuffix('Renderer')} code generator"
+
+
+def _place_workers() -> None:
+    """Gives each of tinygrad's CPU threads cores of its own, those there are and those to come.
+
+    A thread that another wakes is often put on that one's core, and both share it for some milliseconds, until the
+    system notices: after a pause the first calls take twice as long. The threads still move among their own cores.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        return
+    from tinygrad.helpers import CPU_COUNT
+    from tinygrad.runtime.ops_cpu import CPUWorker
+
+    cores = sorted(os.sched_getaffinity(os.getpid()))
+
+    def place(worker: Any, thread: int) -> None:
+        threads = int(CPU_COUNT.value)
+        share = cores[worker.thread_id % threads :: threads] if threads <= len(cores) else cores
+        with contextlib.suppress(OSError):  # a system that forbids it, or has taken cores away meanwhile
+            os.sched_setaffinity(thread, share)
+
+    def run(worker: Any) -> None:
+        place(worker, 0)
+        work(worker)
+
+    work = vars(CPUWorker).get("edgeae_work", CPUWorker.run)
+    CPUWorker.edgeae_work, CPUWorker.run = work, run
+    for worker in threading.enumerate():
+        if isinstance(worker, CPUWorker) and worker.native_id is not None:
+            place(worker, worker.native_id)
+
+
+def _runs_x86_renderer() -> bool:
+    """True on an x86-64 processor with the instructions that tinygrad's X86 code generator uses: AVX2, FMA, F16C."""
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return False
+    flags = _cpuinfo("flags").split()  # macOS and Windows name them elsewhere; their machines of ten years have them
+    return not flags or {"avx2", "fma", "f16c"} <= set(flags)
+
+
+def processor_name() -> str:
+    """The processor's model, or a Raspberry Pi's, where the system tells it, else its architecture."""
+    return _cpuinfo("model name") or _cpuinfo("Model") or platform.processor() or platform.machine()
+
+
+def _cpuinfo(field: str) -> str:
+    """A field of the first core in Linux's /proc/cpuinfo; empty on other systems."""
+    file = Path("/proc/cpuinfo")
+    found = re.search(rf"^{field}\s*:(.*)$", file.read_text(), re.MULTILINE) if file.exists() else None
+    return found[1].strip() if found else ""
+
+
+def set_threads(n: int | None) -> int:
+    """Limits CPU kernels made from now on to `n` threads (None: CPU_COUNT, or every core this process may use).
+
+    Returns the number in effect, also in `tinygrad.helpers.CPU_COUNT`. Kernels made before keep theirs: call it before
+    the first one. It holds for the whole process, as tinygrad keeps it in classes. Raises UsageError for `n` below 1.
+    """
+    if n is not None and n < 1:
+        raise UsageError(f"--threads {n} makes no sense: give 1 or more.")
+    import_tinygrad()
+    from tinygrad.helpers import CPU_COUNT
+    from tinygrad.renderer.cstyle import ClangRenderer
+    from tinygrad.renderer.isa.x86 import X86Renderer
+    from tinygrad.renderer.llvmir import CPULLVMRenderer
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    variable = os.environ.get("CPU_COUNT", "")
+    count = n or (int(variable) if variable.isdecimal() and int(variable) else cores)
+    CPU_COUNT.value = count
+    for renderer in (ClangRenderer, CPULLVMRenderer, X86Renderer):
+        renderer.global_max = (count, 0, 0)
+    _place_workers()
+    return count

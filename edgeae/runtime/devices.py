@@ -1,0 +1,280 @@
+"""The devices that tinygrad can run on: their names, which one to use, and whether it works.
+
+`auto` takes the first usable of METAL, CUDA, NV, AMD, QCOM, CL if it is a GPU, CPU. CUDA stands before NV because it
+goes through NVIDIA's own libraries; NV, AMD and QCOM are tinygrad's own drivers. CL on a processor (PoCL) is never
+chosen by itself: it runs on the same cores as CPU, no faster. Nor is WEBGPU, which has no 64-bit types. Both can be
+named.
+
+Always hand the resolved name to tinygrad (`device=`): asked for its default device it opens every backend in turn, and
+as root its AMD and NV backends may take a GPU away from the kernel's driver. What the library needs of devices is
+imported from here, also the CPU's compiler and threads (`cpu`) and `guard` (`failures`).
+"""
+
+import contextlib
+import difflib
+import functools
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeae.errors import DeviceError, EdgeaeError, UsageError
+from edgeae.runtime.backends import absence, describe, targets_in_dev
+from edgeae.runtime.cpu import BUILT_IN, prepare_cpu, set_threads
+from edgeae.runtime.guard import Unusable, guard, import_tinygrad, mend_for
+
+__all__ = [
+    "ALIASES",
+    "AUTO_ORDER",
+    "BUILT_IN",
+    "NAMES",
+    "DeviceStatus",
+    "guard",
+    "normalize",
+    "prepare_cpu",
+    "probe",
+    "probe_all",
+    "resolve",
+    "resolve_many",
+    "set_threads",
+    "supports_half",
+]
+
+NAMES = ("CPU", "CUDA", "METAL", "CL", "WEBGPU", "NV", "AMD", "QCOM")
+ALIASES = {"OPENCL": "CL", "GPU": "CL"}
+AUTO_ORDER = ("METAL", "CUDA", "NV", "AMD", "QCOM", "CL", "CPU")
+
+_OPENING = threading.Lock()  # tinygrad may open a device twice when two threads ask for it at once
+_RUNS_IN_CHILD_FIRST = ("NV", "AMD", "QCOM", "CL")  # under `auto`, drivers that might hang or crash this process
+_CHILD = "import json, sys; from edgeae.runtime.devices import _report; print(json.dumps(_report(sys.argv[1])))"
+
+
+@dataclass(frozen=True)
+class DeviceStatus:
+    """What `probe` found out about one device.
+
+    `kind` is "gpu", or "cpu" for the processor and for drivers that run on it; empty when not usable. `reason` (why
+    not) and `mend` (the command that would fix it) are empty when usable. `ms` is how long the probe took.
+    """
+
+    name: str
+    usable: bool
+    kind: str = ""
+    detail: str = ""
+    reason: str = ""
+    mend: str = ""
+    ms: float = 0.0
+
+
+# ---- names ---------------------------------------------------------------------------------------
+
+
+def normalize(name: str) -> str:
+    """The canonical tinygrad name of one device: "gpu" gives "CL", "cuda:0" gives "CUDA", "Cuda:1" gives "CUDA:1".
+
+    Raises UsageError on an unknown name. "auto" is no device: `resolve` knows it.
+    """
+    backend, colon, index = name.strip().upper().partition(":")
+    backend = ALIASES.get(backend, backend)
+    if backend not in NAMES:
+        close = difflib.get_close_matches(backend, [*NAMES, *ALIASES, "AUTO"], n=1, cutoff=0.5)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        raise UsageError(
+            f"{name!r} is no device{hint}: choose auto or one of {', '.join(NAMES)} (OPENCL and GPU mean CL), "
+            "with a number as in CUDA:1 for one of several."
+        )
+    if colon and not re.fullmatch("[0-9]{1,4}", index):
+        raise UsageError(f"{name!r} is no device: after the colon goes a number, as in {backend}:1.")
+    return f"{backend}:{int(index)}" if colon and int(index) else backend
+
+
+def _request(name: str | None) -> tuple[str, str]:
+    """What the user asked for, as written, and how to begin a message about it."""
+    if name is not None and name.strip():
+        return name, ""
+    if variable := os.environ.get("EDGEAE_DEVICE", "").strip():
+        return variable, "the environment variable EDGEAE_DEVICE: "
+    import_tinygrad()
+    from tinygrad.helpers import DEV  # not os.environ: tinygrad writes its own choice of a default there
+
+    return DEV.device or "auto", "the environment variable DEV: "
+
+
+def resolve(name: str | None = None) -> str:
+    """The canonical name of the device to use, which is open and has just computed a right number.
+
+    `name` beats the environment variable EDGEAE_DEVICE, which beats tinygrad's DEV; else it is "auto". Raises
+    UsageError on an unknown name, DeviceError with the reason and the command that would mend it when not usable.
+    """
+    wanted, source = _request(name)
+    if wanted.strip().upper() == "AUTO":
+        return _auto()
+    if "," in wanted:
+        raise UsageError(f"{wanted!r} names several devices, but one is needed here: give one of them with -d.")
+    try:
+        device = normalize(wanted)
+    except UsageError as error:
+        raise UsageError(f"{source}{error}") from None
+    _open(device)
+    return device
+
+
+def resolve_many(name: str | None = None) -> tuple[str, ...]:
+    """As `resolve`, for a comma list of one backend's devices: "CUDA:0,CUDA:1" gives ("CUDA", "CUDA:1")."""
+    wanted = _request(name)[0]
+    if "," not in wanted:
+        return (resolve(name),)
+    devices = tuple(normalize(part) for part in wanted.split(","))
+    if len(set(devices)) < len(devices):
+        raise UsageError(f"{wanted!r} names the same device twice: number them, as in CUDA:0,CUDA:1.")
+    if len({device.split(":")[0] for device in devices}) > 1:
+        raise UsageError(f"{wanted!r} mixes backends: a list must be of one backend, as in CUDA:0,CUDA:1.")
+    for device in devices:
+        _open(device)
+    return devices
+
+
+def _auto() -> str:
+    for name in AUTO_ORDER[:-1]:
+        if absence(name) or (name == "CL" and _only_pocl()):
+            continue
+        if name in _RUNS_IN_CHILD_FIRST and probe(name).kind != "gpu":
+            continue
+        with contextlib.suppress(EdgeaeError):  # the next one may do; `probe_all` tells the reasons
+            _open(name)
+            return name
+    _open("CPU")
+    return "CPU"
+
+
+def _only_pocl() -> bool:
+    """True when every OpenCL driver listed is PoCL, which runs on the processor; saves `auto` a look at it."""
+    folder = Path(os.environ.get("OCL_ICD_VENDORS", "/etc/OpenCL/vendors"))
+    drivers = list(folder.glob("*.icd")) if folder.is_dir() else []
+    return bool(drivers) and all("pocl" in driver.read_text(errors="replace") for driver in drivers)
+
+
+# ---- probing: does it work? ----------------------------------------------------------------------
+
+
+def probe(name: str, timeout_s: float = 20.0) -> DeviceStatus:
+    """Opens a device and runs a kernel on it, in a child process: a driver that hangs or crashes does so there.
+
+    Raises UsageError on an unknown name, and DeviceError when tinygrad itself cannot be imported; everything else is
+    told in the status.
+    """
+    name, start = normalize(name), time.perf_counter()
+    absent = absence(name)
+    report = _failed(*absent) if absent else _ask_child(name, timeout_s)
+    return DeviceStatus(name, **report, ms=round((time.perf_counter() - start) * 1e3, 1))
+
+
+def probe_all(timeout_s: float = 20.0) -> list[DeviceStatus]:
+    """`probe` for every backend in `NAMES`, all at once, in that order."""
+    with ThreadPoolExecutor(len(NAMES)) as pool:
+        return list(pool.map(lambda name: probe(name, timeout_s), NAMES))
+
+
+def _failed(reason: str, mend: str) -> dict[str, Any]:
+    return {"usable": False, "reason": reason, "mend": mend}
+
+
+def _report(name: str) -> dict[str, Any]:
+    """Runs in the child of `probe`: the fields of DeviceStatus that only opening the device can tell."""
+    try:
+        kind, detail = _open(name)
+    except Unusable as error:
+        return _failed(error.reason, error.mend)
+    except EdgeaeError as error:
+        return _failed(str(error), mend_for(name, ""))
+    return {"usable": True, "kind": kind, "detail": detail}
+
+
+def _ask_child(name: str, timeout_s: float) -> dict[str, Any]:
+    """`_report` from a child, or what became of the child."""
+    try:
+        child = subprocess.run(
+            [sys.executable, "-c", _CHILD, name],
+            env=_child_environment(name),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout_s,
+        )
+    except subprocess.TimeoutExpired:
+        reason = f"the driver did not answer within {timeout_s:g} s"
+    except OSError as error:
+        reason = f"no process could be started to try it ({error.strerror})"
+    else:
+        # The last line alone is ours: tinygrad prints there too when DEBUG is set.
+        lines = child.stdout.splitlines()
+        if child.returncode == 0 and lines and lines[-1].startswith("{"):
+            report: dict[str, Any] = json.loads(lines[-1])
+            return report
+        if child.returncode < 0:
+            reason = f"the driver crashed ({signal.Signals(-child.returncode).name})"
+        else:
+            reason = (child.stderr.strip().splitlines() or [f"the driver ended the process ({child.returncode})"])[-1]
+    return _failed(reason, mend_for(name, reason))
+
+
+def _child_environment(name: str) -> dict[str, str]:
+    backend = name.split(":")[0]
+    folder = str(Path(__file__).resolve().parents[2])
+    paths = [folder, *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    if not targets_in_dev(backend):
+        # KFD and NVK go through the kernel's driver. tinygrad's next choice, PCI, would unbind the GPU from it.
+        environment["DEV"] = {"AMD": "KFD+AMD", "NV": "NVK+NV"}.get(backend, backend)
+    return environment
+
+
+# ---- opening -------------------------------------------------------------------------------------
+
+
+@functools.cache  # a failure is not kept
+def _open(name: str) -> tuple[str, str]:
+    """Opens a device and checks a number it computes; gives (kind, detail)."""
+    if absent := absence(name):
+        raise Unusable(name, *absent)
+    with _OPENING, guard(name):
+        from tinygrad import Device, Tensor
+
+        device = Device[name]
+        compiler = prepare_cpu(name) if name.startswith("CPU") else ""
+        computed = (Tensor([1.0, 2.0, 3.0], device=name) * 2 + 1).sum().item()
+        kind, detail = describe(name, device, compiler)
+    if computed != 15:
+        reason = f"it computed {computed:g} where 15 is right ({detail})"
+        raise Unusable(name, reason, mend_for(name, reason))
+    return kind, detail
+
+
+@functools.cache
+def supports_half(device: str) -> bool:
+    """True when float16 weights can be stored on the device and read there as float32, tried with a kernel.
+
+    Drivers that lack the type (PoCL) pass too: tinygrad takes it apart with integer arithmetic, where subnormal numbers
+    (below 6.1e-5) become zero. Raises as `resolve`.
+    """
+    name = normalize(device)
+    _open(name)
+    import numpy as np
+    from tinygrad import Tensor, dtypes
+
+    values = np.array([0.0, 1.0, -2.5, 65504.0, 6.2e-5, 1 / 3], np.float16)
+    try:
+        with guard(name):
+            read = Tensor(values, device=name).cast(dtypes.float32).numpy()
+    except DeviceError:
+        return False
+    return bool(np.array_equal(read, values.astype(np.float32)))

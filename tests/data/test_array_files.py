@@ -1,0 +1,234 @@
+"""IDX, .npy and .npz files: right ones against arrays written by NumPy or by hand, hostile ones against DataError."""
+
+import gzip
+import io
+import struct
+import tracemalloc
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from edgeae.data import array_files as arrayfiles
+from edgeae.errors import DataError
+
+
+def idx_bytes(shape: tuple[int, ...], pixels: bytes, kind: int = 8) -> bytes:
+    return struct.pack(f">BBBB{len(shape)}I", 0, 0, kind, len(shape), *shape) + pixels
+
+
+@pytest.fixture
+def pixels() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (5, 9, 11), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_idx_holds_the_pixels_that_numpy_wrote(tmp_path: Path, pixels: np.ndarray, packed: bool) -> None:
+    path = tmp_path / "train-images-idx3-ubyte"
+    with path.open("wb") as file:
+        file.write(struct.pack(">IIII", 0x00000803, 5, 9, 11))  # MNIST's magic number
+        pixels.tofile(file)
+    if packed:
+        path.write_bytes(gzip.compress(path.read_bytes()))  # recognized by content: the name has no .gz
+    np.testing.assert_array_equal(arrayfiles.read_idx(path), pixels)
+
+
+def test_idx_with_colour(tmp_path: Path) -> None:
+    images = np.arange(2 * 8 * 8 * 3, dtype=np.uint8).reshape(2, 8, 8, 3)
+    (tmp_path / "a").write_bytes(idx_bytes(images.shape, images.tobytes()))
+    np.testing.assert_array_equal(arrayfiles.read_idx(tmp_path / "a"), images)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "not a dataset"),
+        (b"\x89PNG\r\n\x1a\n", "not a dataset"),
+        (b"\x00\x00\x08\x00", "not a dataset"),
+        (b"\x00\x00\x08\xff" + bytes(2000), "not a dataset"),
+        (idx_bytes((5,), bytes(5)), "labels"),
+        (idx_bytes((2, 8, 8), bytes(512), kind=0x0D), "type 0x0d"),
+        (idx_bytes((2, 8), bytes(16)), "2 dimensions"),
+        (idx_bytes((2, 8, 8), bytes(128))[:12], "inside its header"),
+        (idx_bytes((3, 8, 8), bytes(128)), "more than the file can hold"),
+        (idx_bytes((2**32 - 1,) * 3, b""), "more than the file can hold"),
+        (idx_bytes((2, 8, 8), bytes(129)), "more pixels"),
+        (gzip.compress(idx_bytes((2**32 - 1,) * 4, b""), mtime=0), "more than the file can hold"),
+        (gzip.compress(idx_bytes((3, 8, 8), bytes(128)), mtime=0), "fewer pixels"),
+        (gzip.compress(idx_bytes((2, 8, 8), bytes(128)), mtime=0)[:-12], "cannot be read"),
+        (b"\x1f\x8b" + bytes(40), "cannot be read"),
+    ],
+)
+def test_a_wrong_idx_file_is_one_sentence(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "images"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=message) as caught:
+        arrayfiles.read_idx(path)
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_a_gzip_bomb_is_unpacked_only_as_far_as_its_header_claims(tmp_path: Path) -> None:
+    path = tmp_path / "images.gz"
+    path.write_bytes(gzip.compress(idx_bytes((2, 8, 8), bytes(256 << 20))))
+    tracemalloc.start()
+    with pytest.raises(DataError, match="more pixels"):
+        arrayfiles.read_idx(path)
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak_bytes < 4 << 20
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    head=st.sampled_from([b"", b"\0\0\x08\x03", b"\x1f\x8b\x08\0", b"\x93NUMPY\x01\0", b"PK\x03\x04"]), data=st.binary()
+)
+def test_any_bytes_are_an_array_or_a_data_error(tmp_path: Path, head: bytes, data: bytes) -> None:
+    path = tmp_path / "images"
+    path.write_bytes(head + data)
+    for read in (arrayfiles.read_idx, arrayfiles.read_npy, arrayfiles.read_npz):
+        try:
+            read(path)
+        except DataError as error:
+            assert "\n" not in str(error)
+
+
+def npy_bytes(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=True)
+    return buffer.getvalue()
+
+
+def npy_header(shape: str, dtype: str = "|u1") -> bytes:
+    text = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}".encode()
+    text += b" " * (-(len(text) + 11) % 64) + b"\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text
+
+
+class Payload:
+    """Unpickling it would create a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.path,)
+
+
+HOSTILE_NPY = [
+    (npy_header("(99999999999, 64, 64)") + bytes(99), "more than the file can hold"),
+    (npy_header(f"({2**62}, {2**62}, {2**62})"), "more than the file can hold"),
+    (npy_header("(-1, 64, 64)") + bytes(99), "no image"),
+    (npy_header("(4, 8, 8)", "|O") + bytes(256), "object"),
+    (npy_header("(4, 8, 8)", "<c16") + bytes(4096), "complex128"),
+    (npy_header("__import__('os')"), "not a readable"),
+    (b"\x93NUMPY\x09\x00" + bytes(99), "not a readable"),
+    (b"not numpy at all", "not a readable"),
+]
+
+
+@pytest.mark.parametrize(("content", "message"), HOSTILE_NPY)
+def test_a_wrong_npy_file_is_one_sentence(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "images.npy"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        arrayfiles.read_npy(path)
+    with zipfile.ZipFile(tmp_path / "images.npz", "w") as archive:
+        archive.writestr("images.npy", content)
+    with pytest.raises(DataError, match=message):
+        arrayfiles.read_npz(tmp_path / "images.npz")
+
+
+def test_a_pickle_is_never_loaded(tmp_path: Path) -> None:
+    trap = tmp_path / "executed"
+    content = npy_bytes(np.array([Payload(trap)], dtype=object))
+    (tmp_path / "a.npy").write_bytes(content)
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("images.npy", content)
+    with pytest.raises(DataError):
+        arrayfiles.read_npy(tmp_path / "a.npy")
+    with pytest.raises(DataError):
+        arrayfiles.read_npz(tmp_path / "a.npz")
+    assert not trap.exists()
+
+
+def test_an_npz_that_claims_more_than_deflate_can_pack_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, images=np.zeros((4, 16, 16), np.uint8))
+    content = bytearray(path.read_bytes())
+    directory = content.rindex(b"PK\x01\x02")
+    content[directory + 24 : directory + 28] = struct.pack("<I", 2**31)  # the uncompressed size it claims
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="more than the file can hold"):
+        arrayfiles.read_npz(path)
+
+
+@pytest.mark.parametrize(
+    ("names", "chosen"),
+    [
+        (["labels", "images"], {"all": "images"}),
+        (["y", "x"], {"all": "x"}),
+        (["b", "a"], {"all": "b"}),
+        (["train", "labels", "val"], {"train": "train", "val": "val"}),
+        (["test", "train"], {"train": "train", "val": "test"}),
+        (["x_test", "x_train", "y_test", "y_train"], {"train": "x_train", "val": "x_test"}),
+    ],
+)
+def test_npz_names(tmp_path: Path, names: list[str], chosen: dict[str, str]) -> None:
+    arrays = {name: np.full((3, 8, 8), i, np.uint8) for i, name in enumerate(names)}
+    np.savez(tmp_path / "a.npz", **arrays)
+    found = arrayfiles.read_npz(tmp_path / "a.npz")
+    assert found.keys() == chosen.keys()
+    for part, name in chosen.items():
+        np.testing.assert_array_equal(found[part], arrays[name])
+
+
+@pytest.mark.parametrize("content", [b"PK\x03\x04 broken", b""])
+def test_a_broken_npz_is_one_sentence(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.npz cannot be read"):
+        arrayfiles.read_npz(tmp_path / "a.npz")
+    np.savez(tmp_path / "empty.npz")
+    with pytest.raises(DataError, match="holds no array"):
+        arrayfiles.read_npz(tmp_path / "empty.npz")
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((4, 3, 16, 16), np.uint8), "channels first"),
+        (np.zeros((4, 16, 16, 4), np.uint8), "4 channels"),
+        (np.zeros((16, 16), np.uint8), "shape"),
+        (np.zeros((480, 640, 3), np.uint8), "3×640 pixels"),
+        (np.zeros((4, 16, 16), np.int64), "int64"),
+    ],
+)
+def test_arrays_that_are_no_images(array: np.ndarray, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        arrayfiles.as_image_array(array, "a.npy")
+
+
+def test_values_become_bytes() -> None:
+    floats = np.array([0.0, 0.25, 0.5, 1.0], dtype=np.float16)
+    assert arrayfiles.to_uint8(floats, "a").tolist() == [0, 64, 128, 255]
+    assert arrayfiles.to_uint8(np.array([False, True]), "a").tolist() == [0, 255]
+    for bad in (np.nan, np.inf, -0.1, 255.0):
+        with pytest.raises(DataError, match="scale them"):
+            arrayfiles.to_uint8(np.array([0.5, bad]), "a")
+
+
+def test_grey_is_pillows_grey() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
+    grey = arrayfiles.to_channels(images, 1)
+    pillows = np.stack([np.asarray(Image.fromarray(image).convert("L")) for image in images])[..., None]
+    assert np.abs(grey.astype(int) - pillows.astype(int)).max() <= 1
+    np.testing.assert_array_equal(arrayfiles.to_channels(grey, 3), np.concatenate([grey] * 3, axis=3))
+
+
+def test_more_memory_than_there_is() -> None:
+    with pytest.raises(DataError, match="GiB"):
+        arrayfiles.require_memory(1 << 60, "this")

@@ -1,0 +1,122 @@
+"""ONNX files: valid, of any batch and size, and what ONNX Runtime makes of them is what we make."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import FileFactory
+
+from edgeae.errors import UsageError, WeightsError
+from edgeae.exporting.onnx import PARTS, channels_first, export_onnx
+from edgeae.inference.session import Session, load
+
+onnx = pytest.importorskip("onnx")
+SCHEMES = ("none", "fp16", "int8", "int4")
+
+
+def runtime(path: Path) -> Any:
+    return pytest.importorskip("onnxruntime").InferenceSession(path, providers=["CPUExecutionProvider"])
+
+
+def inputs(session: Session, part: str, count: int, side: int) -> np.ndarray:
+    rng, config = np.random.default_rng(count), session.config
+    side = config.size if config.arch == "vae" else side
+    if part == "decode":
+        return rng.standard_normal((count, *config.code_shape(side, side)), dtype=np.float32)
+    return rng.random((count, side, side, config.in_channels), dtype=np.float32)
+
+
+def ours(session: Session, part: str, x: np.ndarray) -> np.ndarray:
+    methods: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+        "reconstruct": session.run_floats,
+        "encode": session.encode,
+        "decode": lambda x: session.decode(x, np.float32),
+    }
+    return methods[part](x)
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_another_runtime_gives_the_same(
+    arch: str, scheme: str, part: str, device: str, tiny_file: FileFactory, tmp_path: Path
+) -> None:
+    path = tiny_file(arch, scheme, context=1)
+    report = export_onnx(path, tmp_path / "tiny.onnx", part=part)
+    assert report.quantize == scheme and report.size_bytes == (tmp_path / "tiny.onnx").stat().st_size
+    assert report.largest_difference is None or report.largest_difference < 1e-4
+    session, peer = load(path, device), runtime(tmp_path / "tiny.onnx")
+    for count, side in ((1, 16), (3, 32)):
+        x = inputs(session, part, count, side)
+        wanted = channels_first(ours(session, part, x))
+        found = peer.run(None, {peer.get_inputs()[0].name: channels_first(x)})[0]
+        assert found.shape == wanted.shape
+        assert np.abs(found - wanted).max() < 1e-5 * max(1, np.abs(wanted).max())
+
+
+def test_a_file_tells_what_it_is(tiny_file: FileFactory, tmp_path: Path) -> None:
+    path = tmp_path / "tiny.onnx"
+    export_onnx(tiny_file("residual", "int8"), path)
+    model = onnx.load(path)
+    onnx.checker.check_model(model, full_check=True)
+    assert model.producer_name == "edgeae" and model.opset_import[0].version == 17
+    told = {one.key: one.value for one in model.metadata_props}
+    assert told["arch"] == "residual" and told["licence"] and told["quantize"] == "int8" and "golden" not in told
+    sizes = [
+        [d.dim_param or d.dim_value for d in one.type.tensor_type.shape.dim]
+        for one in (*model.graph.input, *model.graph.output)
+    ]
+    assert sizes == [["batch", 3, "height", "width"]] * 2
+    kinds = {one.data_type for one in model.graph.initializer if one.name.endswith("weight")}
+    assert kinds == {onnx.TensorProto.INT8}
+
+
+def test_a_vae_has_one_size(tiny_file: FileFactory, tmp_path: Path) -> None:
+    path = tiny_file("vae")
+    export_onnx(path, tmp_path / "tiny.onnx", part="encode")
+    graph = onnx.load(tmp_path / "tiny.onnx").graph
+    sizes = [
+        [d.dim_param or d.dim_value for d in one.type.tensor_type.shape.dim] for one in (*graph.input, *graph.output)
+    ]
+    config = load(path, "CPU").config
+    assert sizes == [["batch", 3, config.size, config.size], ["batch", config.code]]
+
+
+def test_quantized_weights_are_small(tiny_file: FileFactory, tmp_path: Path) -> None:
+    path = tiny_file("conv", widths=(32, 64))
+    sizes = [export_onnx(path, tmp_path / "tiny.onnx", scheme=scheme).size_bytes for scheme in SCHEMES]
+    assert sizes[1] < 0.6 * sizes[0] and sizes[2] < 0.35 * sizes[0] and sizes[3] < 0.25 * sizes[0]
+
+
+def test_float32_of_a_quantized_model(device: str, tiny_file: FileFactory, tmp_path: Path) -> None:
+    """The rounded weights, for runtimes that compute in float32."""
+    path = tiny_file("conv", "int8")
+    report = export_onnx(path, tmp_path / "tiny.onnx", scheme="none")
+    assert report.quantize == "none"
+    session = load(path, device)
+    x = inputs(session, "reconstruct", 1, 16)
+    found = runtime(tmp_path / "tiny.onnx").run(None, {"image": channels_first(x)})[0]
+    assert np.abs(found - channels_first(session.run_floats(x))).max() < 1e-5
+
+
+def test_what_cannot_be_done(tiny_file: FileFactory, tmp_path: Path) -> None:
+    path = tiny_file("conv", "int8")
+    for changes, message in (
+        ({"part": "all"}, "unknown part 'all'"),
+        ({"scheme": "int2"}, "unknown quantization"),
+        ({"scheme": "int4"}, "is quantized already"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            export_onnx(path, tmp_path / "tiny.onnx", **changes)
+    with pytest.raises(UsageError, match=r"ends in \.onnx"):
+        export_onnx(path, tmp_path / "tiny.bin")
+    with pytest.raises(WeightsError, match="no shipped model"):
+        export_onnx("faces-deep", tmp_path / "tiny.onnx")
+    assert not list(tmp_path.glob("*.onnx")) and not list(tmp_path.glob("*.bin"))
+
+
+def test_without_the_package(tiny_file: FileFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "onnx", None)
+    with pytest.raises(UsageError, match=r'pip install "edgeae\[onnx\]"'):
+        export_onnx(tiny_file("conv"), tmp_path / "tiny.onnx")

@@ -1,0 +1,82 @@
+"""Training on with rounded weights."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeae.config import ModelConfig, TrainConfig
+from edgeae.errors import UsageError
+from edgeae.exporting.weights import export
+from edgeae.inference.session import load
+from edgeae.network import quantize
+from edgeae.network import weight_file as weights
+from edgeae.training.trainer import train
+
+
+@pytest.fixture(scope="module")
+def run(device: str, tiny_config: Callable[..., ModelConfig], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a few epochs."""
+    folder = tmp_path_factory.mktemp("runs") / "conv"
+    settings = TrainConfig("faces", epochs=12, batch=8, lr=3e-3, limit=40, corrupt="none", augment=False)
+    train(tiny_config("conv", context=0), settings, folder, device=device)
+    return folder
+
+
+def test_int4_gains_what_it_lost(run: Path, device: str, tmp_path: Path) -> None:
+    plain = export(run, tmp_path / "plain.safetensors", scheme="int4", device=device)
+    told: list[tuple[int, float]] = []
+    tuned = export(
+        run,
+        tmp_path / "tuned.safetensors",
+        scheme="int4",
+        device=device,
+        tune=6,
+        on_epoch=lambda epoch, psnr: told.append((epoch, psnr)),
+    )
+    assert [epoch for epoch, _ in told] == list(range(7))
+    assert told[0][1] == pytest.approx(plain.exported.psnr, abs=1e-3)  # it begins with what rounding left
+    assert tuned.exported.psnr == pytest.approx(max(psnr for _, psnr in told), abs=1e-3)  # and gives the best back
+    assert tuned.exported.psnr > plain.exported.psnr
+    assert tuned.size_bytes == pytest.approx(plain.size_bytes, rel=0.01)
+    assert tuned.fp32.psnr == plain.fp32.psnr
+    assert load(tuned.path, device).metadata["quantize"] == "int4"
+
+
+def test_no_epoch_that_is_worse_is_kept(
+    run: Path, device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgeae.exporting.tune.LEARNING_RATES", {"int8": 100.0})
+    export(run, tmp_path / "plain.safetensors", scheme="int8", device=device)
+    told: list[float] = []
+    export(
+        run,
+        tmp_path / "tuned.safetensors",
+        scheme="int8",
+        device=device,
+        tune=1,
+        on_epoch=lambda epoch, psnr: told.append(psnr),
+    )
+    assert told[1] < told[0]
+    plain, tuned = (weights.read(tmp_path / f"{name}.safetensors").tensors for name in ("plain", "tuned"))
+    assert all(np.array_equal(plain[name], tuned[name]) for name in plain)
+
+
+@pytest.mark.parametrize("scheme", quantize.SCHEMES)
+def test_rounded_weights_stay_as_they_are(scheme: str) -> None:
+    weight = np.random.default_rng(0).standard_normal((3, 3, 11, 5)).astype(np.float32)
+    once = quantize.rounded("a.weight", weight, scheme)
+    tolerance = {"none": 0, "fp16": 1e-3, "int8": 0.02, "int4": 0.3}[scheme]
+    assert np.abs(once - weight).max() <= tolerance * np.abs(weight).max()
+    assert np.array_equal(quantize.rounded("a.bias", weight, scheme), weight) or scheme == "fp16"
+
+
+def test_what_cannot_be_tuned(run: Path, device: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="int8 or int4, not 'fp16'"):
+        export(run, tmp_path / "x.safetensors", scheme="fp16", device=device, tune=1)
+    alone = tmp_path / "alone.safetensors"
+    alone.write_bytes((run / "best.safetensors").read_bytes())
+    with pytest.raises(UsageError, match="does not lie in its run folder"):
+        export(alone, tmp_path / "x.safetensors", scheme="int4", device=device, tune=1)
+    assert not (tmp_path / "x.safetensors").exists()

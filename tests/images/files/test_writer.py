@@ -1,0 +1,429 @@
+"""Pictures written in a photo's place: every format and mode, rows in any strips, metadata at their limits."""
+
+import io
+import struct
+
+import numpy as np
+import pytest
+from helpers import photo
+from PIL import ExifTags, Image
+from test_png import png
+from test_png import read as read_png
+
+from edgeae.errors import ImageError
+from edgeae.images import colours
+from edgeae.images.files import exif
+from edgeae.images.files.reader import Photo
+from edgeae.images.files.writer import Writer
+
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
+LOSSLESS = ("PNG", "TIFF", "BMP")
+MODES = ("L", "LA", "RGB", "RGBA", "CMYK")
+HEIGHT, WIDTH = 19, 23
+
+
+def file(picture: Image.Image, format: str, **options: object) -> bytes:
+    out = io.BytesIO()
+    picture.save(out, format, **options)
+    return out.getvalue()
+
+
+def picture(mode: str = "RGB") -> Image.Image:
+    return Image.frombytes(mode, (WIDTH, HEIGHT), pixels(mode).tobytes())
+
+
+def pixels(mode: str) -> np.ndarray:
+    x = photo(HEIGHT, WIDTH, len(mode))
+    if mode.endswith("A"):
+        x[3:6, 4:9, -1] = 0
+    return x
+
+
+def source(mode: str, **options: object) -> bytes:
+    """A photo with pixels of some mode."""
+    return file(picture(mode), "TIFF", **options)
+
+
+def written(data: bytes, kind: str, rows: np.ndarray | None = None, mode: str = "", count: int = 1000) -> bytes:
+    """The photo, or other rows, in a file of some format."""
+    out = io.BytesIO()
+    with Photo(data, "photo") as opened:
+        rows = opened.read(opened.height) if rows is None else rows
+        writer = Writer(out, kind, opened, mode or opened.mode)
+        for start in range(0, len(rows), count):
+            writer.write(rows[start : start + count])
+        writer.close()
+    return out.getvalue()
+
+
+def opened(data: bytes) -> Image.Image:
+    image = Image.open(io.BytesIO(data))
+    image.load()
+    return image
+
+
+# ---- pixels ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("turn", [1, 6])
+def test_rows_in_any_strips_give_the_same_file(kind: str, mode: str, turn: int) -> None:
+    tags = Image.Exif()
+    tags[ExifTags.Base.Orientation] = turn
+    data = source(mode, exif=tags)
+    whole = written(data, kind)
+    image = opened(whole)
+    assert image.format == kind
+    assert image.size == ((HEIGHT, WIDTH) if turn == 6 else (WIDTH, HEIGHT))
+    for count in (1, 7):
+        strips = written(data, kind, count=count)
+        if kind == "PNG" and turn == 1:  # its pieces follow the strips
+            np.testing.assert_array_equal(read_png(strips), read_png(whole))
+        else:
+            assert strips == whole
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("mode", MODES)
+def test_every_mode_in_every_format(kind: str, mode: str) -> None:
+    image = opened(written(source(mode), kind))
+    found = image.convert("RGBA") if kind == "GIF" else image
+    with Photo(source(mode)) as opened_photo:
+        writer = Writer(io.BytesIO(), kind, opened_photo, mode)
+    held = colours.convert(pixels(mode), mode, writer.mode)
+    if kind != "GIF":
+        assert image.mode == writer.mode
+    assert ("A" in mode) == ("A" in writer.mode) or kind in ("JPEG", "BMP", "GIF")
+    error = np.abs(np.asarray(found, float).reshape(HEIGHT, WIDTH, -1)[..., : held.shape[2]] - held)
+    if kind in LOSSLESS:
+        assert error.max() == 0
+    else:
+        seen = held[..., -1:] > 128 if kind == "GIF" and writer.mode == "RGBA" else np.ones_like(held[..., :1], bool)
+        assert error[..., : min(3, held.shape[2])][seen[..., 0]].mean() < 9
+
+
+@pytest.mark.parametrize(("mode", "asked"), [("L", "RGB"), ("LA", "RGBA"), ("RGB", "L"), ("RGBA", "LA")])
+def test_rows_of_another_mode_than_the_photo(mode: str, asked: str) -> None:
+    """A network that makes colours, or one for grey."""
+    for kind in LOSSLESS[:2]:
+        image = opened(written(source(mode), kind, pixels(asked), asked))
+        assert image.mode == asked
+        np.testing.assert_array_equal(np.asarray(image).reshape(HEIGHT, WIDTH, -1), pixels(asked))
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_depths(dtype: type) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.random((HEIGHT, WIDTH), np.float32)
+    x = x if dtype == np.float32 else np.rint(x * 65535).astype(dtype)
+    data = file(Image.fromarray(x), "TIFF")
+    np.testing.assert_array_equal(np.asarray(opened(written(data, "TIFF"))), x)
+    wide = x if dtype == np.uint16 else np.rint(x * 65535).astype(np.uint16)
+    np.testing.assert_array_equal(read_png(written(data, "PNG"))[..., 0], wide)
+    for kind in ("BMP", "JPEG"):
+        error = np.asarray(opened(written(data, kind)), float) - wide / 257
+        assert np.abs(error).mean() < (0.51 if kind == "BMP" else 6)
+
+
+def test_16_bit_colour_from_a_png_file() -> None:
+    x = np.random.default_rng(0).integers(0, 65536, (HEIGHT, WIDTH, 4))
+    data = png(x, 6, 16)
+    np.testing.assert_array_equal(read_png(written(data, "PNG")), x)
+    tiff = np.asarray(opened(written(data, "TIFF")))
+    np.testing.assert_array_equal(tiff, (x + 128) // 257)
+
+
+# ---- GIF -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 255, 256])
+@pytest.mark.parametrize("transparent", [False, True])
+def test_up_to_256_colours_are_exact(count: int, transparent: bool) -> None:
+    rng = np.random.default_rng(count)
+    palette = np.unique(rng.integers(0, 256, (400, 3), np.uint8), axis=0)[:count]
+    x = np.full((HEIGHT, WIDTH, 4), 255, np.uint8)
+    x[..., :3] = palette[np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH) % count]
+    if transparent:
+        x[0, :5] = [9, 8, 7, 0]
+        x[..., :3][(x[..., :3] == palette[-1]).all(axis=2)] = palette[0]  # one colour less
+    found = np.asarray(opened(written(file(Image.fromarray(x), "PNG"), "GIF")).convert("RGBA"))
+    np.testing.assert_array_equal(found, x)
+
+
+def test_more_colours_and_what_is_transparent() -> None:
+    x = np.dstack([photo(60, 80), np.full((60, 80), 255, np.uint8)])
+    x[:20, :30, 3] = 127
+    x[20:30, :30, 3] = 128
+    x[40:, :, :3] = 0
+    found = np.asarray(opened(written(file(Image.fromarray(x), "PNG"), "GIF")).convert("RGBA"))
+    np.testing.assert_array_equal(found[..., 3], np.where(x[..., 3] < 128, 0, 255))
+    np.testing.assert_array_equal(found[40:, :, :3], 0)
+    seen = x[..., 3] >= 128
+    assert np.abs(found[seen].astype(float) - x[seen])[:, :3].mean() < 8
+    opaque = opened(written(file(Image.fromarray(x[..., :3]), "PNG"), "GIF"))
+    assert "transparency" not in opaque.info
+
+
+def test_all_of_a_picture_is_transparent() -> None:
+    x = np.dstack([photo(9, 8), np.zeros((9, 8), np.uint8)])
+    assert not np.asarray(opened(written(file(Image.fromarray(x), "PNG"), "GIF")).convert("RGBA"))[..., 3].any()
+
+
+# ---- what belongs to the picture -------------------------------------------------------------------------------------
+
+
+def profile(space: bytes) -> bytes:
+    return bytes(16) + space + bytes(12) + b"acsp" + bytes(92)
+
+
+@pytest.mark.parametrize(
+    ("mode", "space", "kind", "asked", "kept"),
+    [
+        ("RGB", b"RGB ", "PNG", "RGB", True),
+        ("RGB", b"RGB ", "PNG", "L", False),
+        ("RGB", b"RGB ", "TIFF", "L", False),
+        ("L", b"GRAY", "TIFF", "L", True),
+        ("L", b"GRAY", "WEBP", "L", False),
+        ("L", b"GRAY", "PNG", "RGB", False),
+        ("L", b"RGB ", "TIFF", "L", True),
+        ("L", b"RGB ", "PNG", "L", False),
+        ("L", b"RGB ", "WEBP", "L", True),
+        ("CMYK", b"CMYK", "JPEG", "CMYK", True),
+        ("CMYK", b"CMYK", "PNG", "CMYK", False),
+        ("RGBA", b"RGB ", "JPEG", "RGBA", True),
+        ("RGB", b"", "PNG", "RGB", False),
+    ],
+)
+def test_a_profile_goes_with_its_kind_of_pixels(mode: str, space: bytes, kind: str, asked: str, kept: bool) -> None:
+    """And wherever it was before, when the pixels stay."""
+    icc = profile(space) if space else b"short"
+    data = source(mode, icc_profile=icc)
+    image = opened(written(data, kind, pixels(asked), asked))
+    assert image.info.get("icc_profile") == (icc if kept else None)
+
+
+def test_a_png_files_profile_goes_when_its_pixels_become_grey() -> None:
+    data = file(picture(), "PNG", icc_profile=profile(b"RGB "), dpi=(300, 300))
+    grey = opened(written(data, "PNG", pixels("L"), "L"))
+    assert "icc_profile" not in grey.info
+    assert grey.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+    assert opened(written(data, "PNG")).info["icc_profile"] == profile(b"RGB ")
+
+
+def long_exif(notes: int, comment: int, turn: int) -> Image.Exif:
+    """EXIF data of a TIFF file with long notes of a camera."""
+    tags = Image.Exif()
+    tags[ExifTags.Base.Make] = "Edge"
+    tags[ExifTags.Base.Orientation] = turn
+    tags.get_ifd(ExifTags.IFD.Exif).update(
+        {
+            ExifTags.Base.MakerNote: bytes(notes),
+            ExifTags.Base.ISOSpeedRatings: 100,
+            ExifTags.Base.UserComment: bytes(comment),
+        }
+    )
+    again = Image.Exif()
+    again.load(tags.tobytes())
+    return again
+
+
+@pytest.mark.parametrize(
+    ("notes", "comment", "make", "iso"), [(60_000, 0, "Edge", 100), (70_000, 0, "Edge", 100), (0, 70_000, "Edge", None)]
+)
+def test_exif_data_that_are_too_long_for_a_jpeg_file(notes: int, comment: int, make: str, iso: int | None) -> None:
+    for turn in (1, 6):
+        data = source("RGB", exif=long_exif(notes, comment, turn))
+        for kind in ("PNG", "WEBP", "TIFF"):
+            table = opened(written(data, kind)).getexif().get_ifd(ExifTags.IFD.Exif)
+            assert len(table.get(ExifTags.Base.MakerNote, b"")) == notes
+        tags = opened(written(data, "JPEG")).getexif()
+        assert tags.get(ExifTags.Base.Orientation, 1) == 1
+        assert tags.get(ExifTags.Base.Make) == make
+        assert tags.get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.ISOSpeedRatings) == iso
+        assert (ExifTags.Base.MakerNote in tags.get_ifd(ExifTags.IFD.Exif)) == (notes == 60_000)
+
+
+def segments(block: bytes) -> bytes:
+    """A JPEG file with EXIF data in several segments."""
+    parts = [b"Exif\0\0" + block[start : start + 60_000] for start in range(0, len(block), 60_000)]
+    extra = b"".join(b"\xff\xe1" + (len(part) + 2).to_bytes(2, "big") + part for part in parts)
+    return file(picture(), "JPEG", extra=extra)
+
+
+def test_a_turn_is_never_lost() -> None:
+    data = segments(long_exif(80_000, 0, 6).tobytes()[6:])
+    tags = opened(written(data, "JPEG")).getexif()
+    assert tags[ExifTags.Base.Orientation] == 6
+    assert tags[ExifTags.Base.Make] == "Edge"
+    upright = opened(written(data, "PNG"))
+    assert upright.size == (HEIGHT, WIDTH)
+    assert upright.getexif()[ExifTags.Base.Orientation] == 1
+
+
+def test_the_thumbnail_of_a_picture_that_is_turned_goes() -> None:
+    block = (
+        b"MM\0*\0\0\0\x08\0\2"
+        + struct.pack(">HHI4s", 271, 2, 3, b"Ed\0\0")
+        + struct.pack(">HHIHH", 274, 3, 1, 6, 0)
+        + struct.pack(">I", 38)
+        + b"\0\1"
+        + struct.pack(">HHI4s", 270, 2, 3, b"no\0\0")
+        + bytes(4)
+    )
+    data = file(picture(), "JPEG", exif=b"Exif\0\0" + block)
+    assert opened(data).getexif().get_ifd(ExifTags.IFD.IFD1) == {270: "no"}
+    assert opened(written(data, "JPEG")).info["exif"] == b"Exif\0\0" + block
+    for kind in ("PNG", "WEBP"):
+        tags = opened(written(data, kind)).getexif()
+        assert (tags[271], tags[274]) == ("Ed", 1)
+        assert tags.get_ifd(ExifTags.IFD.IFD1) == {}
+
+
+@pytest.mark.parametrize("block", [b"II*\0\xff\xff\xff\xff", b"MM\0*\0\0\0\x08\xff\xff\1\x12", b"?"])
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF", "PNG", "WEBP"])
+@pytest.mark.parametrize("turn", [b"", b'<a tiff:Orientation="6"/>'])
+def test_broken_exif_data_are_no_hindrance(block: bytes, kind: str, turn: bytes) -> None:
+    """The same in the same format; and the turn is the one that XMP data tell, unless it is unknown what is broken."""
+    turn = turn if len(block) > 1 else b""
+    data = file(picture(), "JPEG", exif=b"Exif\0\0" + block, **({"xmp": turn} if turn else {}))
+    image = Image.open(io.BytesIO(written(data, kind)))
+    if kind == "JPEG":
+        assert image.info["exif"] == b"Exif\0\0" + block
+    else:
+        assert image.size == ((HEIGHT, WIDTH) if turn else (WIDTH, HEIGHT))
+        assert image.info.get("xmp", b"") == turn.replace(b"6", b"1")
+
+
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "packbits", "tiff_adobe_deflate", "tiff_deflate"])
+def test_camera_data_and_compression_go_together(compression: str) -> None:
+    """Tables and libtiff: what Pillow does not do at once. Twice through, because the result is its own source."""
+    with_camera = written(file(picture(), "JPEG", exif=long_exif(500, 20, 6)), "TIFF")
+    data = source("RGB", compression=compression)
+    with Photo(data) as plain, Photo(with_camera) as taken:
+        taken.kept.options = plain.kept.options
+        out = io.BytesIO()
+        writer = Writer(out, "TIFF", taken, "RGB")
+        writer.write(taken.read(taken.height))
+        writer.close()
+    once, twice = out.getvalue(), written(out.getvalue(), "TIFF")
+    for result in (once, twice):
+        image = opened(result)
+        wanted = {"tiff_deflate": "tiff_adobe_deflate"}.get(compression, compression)
+        assert image.info["compression"] == wanted
+        assert image.getexif().get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.MakerNote] == bytes(500)
+    assert once == twice
+
+
+def test_what_is_compressed_is_smaller_with_differences() -> None:
+    x = photo(200, 300)
+    plain = file(Image.fromarray(x), "TIFF", compression="tiff_adobe_deflate")
+    assert len(written(plain, "TIFF")) < 0.8 * len(plain)
+
+
+def test_texts_of_other_formats_in_a_png_file() -> None:
+    xmp = '<x tiff:Orientation="1" title="été"/>'.encode()
+    image = opened(written(file(picture(), "WEBP", xmp=xmp), "PNG"))
+    assert image.info["xmp"] == xmp
+    long = b"<" + b"x" * 70_000 + b">"
+    data = file(picture(), "WEBP", xmp=long)
+    assert opened(written(data, "WEBP")).info["xmp"] == long
+    assert opened(written(data, "TIFF")).info["xmp"] == long
+    assert "xmp" not in opened(written(data, "JPEG")).info  # too long for a segment
+
+
+def test_webp_files_do_not_grow_wildly() -> None:
+    """From a quality of 75 to one of 90, as a third generation of losses would show."""
+    image = Image.fromarray(photo(400, 600))
+    data = file(image, "WEBP", quality=75)
+    assert len(written(data, "WEBP")) < 2 * len(data)
+
+
+# ---- what cannot be written ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_too_few_rows_and_too_many(kind: str, mode: str) -> None:
+    with Photo(source(mode), "photo") as opened_photo:
+        rows = opened_photo.read(HEIGHT)
+        writer = Writer(io.BytesIO(), kind, opened_photo, mode)
+        writer.write(rows[:-2])
+        with pytest.raises(ImageError, match=r"^The result of photo lacks 2 of its rows: write them all\.$"):
+            writer.close()
+        with pytest.raises(ImageError, match=rf"^The result of photo has more rows than it: write {HEIGHT}\.$"):
+            writer.write(rows[:3])
+        writer.write(rows[-2:])
+        writer.close()
+
+
+def test_sizes_that_a_format_cannot_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Photo(file(Image.new("L", (16_384, 1)), "PNG"), "photo") as wide:
+        with pytest.raises(ImageError, match=r"^An image of 16384×1 pixels is too large for WEBP: use .png\.$"):
+            Writer(io.BytesIO(), "WEBP", wide, "L")
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 8000)
+        with pytest.raises(ImageError, match=r"^An image of 16384×1 pixels is too large for TIFF: use .png\.$"):
+            Writer(io.BytesIO(), "TIFF", wide, "L")
+        Writer(io.BytesIO(), "PNG", wide, "L")
+        monkeypatch.setattr("edgeae.images.files.png._ROW_BYTES", 1000)
+        with pytest.raises(ImageError, match=r"^The result of photo cannot be a PNG of 16384×1 pixels"):
+            Writer(io.BytesIO(), "PNG", wide, "L")
+
+
+def test_an_encoder_that_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    def save(*_: object, **__: object) -> None:
+        raise OSError("no encoder")
+
+    monkeypatch.setattr(Image.Image, "save", save)
+    with pytest.raises(ImageError, match=r"^An image cannot be written as WEBP \(no encoder\): use .png\.$"):
+        written(png(pixels("RGB"), 2, 8), "WEBP")
+
+
+# ---- tags byte for byte ----------------------------------------------------------------------------------------------
+
+
+def reader(data: bytes) -> exif.Read:
+    return lambda place, count: data[place : place + count]
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_tags_of_either_order_are_the_same(order: str) -> None:
+    """Every type, as Pillow reads them from what is packed."""
+    tags = long_exif(7, 3, 6)
+    tags.endian = order
+    tags[ExifTags.Base.XPTitle] = (1, 2, 3)
+    parsed = exif.parsed(reader(tags.tobytes()[6:]))
+    assert parsed[exif.ORIENTATION] == (exif.SHORT, 1, b"\6\0")
+    values = {kind: (kind, 2, bytes(range(2 * size))) for kind, size in exif._BYTES.items()}
+    block = exif.HEADER + exif.packed({**parsed, **values}, 8)
+    assert exif.parsed(reader(block)) == {**parsed, **values}
+    again = Image.Exif()
+    again.load(b"Exif\0\0" + block)
+    assert again[ExifTags.Base.Make] == "Edge"
+    assert again.get_ifd(ExifTags.IFD.Exif) == long_exif(7, 3, 6).get_ifd(ExifTags.IFD.Exif)
+    swapped = exif._swapped(bytes(range(16)), 5)
+    assert swapped == bytes([3, 2, 1, 0, 7, 6, 5, 4, 11, 10, 9, 8, 15, 14, 13, 12])
+
+
+def test_tags_that_do_not_fit_are_left_out_and_loops_end() -> None:
+    entries = [
+        struct.pack("<HHII", *entry)
+        for entry in (
+            (270, 2, 9, 10**6),
+            (271, 99, 1, 0),
+            (272, 2, 2**32 - 1, 8),
+            (305, 2, 0, 0),
+            (exif.EXIF, 4, 1, 8),
+            (exif.GPS, 4, 1, 8),
+            (exif.INTEROP, 4, 1, 8),
+            (315, 2, 3, 0x6261),
+        )
+    ]
+    block = exif.HEADER + struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
+    tags = exif.parsed(reader(block))
+    assert tags.keys() == {315, exif.EXIF, exif.GPS}
+    assert tags[exif.GPS] == {315: (2, 3, b"ab\0")}
+    assert exif.parsed(reader(b"II+\0" + bytes(20))) == {}  # a BigTIFF
+    for broken in (b"", b"II*\0", exif.HEADER):
+        with pytest.raises(struct.error):
+            exif.parsed(reader(broken))

@@ -1,0 +1,138 @@
+"""Jobs in threads that share one network."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from edgeae.errors import DeviceError
+from edgeae.inference.microbatch import Together, batch_size
+
+
+class Network:
+    """Doubles what it gets, and remembers the shapes and the threads."""
+
+    def __init__(self) -> None:
+        self.shapes: list[tuple[int, ...]] = []
+        self.threads: set[int] = set()
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        self.shapes.append(x.shape)
+        self.threads.add(threading.get_ident())
+        time.sleep(0.002)
+        return 2 * x
+
+
+def piece(value: float, side: int = 8) -> np.ndarray:
+    return np.full((side, side, 3), value, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("shape", "most", "size"),
+    [
+        ((64, 64), 16, 16),
+        ((64, 64), 32, 32),
+        ((64, 64), 20, 16),
+        ((256, 256), 16, 2),
+        ((512, 512), 16, 1),
+        ((64, 64), 1, 1),
+    ],
+)
+def test_batch_size(shape: tuple[int, int], most: int, size: int) -> None:
+    assert batch_size(*shape, most) == size
+
+
+@pytest.mark.parametrize("workers", [1, 3, 20])
+@pytest.mark.parametrize("jobs", [0, 1, 50])
+def test_every_job_gets_its_own_answers(workers: int, jobs: int) -> None:
+    network = Network()
+    together: Together[tuple[int, float]] = Together(network, 8, workers, 100)
+
+    def job(i: int) -> tuple[int, float]:
+        with together.taking(10 + i):
+            first, ms = together.ask(piece(i, side=8 if i % 3 else 16))
+            assert ms > 0
+            return i, float(together.ask(first)[0].max())
+
+    results = dict(together.results((lambda i=i: job(i)) for i in range(jobs)))  # type: ignore[misc]
+    assert results == {i: 4.0 * i for i in range(jobs)}
+    assert network.threads <= {threading.get_ident()}
+    assert {shape[0] for shape in network.shapes} <= {8}  # always a full batch
+    if workers == 20 and jobs == 50:
+        assert len(network.shapes) < 60  # of 100 pieces: they did go together
+
+
+def test_room_is_kept_and_one_that_needs_more_is_alone() -> None:
+    together: Together[int] = Together(Network(), 4, 8, 10)
+    taken, most, lock = 0, [], threading.Lock()
+
+    def job(amount: int) -> int:
+        nonlocal taken
+        with together.taking(amount):
+            with lock:
+                taken += amount
+                most.append(taken)
+            together.ask(piece(1))
+            with lock:
+                taken -= amount
+        return amount
+
+    amounts = [3, 4, 3, 25, 5, 5, 1] * 4
+    found = sorted(together.results((lambda a=a: job(a)) for a in amounts))  # type: ignore[misc]
+    assert found == sorted(amounts)
+    assert all(total <= 10 or total == 25 for total in most)
+
+
+@pytest.mark.parametrize("where", ["network", "job", "jobs"])
+def test_what_is_raised_ends_everything(where: str) -> None:
+    calls = 0
+
+    def network(x: np.ndarray) -> np.ndarray:
+        nonlocal calls
+        calls += 1
+        if where == "network" and calls == 3:
+            raise DeviceError("gone")
+        return x
+
+    before = threading.active_count()
+    together: Together[int] = Together(network, 2, 6, 100)
+
+    def job(i: int) -> int:
+        together.ask(piece(i))
+        if where == "job" and i == 7:
+            raise ValueError("a bug")
+        return i
+
+    def jobs() -> Iterator[object]:
+        for i in range(40):
+            if where == "jobs" and i == 9:
+                raise OSError("no more")
+            yield lambda i=i: job(i)
+
+    done = []
+    with pytest.raises((DeviceError, ValueError, OSError)):
+        for result in together.results(jobs()):  # type: ignore[arg-type]
+            done.append(result)
+    assert len(done) < 40 and threading.active_count() <= before
+
+
+def test_an_interrupt_stops_the_threads() -> None:
+    before = threading.active_count()
+    together: Together[int] = Together(Network(), 2, 6, 100)
+
+    def jobs() -> Iterator[object]:
+        i = 0
+        while not together.stopping.wait(0.001):
+            i += 1
+            yield lambda i=i: int(together.ask(piece(i))[0].max())
+
+    with pytest.raises(KeyboardInterrupt):
+        for count, _ in enumerate(together.results(jobs())):  # type: ignore[arg-type]
+            if count == 20:
+                raise KeyboardInterrupt
+    deadline = time.monotonic() + 5
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert together.stopping.is_set() and threading.active_count() <= before

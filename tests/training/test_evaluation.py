@@ -1,0 +1,147 @@
+"""Scores against scikit-image and NumPy, and trials that are the same every time."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import photo
+from skimage.metrics import mean_squared_error, peak_signal_noise_ratio, structural_similarity
+
+from edgeae.data.batches import Split
+from edgeae.errors import DataError, UsageError
+from edgeae.inference.session import load
+from edgeae.training.evaluation import Trial, evaluate, score
+
+
+def pair(n: int = 4, size: int = 20) -> tuple[np.ndarray, np.ndarray]:
+    """Images and noisy ones, the noise of each stronger than that of the one before."""
+    clean = np.stack([photo(size, size, seed=seed) for seed in range(n)]).astype(np.float32) / 255
+    noise = np.random.default_rng(1).normal(0, 0.05, clean.shape) * np.arange(1, n + 1)[:, None, None, None]
+    return np.clip(clean + noise, 0, 1).astype(np.float32), clean
+
+
+def split(n: int = 6, size: int = 16) -> Split:
+    images = np.stack([photo(size, size, seed=seed) for seed in range(n)])
+    return Split(images, None, [f"{i}.png" for i in range(n)])
+
+
+def test_scores_agree_with_scikit_image() -> None:
+    noisy, clean = pair()
+    found = score(noisy, clean)
+    assert found.mse == pytest.approx(mean_squared_error(clean, noisy), rel=1e-6)
+    # Of all pixels together; the mean of each image's own would be higher.
+    assert found.psnr == pytest.approx(peak_signal_noise_ratio(clean, noisy, data_range=1), rel=1e-6)
+    own = [peak_signal_noise_ratio(a, b, data_range=1) for a, b in zip(clean, noisy, strict=True)]
+    assert np.mean(own) > found.psnr + 0.5
+    expected = [
+        structural_similarity(
+            a, b, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, channel_axis=-1, data_range=1
+        )
+        for a, b in zip(clean, noisy, strict=True)
+    ]
+    assert found.ssim == pytest.approx(np.mean(expected), abs=1e-5)
+    assert found.hole_psnr is None
+    assert found.sharpness > 1  # noise counts as detail
+
+
+def test_the_psnr_of_the_holes_is_that_of_their_pixels() -> None:
+    noisy, clean = pair()
+    mask = np.zeros(clean.shape[:3], bool)
+    mask[0, 2:9, 3:6] = mask[2, :5] = True
+    expected = -10 * math.log10(np.mean((noisy[mask].astype(float) - clean[mask]) ** 2))
+    assert score(noisy, clean, mask).hole_psnr == pytest.approx(expected, rel=1e-9)
+    assert score(noisy, clean, mask).psnr == score(noisy, clean).psnr
+    assert score(noisy, clean, np.zeros_like(mask)).hole_psnr is None
+    assert score(noisy, clean, np.ones_like(mask)).hole_psnr is None
+
+
+def test_a_perfect_output_has_infinite_psnr_and_json_says_null() -> None:
+    _, clean = pair()
+    found = score(clean, clean)
+    assert (found.mse, found.psnr, found.ssim, found.sharpness) == (0, math.inf, pytest.approx(1), pytest.approx(1))
+    evaluation = Trial(clean, clean, np.zeros(clean.shape[:3], bool), "none").evaluate(lambda x: x)
+    document = json.loads(json.dumps(evaluation.as_dict(), allow_nan=False))
+    assert document["images"] == 4
+    assert document["corrupt"] == "none"
+    assert document["input"]["psnr"] is None
+    assert document["output"]["psnr"] is None
+    assert document["output"]["mse"] == 0
+    assert evaluation.output.psnr == math.inf  # the object itself keeps it
+
+
+def test_flat_images_have_no_sharpness() -> None:
+    flat = np.full((2, 16, 16, 3), 0.5, np.float32)
+    assert math.isnan(score(flat, flat).sharpness)
+    _, clean = pair(1, 16)
+    mixed = np.concatenate([flat, clean])  # the mean goes over those that have one
+    assert score(mixed, mixed).sharpness == pytest.approx(1)
+
+
+def test_a_trial_is_the_same_for_the_same_seed() -> None:
+    first, again = (Trial.prepare(split(), "occlude:0.2+noise", seed=3) for _ in range(2))
+    for name in ("inputs", "clean", "mask"):
+        np.testing.assert_array_equal(getattr(first, name), getattr(again, name))
+    assert first.inputs.dtype == first.clean.dtype == np.float32
+    np.testing.assert_allclose(first.clean, split().inputs / 255, atol=1e-6)  # in order, not varied
+    assert not np.array_equal(first.inputs, first.clean)
+    assert not np.array_equal(first.mask, Trial.prepare(split(), "occlude:0.2+noise", seed=4).mask)
+
+
+def test_a_limit_takes_the_first_images_damaged_as_without_it() -> None:
+    everything, few = Trial.prepare(split(), "occlude", seed=0), Trial.prepare(split(), "occlude", seed=0, limit=2)
+    np.testing.assert_array_equal(few.inputs, everything.inputs[:2])
+    np.testing.assert_array_equal(few.mask, everything.mask[:2])
+    assert len(Trial.prepare(split(), "occlude", seed=0, limit=100).inputs) == 6
+    with pytest.raises(UsageError, match="Unknown corruption"):
+        Trial.prepare(split(), "rust", seed=0)
+
+
+def test_a_trial_scores_the_damage_and_the_output() -> None:
+    trial = Trial.prepare(split(), "occlude:0.2", seed=0)
+    outside = trial.mask[..., None]
+    found = trial.evaluate(lambda x: np.where(outside, 0.5, x).astype(np.float32))
+    assert found.images == 6
+    assert found.corrupt == "occlude:0.2"
+    assert found.input == score(trial.inputs, trial.clean, trial.mask)
+    expected = -10 * math.log10(np.mean((0.5 - trial.clean[trial.mask].astype(float)) ** 2))
+    assert found.output.hole_psnr == pytest.approx(expected, rel=1e-6)
+    # Nothing but the holes differs: the error of the whole is theirs, spread over all pixels.
+    assert found.output.mse == pytest.approx(10 ** (-expected / 10) * trial.mask.mean(), rel=1e-5)
+    json.dumps(found.as_dict(), allow_nan=False)
+
+
+def test_targets_of_another_kind_are_not_compared_with_the_input() -> None:
+    images = split()
+    grey = images.inputs.mean(-1, keepdims=True).astype(np.uint8)
+    trial = Trial.prepare(Split(images.inputs, grey, images.names), "none", seed=0)
+    assert trial.clean.shape == (6, 16, 16, 1)
+    found = trial.evaluate(lambda x: trial.clean)
+    assert found.input is None
+    assert found.as_dict()["input"] is None
+    assert found.output.mse == 0
+
+
+def test_evaluate_scores_a_model_on_data(device: str, tiny_file: Callable[..., Path], tmp_path: Path) -> None:
+    np.save(tmp_path / "data.npy", split().inputs)
+    ae = load(tiny_file("conv"), device)
+    found = evaluate(ae, tmp_path / "data.npy")
+    assert found == evaluate(ae, tmp_path / "data.npy")
+    assert (found.images, found.corrupt) == (6, "occlude:0.125")  # what its file says that it was trained on
+    trial = Trial.prepare(split(), "occlude", seed=0)
+    output = ae.reconstruct(trial.inputs)
+    assert found.output.psnr == pytest.approx(peak_signal_noise_ratio(trial.clean, output, data_range=1), rel=1e-5)
+    assert evaluate(ae, tmp_path / "data.npy", corrupt="none").input.psnr == math.inf
+
+    np.save(tmp_path / "grey.npy", split().inputs[..., :1])
+    with pytest.raises(DataError, match="targets have 1 channels, but the model gives 3"):
+        evaluate(ae, tmp_path / "data.npy", targets=tmp_path / "grey.npy")
+
+
+def test_a_model_of_pairs_needs_their_targets(tiny_file: Callable[..., Path], device: str) -> None:
+    session = load(tiny_file("conv"), device)
+    session.metadata["task"] = "image-to-image"
+    with pytest.raises(UsageError, match="--targets"):
+        evaluate(session, "faces", limit=4)
