@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from edgeae.exporting.library import compile
     from edgeae.exporting.onnx import export_onnx
     from edgeae.exporting.weights import export
-    from edgeae.inference.session import Session, load
+    from edgeae.inference.load import load
+    from edgeae.inference.session import Session
     from edgeae.training.evaluation import evaluate
     from edgeae.training.trainer import train
 
@@ -67,7 +68,7 @@ _HOMES = {
     "evaluate": "training.evaluation",
     "export": "exporting.weights",
     "export_onnx": "exporting.onnx",
-    "load": "inference.session",
+    "load": "inference.load",
     "train": "training.trainer",
 }
 

@@ -27,14 +27,16 @@ from PIL import Image, ImageSequence
 
 import edgeae
 from edgeae.images import arrays as imaging
+from edgeae.images.files.array_io import read_image, write_image
 from edgeae.images.files.decoding import READ_FORMATS
+from edgeae.images.files.formats import WRITE_FORMATS
 
 # What a file is called, what read_image takes, and how many frames were dropped before it.
 Frames = Generator[tuple[str, imaging.Source, int], None, None]
 
 
 def is_picture(path: Path) -> bool:
-    return path.suffix[1:].lower() in imaging.WRITE_FORMATS
+    return path.suffix[1:].lower() in WRITE_FORMATS
 
 
 def pictures(folder: Path, follow: bool) -> Frames:
@@ -152,8 +154,8 @@ def main(arguments: list[str] | None = None) -> None:
             started = time.monotonic()
             target = args.output if is_picture(args.output) else args.output / f"restored-{name}"
             try:
-                pixels = imaging.fit(imaging.read_image(picture, model.config.in_channels), args.size)
-                imaging.write_image(model.reconstruct(pixels), target)
+                pixels = imaging.fit(read_image(picture, model.config.in_channels), args.size)
+                write_image(model.reconstruct(pixels), target)
             except edgeae.ImageError as error:  # one bad picture does not stop the others
                 print(error, file=sys.stderr)
                 continue

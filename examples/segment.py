@@ -21,6 +21,7 @@ import edgeae
 from edgeae.data import generated_faces as faces
 from edgeae.data.batches import open_dataset
 from edgeae.images import arrays as imaging
+from edgeae.images.files.array_io import read_image, write_image
 
 COLOURS = {
     "eyes": (255, 255, 255),
@@ -49,8 +50,8 @@ def draw(folder: Path, count: int, size: int, seed: int) -> tuple[str, str]:
     colours = np.array(list(COLOURS.values()), np.uint8)
     for i in range(count):
         face = faces.random_face(np.random.default_rng((seed, i)))
-        imaging.write_image(faces.render(face, size), folder / "photos" / f"{i:04}.png")
-        imaging.write_image(colours[mask(face, size)], folder / "masks" / f"{i:04}.png")
+        write_image(faces.render(face, size), folder / "photos" / f"{i:04}.png")
+        write_image(colours[mask(face, size)], folder / "masks" / f"{i:04}.png")
     return str(folder / "photos"), str(folder / "masks")
 
 
@@ -58,7 +59,7 @@ def palette(folder: str) -> np.ndarray:
     """The colours of the classes in a folder of masks, uint8 (classes, 3)."""
     found: set[int] = set()
     for path in sorted(Path(folder).rglob("*.png")):
-        found |= set(np.unique(imaging.read_image(path) @ np.array([1 << 16, 1 << 8, 1])).tolist())
+        found |= set(np.unique(read_image(path) @ np.array([1 << 16, 1 << 8, 1])).tolist())
         if len(found) > 64:
             raise edgeae.DataError(f"{path} is no mask of flat colours: give PNG files with one colour a class.")
     return np.array([[code >> 16, code >> 8 & 255, code & 255] for code in sorted(found)], np.uint8)

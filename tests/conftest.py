@@ -54,7 +54,7 @@ def tiny_config() -> ConfigFactory:
 def random_weights(device: str) -> Callable[..., dict[str, npt.NDArray[np.float32]]]:
     """`random_weights(config, seed=0)`: every parameter of a network by name, biases random too."""
     from edgeae.network.models import build
-    from edgeae.network.weight_file import parameters
+    from edgeae.network.parameters import parameters
 
     def make(config: ModelConfig, seed: int = 0) -> dict[str, npt.NDArray[np.float32]]:
         rng = np.random.default_rng(seed)
@@ -119,7 +119,7 @@ def tiny_file(
         weights.write(path, tensors, metadata)
         if golden:
             from edgeae.inference.golden import make_golden
-            from edgeae.inference.session import load
+            from edgeae.inference.load import load
 
             weights.write(path, tensors, metadata | {"golden": make_golden(load(path, device))})
         return path
@@ -160,7 +160,7 @@ def models(
 ) -> Path:
     """A folder of tiny random networks under the shipped models' names, and `fp16`, `int8` and `int4`."""
     from edgeae.inference.golden import make_golden
-    from edgeae.inference.session import load
+    from edgeae.inference.load import load
     from edgeae.network import quantize
     from edgeae.network import weight_file as weights
 

@@ -28,9 +28,9 @@ from tinygrad import Tensor
 
 from edgeae.config import ModelConfig, TrainConfig
 from edgeae.data.batches import open_dataset
-from edgeae.inference.session import tinygrad_on
 from edgeae.network import models
 from edgeae.network.layers import Conv2d, Init, Layer, ResBlock, UpConv2d
+from edgeae.runtime.tinygrad_lock import tinygrad_on
 from edgeae.training import trainer as training
 
 SIZE = 64

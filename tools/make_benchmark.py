@@ -16,7 +16,7 @@ import click
 from edgeae.benchmark import bench
 from edgeae.benchmark.machine import headline
 from edgeae.benchmark.picture import picture
-from edgeae.images.arrays import write_image
+from edgeae.images.files.array_io import write_image
 
 BEGIN, END = "<!-- measured -->", "<!-- end of measured -->"
 

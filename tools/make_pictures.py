@@ -21,6 +21,8 @@ from edgeae.data.batches import open_dataset
 from edgeae.images import arrays as imaging
 from edgeae.images.damage.spec import Corruption, parse
 from edgeae.images.drawing import grids as pictures
+from edgeae.images.drawing.animations import write_animation
+from edgeae.images.files.array_io import read_image, write_image
 from edgeae.inference.demo import demonstrate
 from edgeae.inference.sample_photos import samples
 from edgeae.inference.session import Session
@@ -95,17 +97,17 @@ def main(data: Path, output: Path, device: str | None) -> None:
     }
     with tempfile.TemporaryDirectory() as folder:
         demonstrate(model[DEFAULT], Path(folder), model[DEFAULT].metadata["task"])
-        imaging.write_image(imaging.read_image(Path(folder) / "samples.png"), output / "samples.jpg")
-    imaging.write_image(of_photos(model["photos-conv"], model["photos-residual"]), output / "photos.jpg")
+        write_image(read_image(Path(folder) / "samples.png"), output / "samples.jpg")
+    write_image(of_photos(model["photos-conv"], model["photos-residual"]), output / "photos.jpg")
     faces = imaging.to_float(open_dataset(data / "faces", size=SHOWN).val.inputs)
-    imaging.write_image(of_faces(faces, model["faces-conv"], model["faces-residual"]), output / "faces.jpg")
-    pictures.write_animation(morphs(data, model["faces-vae"]), output / "morphs.gif", fps=10)
+    write_image(of_faces(faces, model["faces-conv"], model["faces-residual"]), output / "faces.jpg")
+    write_animation(morphs(data, model["faces-vae"]), output / "morphs.gif", fps=10)
     drawn = [
         pictures.grid(model["faces-vae"].sample(24, seed=1), columns=8),
         pictures.grid(model["digits-vae"].sample(64, seed=1), columns=16),
     ]
-    imaging.write_image(drawn[0], output / "samples-faces.jpg")
-    imaging.write_image(drawn[1], output / "samples-digits.png")
+    write_image(drawn[0], output / "samples-faces.jpg")
+    write_image(drawn[1], output / "samples-digits.png")
     for path in sorted(output.iterdir()):
         click.echo(f"{path}: {path.stat().st_size:,} bytes")
 

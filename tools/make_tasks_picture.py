@@ -13,8 +13,8 @@ from pathlib import Path
 
 import click
 
-from edgeae.images import arrays as imaging
 from edgeae.images.drawing import grids as pictures
+from edgeae.images.files.array_io import write_image
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 # For each example the rows of its own picture that are shown between input and what is wanted: the network's result.
@@ -40,7 +40,7 @@ def main(runs: Path, output: Path, device: str | None) -> None:
         stages = [next(iter(rows.values())), rows[result], rows["wanted"]]
         shown.append([stage[i] for i in range(FACES) for stage in stages])
     titles = ["input", "output", "wanted"] * FACES
-    imaging.write_image(pictures.comparison(shown, titles, list(TASKS), min_side=96), output / "tasks.png")
+    write_image(pictures.comparison(shown, titles, list(TASKS), min_side=96), output / "tasks.png")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ from score_models import Floats, Measures, Photos
 
 from edgeae.data.batches import open_dataset
 from edgeae.images import metrics
-from edgeae.inference.session import Session, load
+from edgeae.inference.load import load
+from edgeae.inference.session import Session
 from edgeae.network.weight_file import describe
 
 FOR_QUANTIZATION = 200  # images: the differences are the same on few

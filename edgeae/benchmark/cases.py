@@ -19,10 +19,11 @@ from edgeae.data.batches import Batch, Dataset, Report, Split
 from edgeae.engine.session import LibrarySession
 from edgeae.errors import UsageError
 from edgeae.exporting.library import CompileReport, compile
-from edgeae.inference.session import Session, tinygrad_on
+from edgeae.inference.session import Session
 from edgeae.network import weight_file as weights
 from edgeae.network.weight_file import WeightFile
 from edgeae.runtime import devices
+from edgeae.runtime.tinygrad_lock import tinygrad_on
 
 LIBRARY = "edgeae library"  # compiled (library/)
 HELD = ("reconstruct", "encode", "decode")  # what a library and an ONNX file can do

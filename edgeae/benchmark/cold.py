@@ -105,7 +105,7 @@ def _peak_bytes() -> int:
 
 def _run(asked: dict[str, Any]) -> ColdStart:
     if asked["runtime"] == "edgeae":
-        from edgeae.inference.session import load
+        from edgeae.inference.load import load
 
         imported = time.time()
         session = load(asked["model"], asked["device"], threads=asked["threads"])

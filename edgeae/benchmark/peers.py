@@ -21,8 +21,9 @@ from edgeae.errors import EdgeaeError
 from edgeae.exporting.onnx import channels_first, onnx_bytes
 from edgeae.network.layers import Linear
 from edgeae.network.models import build
+from edgeae.network.parameters import layer_names
 from edgeae.network.tracing import Trace, trace
-from edgeae.network.weight_file import WeightFile, layer_names
+from edgeae.network.weight_file import WeightFile
 
 Floats = npt.NDArray[np.float32]
 Run = Callable[[Floats], Floats]  # channels first

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from edgeae.benchmark.results import Row, runtime
 from edgeae.images.arrays import Pixels
 from edgeae.images.drawing.charts import COLOURS
-from edgeae.images.drawing.grids import printable, text_font, text_size
+from edgeae.images.drawing.text import printable, text_font, text_size
 
 _TEXT, _FAINT, _GRID = "#222222", "#666666", "#E6E6E6"
 _LINE, _AXIS_WIDTH, _MARGIN = 26, 420, 14

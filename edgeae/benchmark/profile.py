@@ -15,14 +15,14 @@ from tinygrad import Device, Tensor, TinyJit
 from edgeae.benchmark.machine import this_machine
 from edgeae.benchmark.peak import peak_flops
 from edgeae.errors import UsageError
-from edgeae.inference.session import tinygrad_on
 from edgeae.network import weight_file as weights
 from edgeae.network.layers import Linear
+from edgeae.network.parameters import layer_names
 from edgeae.network.shipped import find_model
 from edgeae.network.tracing import Step, trace
-from edgeae.network.weight_file import layer_names
 from edgeae.runtime import devices
 from edgeae.runtime.kernels.shapes import Shape
+from edgeae.runtime.tinygrad_lock import tinygrad_on
 
 COPIES = 8  # of a layer in one graph, each on its own input: what a graph's call costs counts an eighth
 ROUNDS = 15

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgeae.cli import console
-from edgeae.cli.console import PATH, TEXT, emit, note, options
+from edgeae.cli.console import emit, note
+from edgeae.cli.options import PATH, TEXT, Size, device_option, json_option, options, threads_option
 from edgeae.errors import GateError, UsageError
 from edgeae.formatting import table
 from edgeae.network.shipped import DEFAULT
@@ -92,7 +92,7 @@ class _Positive(click.ParamType[float]):
     ),
     click.option(
         "--size",
-        type=console.Size(),
+        type=Size(),
         default=None,
         metavar="WxH",
         help="Of the images.  [default: what the model was trained on]",
@@ -136,7 +136,7 @@ class _Positive(click.ParamType[float]):
     ),
     click.option("--max-ms", type=_Positive(), default=None, help="Exit 4 when a median is longer."),
     click.option("--min-ips", type=_Positive(), default=None, help="Exit 4 when one gives fewer images a second."),
-    console.json_option,
+    json_option,
 )
 def bench(
     models: tuple[str, ...],
@@ -208,7 +208,7 @@ def bench(
 def _write(found: Results, folder: Path) -> None:
     from edgeae.benchmark.picture import picture
     from edgeae.files import write_bytes_atomic
-    from edgeae.images.arrays import write_image
+    from edgeae.images.files.array_io import write_image
 
     write_bytes_atomic(folder / "bench.json", (json.dumps(found.as_dict(), indent=1) + "\n").encode())
     write_bytes_atomic(folder / "bench.csv", found.csv().encode())
@@ -244,17 +244,17 @@ def _gates(found: Results, max_ms: float | None, min_ips: float | None) -> None:
 @click.command()
 @click.argument("model", type=TEXT)
 @options(
-    console.device_option,
+    device_option,
     click.option("--batch", type=click.IntRange(1, 4096), default=1, show_default=True, help="Images in a call."),
     click.option(
         "--size",
-        type=console.Size(),
+        type=Size(),
         default=None,
         metavar="WxH",
         help="Of the images.  [default: what the model was trained on]",
     ),
-    console.threads_option,
-    console.json_option,
+    threads_option,
+    json_option,
 )
 def profile(
     model: str, device: str | None, batch: int, size: tuple[int, int] | None, threads: int | None, as_json: bool

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from edgeae.cli import console
-from edgeae.cli.console import TEXT, emit, options, output_option
+from edgeae.cli.console import emit
+from edgeae.cli.options import TEXT, Size, json_option, options, output_option
 
 
 @click.command("compile")
@@ -30,7 +30,7 @@ from edgeae.cli.console import TEXT, emit, options, output_option
     ),
     click.option(
         "--size",
-        type=console.Size(),
+        type=Size(),
         default=None,
         metavar="WxH",
         help="Of the images.  [default: what the model was trained on]",
@@ -49,7 +49,7 @@ from edgeae.cli.console import TEXT, emit, options, output_option
         help="The most that it can use.  [default: every core here, or 4 elsewhere]",
     ),
     click.option("--name", type=TEXT, default=None, help="Of the library and its functions.  [default: the model's]"),
-    console.json_option,
+    json_option,
 )
 def compile_(
     model: str,

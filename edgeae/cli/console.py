@@ -12,22 +12,19 @@ import io
 import json
 import math
 import os
-import re
 import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO, TypeVar
+from typing import Any, BinaryIO, TextIO
 
 import click
 
 from edgeae.errors import EdgeaeError
 from edgeae.runtime.guard import import_tinygrad
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 INTERRUPTED = 130  # as shells report a program that SIGINT ended
 TERMINATED = 143
@@ -38,136 +35,6 @@ class Level:
 
     quiet = False
     verbose = False
-
-
-# ---- options -----------------------------------------------------------------------------------------------------
-
-
-class _Text(click.ParamType[str]):
-    """Text that says something: an empty one is a variable that a script forgot to set."""
-
-    name = "text"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if not str(value):
-            self.fail("is empty: give a path or a name.", param, ctx)
-        return str(value)
-
-
-class _Path(_Text):
-    name = "path"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return Path(super().convert(value, param, ctx))
-
-
-TEXT, PATH = _Text(), _Path()
-
-
-def _set_level(context: click.Context, parameter: click.Parameter, value: bool) -> None:
-    if value:
-        setattr(context.ensure_object(Level), parameter.name or "", True)
-
-
-def _option(*names: str, **settings: Any) -> Callable[[F], F]:
-    return click.option(*names, **settings)
-
-
-level_options: list[Callable[[Any], Any]] = [
-    _option(
-        "-q",
-        "--quiet",
-        is_flag=True,
-        expose_value=False,
-        callback=_set_level,
-        help="Print errors only, and what --json asks for.",
-    ),
-    _option(
-        "-v",
-        "--verbose",
-        is_flag=True,
-        expose_value=False,
-        callback=_set_level,
-        help="Print a traceback with an error.",
-    ),
-]
-device_option = _option(
-    "-d",
-    "--device",
-    default=None,
-    metavar="DEVICE",
-    help="CPU, CUDA, METAL, CL, WEBGPU, NV, AMD, QCOM or auto; `edgeae devices` tells which work.",
-)
-threads_option = _option("--threads", type=click.IntRange(1, 1024), default=None, help="CPU threads.  [default: all]")
-batch_option = _option(
-    "--batch",
-    type=click.IntRange(1, 65536),
-    default=16,
-    show_default=True,
-    help="Most images that go through the network at once.",
-)
-seed_option = _option(
-    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of everything random."
-)
-json_option = _option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
-
-
-class Memory(click.ParamType[int]):
-    """A number of bytes, such as 512M or 2G."""
-
-    name = "memory"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Bytes; K, M, G and T are powers of 1024."""
-        match = re.fullmatch(r"([0-9]{1,15})\s*([KMGT]?)(i?B)?", str(value).strip(), re.IGNORECASE)
-        if match is None:
-            self.fail(f"{value!r} is no size: write a number and a unit, such as 512M or 2G.", param, ctx)
-        return int(match[1]) << 10 * " KMGT".index(match[2].upper() or " ")
-
-
-class Size(click.ParamType[tuple[int, int]]):
-    """Width and height in pixels, such as 640x480."""
-
-    name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        """(width, height)."""
-        width, _, height = str(value).lower().partition("x")
-        if not (width.isdecimal() and height.isdecimal() and 8 <= int(width) <= 8192 and 8 <= int(height) <= 8192):
-            self.fail(f"{value!r} is no size such as 640x480, from 8 to 8192 pixels a side.", param, ctx)
-        return int(width), int(height)
-
-
-def model_option(default: str) -> Callable[[F], F]:
-    """`-m/--model`, a shipped name or a path."""
-    return click.option(
-        "-m",
-        "--model",
-        type=TEXT,
-        default=default,
-        show_default=True,
-        metavar="MODEL",
-        help="A shipped model's name or the path of a weight file.",
-    )
-
-
-def output_option(help: str, default: str | None = None, required: bool = False) -> Callable[[F], F]:
-    """`-o/--output`, a path."""
-    settings: dict[str, Any] = {"required": True} if required else {"default": default}  # a default would be no lack
-    return click.option(
-        "-o", "--output", type=PATH, show_default=default is not None, metavar="OUT", help=help, **settings
-    )
-
-
-def options(*decorators: Callable[[Any], Any]) -> Callable[[F], F]:
-    """Several options, in the order of the help text, and -q and -v after them."""
-
-    def decorate(function: F) -> F:
-        for decorator in reversed([*decorators, *level_options]):
-            function = decorator(function)
-        return function
-
-    return decorate
 
 
 # ---- printing ----------------------------------------------------------------------------------------------------

@@ -15,15 +15,30 @@ from edgeae._version import __version__
 from edgeae.cli import console
 from edgeae.cli.bench import bench, profile
 from edgeae.cli.compile import compile_
-from edgeae.cli.console import PATH, TEXT, emit, note, options, output_option
+from edgeae.cli.console import emit, note
+from edgeae.cli.options import (
+    PATH,
+    TEXT,
+    batch_option,
+    device_option,
+    json_option,
+    model_option,
+    options,
+    output_option,
+    seed_option,
+    threads_option,
+)
 from edgeae.cli.run import decibels, load, run
 from edgeae.cli.train import train
 from edgeae.errors import DeviceError, GateError, UsageError
 from edgeae.formatting import table
+from edgeae.images.drawing.animations import ANIMATION_FORMATS, write_animation
+from edgeae.images.files.array_io import read_image, write_image
+from edgeae.images.files.formats import WRITE_FORMATS, format_of
 from edgeae.network.shipped import DEFAULT_VAE
 
 if TYPE_CHECKING:
-    from edgeae.training.evaluation import Scores
+    from edgeae.images.scores import Scores
 
 
 @click.group(cls=console.Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -49,8 +64,8 @@ main.add_command(run)
 @main.command()
 @click.argument("images", nargs=-1, required=True, type=PATH, metavar="SOURCE TARGET [MORE]...")
 @options(
-    console.model_option(DEFAULT_VAE),
-    console.device_option,
+    model_option(DEFAULT_VAE),
+    device_option,
     output_option("A .gif, .webp or .png animation, or a folder for one PNG a step.", default="interpolation.gif"),
     click.option(
         "--steps",
@@ -68,8 +83,8 @@ main.add_command(run)
     ),
     click.option("--strip", is_flag=True, help="Write a film strip instead of an animation (.png)."),
     click.option("--fps", type=click.FloatRange(0.1, 100), default=12, show_default=True, help="Frames a second."),
-    console.threads_option,
-    console.json_option,
+    threads_option,
+    json_option,
 )
 def interpolate(
     images: tuple[Path, ...],
@@ -89,7 +104,6 @@ def interpolate(
         edgeae interpolate -m faces-vae neutral.jpg smiling.jpg -o smile.gif
     """
     from edgeae.files import is_folder
-    from edgeae.images import arrays as imaging
     from edgeae.images.drawing import grids as pictures
 
     if len(images) < 2:
@@ -98,21 +112,21 @@ def interpolate(
     if strip and output.suffix.lower() != ".png":
         raise UsageError("a film strip is a .png; name one with -o.")
     if not folder and not strip:
-        imaging.format_of(output, None, pictures.ANIMATION_FORMATS)
+        format_of(output, None, ANIMATION_FORMATS)
     session = load(model, device, threads=threads)
     channels = session.config.in_channels
-    keys = [imaging.read_image(image, channels) for image in images]
+    keys = [read_image(image, channels) for image in images]
     frames = session.interpolate(*keys, steps=steps, path=path)
     if folder:
         written = [output / f"{i:04}.png" for i in range(len(frames))]
         for frame, name in zip(frames, written, strict=True):
-            imaging.write_image(frame, name)
+            write_image(frame, name)
     else:
         written = [output]
         if strip:
-            imaging.write_image(pictures.film_strip(frames), output)
+            write_image(pictures.film_strip(frames), output)
         else:
-            pictures.write_animation(frames, output, fps=fps)
+            write_animation(frames, output, fps=fps)
     emit(
         {"device": session.device, "frames": len(frames), "output": written},
         f"{output}  {len(frames)} frames of {frames.shape[2]}×{frames.shape[1]}",
@@ -122,13 +136,13 @@ def interpolate(
 
 @main.command()
 @options(
-    console.model_option(DEFAULT_VAE),
-    console.device_option,
+    model_option(DEFAULT_VAE),
+    device_option,
     output_option("The picture.", default="samples.png"),
     click.option("-n", "--count", type=click.IntRange(1, 4096), default=16, show_default=True, help="How many."),
-    console.seed_option,
-    console.threads_option,
-    console.json_option,
+    seed_option,
+    threads_option,
+    json_option,
 )
 def sample(
     model: str, device: str | None, output: Path, count: int, seed: int, threads: int | None, as_json: bool
@@ -138,12 +152,11 @@ def sample(
     \b
         edgeae sample -m faces-vae -n 36 -o faces.png
     """
-    from edgeae.images import arrays as imaging
     from edgeae.images.drawing import grids as pictures
 
-    imaging.format_of(output, None, imaging.WRITE_FORMATS)
+    format_of(output, None, WRITE_FORMATS)
     session = load(model, device, threads=threads)
-    imaging.write_image(pictures.grid(session.sample(count, seed)), output)
+    write_image(pictures.grid(session.sample(count, seed)), output)
     emit(
         {"device": session.device, "count": count, "seed": seed, "output": output},
         f"{output}  {count} samples",
@@ -156,8 +169,8 @@ def sample(
 @options(
     output_option("The damaged image.", required=True),
     click.option("--corrupt", required=True, metavar="SPEC", help="For example occlude:0.2 or noise:0.1+blur."),
-    console.seed_option,
-    console.json_option,
+    seed_option,
+    json_option,
 )
 def corrupt(source: Path, output: Path, corrupt: str, seed: int, as_json: bool) -> None:
     """Damage an image as training does.
@@ -165,7 +178,7 @@ def corrupt(source: Path, output: Path, corrupt: str, seed: int, as_json: bool) 
     SPEC is one of none, occlude, scratch, pixels, smear, noise, blur, jpeg, gray and shift, with a strength where you
     want one (occlude:0.2), or a range of them (occlude:0.1..0.3); several joined with +, or, with commas, one of them.
     """
-    from edgeae.inference.demo import corrupt_file
+    from edgeae.images.damage.apply import corrupt_file
 
     share = corrupt_file(source, output, corrupt, seed)
     emit(
@@ -224,8 +237,8 @@ main.add_command(train)
         help="Train on for so long with the weights rounded; for int4.",
     ),
     click.option("--licence", default=None, help="Written into the file."),
-    console.device_option,
-    console.json_option,
+    device_option,
+    json_option,
 )
 def export(
     checkpoint: Path,
@@ -348,11 +361,11 @@ def _scores(scores: Scores) -> str:
         help="Pixels a side; not for a vae.  [default: what it was trained on]",
     ),
     click.option("--limit", type=click.IntRange(1), default=None, help="Use at most so many images."),
-    console.device_option,
-    console.seed_option,
-    console.batch_option,
-    console.threads_option,
-    console.json_option,
+    device_option,
+    seed_option,
+    batch_option,
+    threads_option,
+    json_option,
 )
 def evaluate(
     model: str,
@@ -411,7 +424,7 @@ def evaluate(
 
 @main.command()
 @click.argument("model", type=TEXT)
-@options(console.json_option)
+@options(json_option)
 def info(model: str, as_json: bool) -> None:
     """Tell what a model file or a compiled library holds."""
     from edgeae.engine.session import describe_library
@@ -433,7 +446,7 @@ main.add_command(profile)
 
 @main.command()
 @click.argument("model", type=TEXT)
-@options(console.device_option, console.threads_option, console.json_option)
+@options(device_option, threads_option, json_option)
 def verify(model: str, device: str | None, threads: int | None, as_json: bool) -> None:
     """Check a model's output on a device.
 
@@ -453,7 +466,7 @@ def verify(model: str, device: str | None, threads: int | None, as_json: bool) -
 
 
 @main.command()
-@options(console.json_option)
+@options(json_option)
 def devices(as_json: bool) -> None:
     """List the backends: usable or not, and why.
 

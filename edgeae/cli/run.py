@@ -12,10 +12,24 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from edgeae.cli import console
-from edgeae.cli.console import PATH, emit, note, options, output_option
+from edgeae.cli.console import emit, note
+from edgeae.cli.options import (
+    PATH,
+    Memory,
+    batch_option,
+    device_option,
+    json_option,
+    model_option,
+    options,
+    output_option,
+    seed_option,
+    threads_option,
+)
 from edgeae.errors import DeviceError, ImageError, PartialError, UsageError
 from edgeae.files import is_file, is_folder
 from edgeae.formatting import duration, table
+from edgeae.images.files.array_io import write_image
+from edgeae.images.files.formats import WRITE_FORMATS
 from edgeae.network.shipped import DEFAULT
 
 if TYPE_CHECKING:
@@ -29,7 +43,7 @@ _LONGEST_INPUT = 1 << 30  # bytes of a picture on standard input
 
 def load(model: str, device: str | None, batch: int = 16, threads: int | None = None, **settings: Any) -> Session:
     """The model of a command, and a line on stderr that tells where it runs."""
-    from edgeae.inference.session import load
+    from edgeae.inference.load import load
 
     session = load(model, device, batch=batch, threads=threads, **settings)
     note(f"{model} on {session.device}")
@@ -39,8 +53,8 @@ def load(model: str, device: str | None, batch: int = 16, threads: int | None = 
 @click.command(cls=console.Command)
 @click.argument("inputs", nargs=-1, type=PATH, metavar="[INPUT]...")
 @options(
-    console.model_option(DEFAULT),
-    console.device_option,
+    model_option(DEFAULT),
+    device_option,
     output_option(
         "A file, a folder, or - for standard output.  [default: photo.out.jpg beside photo.jpg, photos.out/ "
         "beside photos/; for the samples the folder edgeae-samples]"
@@ -78,16 +92,16 @@ def load(model: str, device: str | None, batch: int = 16, threads: int | None = 
     ),
     click.option(
         "--max-mem",
-        type=console.Memory(),
+        type=Memory(),
         default=None,
         metavar="SIZE",
         help="Memory to work in; images that need more go through in pieces.  [default: 512M, or a quarter of "
         "the machine's]",
     ),
-    console.seed_option,
-    console.batch_option,
-    console.threads_option,
-    console.json_option,
+    seed_option,
+    batch_option,
+    threads_option,
+    json_option,
 )
 def run(
     inputs: tuple[Path, ...],
@@ -334,12 +348,11 @@ def _watched(session: Session, folder: Path, output: Path | None, settings: Opti
 
 
 def _frames(session: Callable[[], Session], source: Path, target: Path, raw: str, strength: float) -> None:
-    from edgeae.images import arrays as imaging
     from edgeae.images.files.decoding import why_unreadable
     from edgeae.inference import video as frames
 
     size = frames.parse_size(raw)
-    if target.suffix.lower().removeprefix(".") in imaging.WRITE_FORMATS or is_file(target):
+    if target.suffix.lower().removeprefix(".") in WRITE_FORMATS or is_file(target):
         raise UsageError(f"-o {target} is one picture; for frames give a folder, or - for raw ones.")
     count, started = 0, time.perf_counter()
 
@@ -351,7 +364,7 @@ def _frames(session: Callable[[], Session], source: Path, target: Path, raw: str
             stream.write(frame.tobytes())
             stream.flush()
         else:
-            imaging.write_image(frame, target / f"{count:06}.png")
+            write_image(frame, target / f"{count:06}.png")
 
     try:
         given = console.binary(sys.stdin, "input") if source == PIPE else source.open("rb")

@@ -11,7 +11,17 @@ import click
 from click.core import ParameterSource
 
 from edgeae.cli import console
-from edgeae.cli.console import PATH, TEXT, emit, note, options, output_option
+from edgeae.cli.console import emit, note
+from edgeae.cli.options import (
+    PATH,
+    TEXT,
+    device_option,
+    json_option,
+    options,
+    output_option,
+    seed_option,
+    threads_option,
+)
 from edgeae.errors import UsageError
 from edgeae.formatting import duration
 
@@ -87,10 +97,10 @@ if TYPE_CHECKING:
     click.option("--no-augment", is_flag=True, help="No flips, zooms and light changes."),
     click.option("--limit", type=click.IntRange(2), default=None, help="Use at most so many images."),
     click.option("--licence", default="", help="Of the data, kept in the weight files."),
-    console.device_option,
-    console.threads_option,
-    console.seed_option,
-    console.json_option,
+    device_option,
+    threads_option,
+    seed_option,
+    json_option,
 )
 def train(
     arch: str | None,

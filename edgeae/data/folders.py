@@ -5,7 +5,6 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,39 +12,15 @@ from numpy.typing import NDArray
 from edgeae.data.array_files import MIN_SIDE, require_memory
 from edgeae.errors import DataError, ImageError
 from edgeae.images import arrays as imaging
+from edgeae.images.files.array_io import read_image
+from edgeae.images.files.listing import ImageFile, Listing, Problem, scan
 
-IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"))
 # In the order of preference: a folder with train, val and test is validated on val.
 _TRAIN_NAMES = ("train", "training")
 _VAL_NAMES = ("val", "valid", "validation", "test", "testing")
 _IDX_IMAGES = re.compile(r"(train|val|validation|t10k|test)-images[-.]idx[34]-ubyte(\.gz)?")
 # The two files of a pair may differ in size, but not in shape by more than rounding.
 _ASPECT_TOLERANCE = 0.02
-
-
-class Problem(NamedTuple):
-    """A file that is left out, and why."""
-
-    kind: Literal["too small", "unreadable", "unmatched"]
-    name: str
-    reason: str
-
-
-class ImageFile(NamedTuple):
-    """An image to load: its name relative to the dataset, its path, and its target's where it has one."""
-
-    name: str
-    path: Path
-    target: Path | None = None
-
-
-@dataclass(frozen=True)
-class Listing:
-    """The image files under a folder, sorted by name; `ignored` counts the others."""
-
-    files: list[ImageFile]
-    problems: list[Problem] = field(default_factory=list)
-    ignored: int = 0
 
 
 @dataclass(frozen=True)
@@ -61,39 +36,6 @@ class Loaded:
     kept: NDArray[np.intp]
     sizes: NDArray[np.int64]
     problems: list[Problem] = field(default_factory=list)
-
-
-def scan(root: Path, base: Path, skip: Path | None = None) -> Listing:
-    """Every image file under `root`, sub-folders and links included, named relative to `base`.
-
-    A folder is listed once, however many links lead to it, so a loop of links ends. Hidden files and folders are
-    passed over, and so is the folder `skip`. Raises nothing: a folder that cannot be listed is a problem in the answer.
-    """
-    files: list[ImageFile] = []
-    problems: list[Problem] = []
-    ignored = 0
-
-    def unlistable(error: OSError) -> None:
-        problems.append(Problem("unreadable", os.path.relpath(error.filename, base), f"{error.strerror}"))
-
-    seen: set[tuple[int, int]] = set()
-    if skip is not None and not skip.samefile(root):
-        seen.add((skip.stat().st_dev, skip.stat().st_ino))
-    for folder, subfolders, names in os.walk(root, followlinks=True, onerror=unlistable):
-        status = Path(folder).stat()
-        identity = (status.st_dev, status.st_ino)
-        if identity in seen:
-            subfolders.clear()
-            continue
-        seen.add(identity)
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        for name in names:
-            path = Path(folder, name)
-            if name.startswith(".") or path.suffix.lower() not in IMAGE_SUFFIXES:
-                ignored += not name.startswith(".")
-            else:
-                files.append(ImageFile(path.relative_to(base).as_posix(), path))
-    return Listing(sorted(files), sorted(problems), ignored)
 
 
 def split_folders(root: Path) -> tuple[Path, Path] | None:
@@ -141,7 +83,7 @@ def pair(inputs: Listing, targets: Listing) -> Listing:
 def _read(path: Path, channels: int) -> NDArray[np.uint8]:
     if not path.is_file():  # a pipe would be waited for without end
         raise ImageError(f"{path} is not a regular file.")
-    return imaging.read_image(path, channels=channels)
+    return read_image(path, channels=channels)
 
 
 def decode(files: list[ImageFile], size: int, channels: int) -> Loaded:

@@ -15,17 +15,9 @@ from numpy.typing import NDArray
 
 from edgeae.data import array_files as arrayfiles
 from edgeae.data import downloads
-from edgeae.data.folders import (
-    IMAGE_SUFFIXES,
-    ImageFile,
-    Loaded,
-    Problem,
-    decode,
-    idx_files,
-    list_folder,
-    split_folders,
-)
+from edgeae.data.folders import Loaded, decode, idx_files, list_folder, split_folders
 from edgeae.errors import DataError, UsageError
+from edgeae.images.files.listing import IMAGE_SUFFIXES, ImageFile, Problem
 
 BUILTIN_NAMES = ("faces", *downloads.SOURCES)
 FACES_TRAIN, FACES_VAL = 2048, 256

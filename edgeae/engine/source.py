@@ -22,8 +22,9 @@ import numpy.typing as npt
 from edgeae._version import __version__
 from edgeae.engine.kernel_text import SECTIONS, kernels
 from edgeae.engine.plan import LINE, Operation, Plan
+from edgeae.network.parameters import layer_names
 from edgeae.network.quantize import GROUP
-from edgeae.network.weight_file import WeightFile, layer_names
+from edgeae.network.weight_file import WeightFile
 from edgeae.runtime.kernels import plans
 from edgeae.runtime.kernels.plans import Constants
 

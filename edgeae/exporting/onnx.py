@@ -22,14 +22,16 @@ from edgeae._version import __version__
 from edgeae.errors import UsageError
 from edgeae.files import write_bytes_atomic
 from edgeae.inference import golden
-from edgeae.inference.session import Session, tinygrad_on
+from edgeae.inference.session import Session
 from edgeae.network import quantize
 from edgeae.network import weight_file as weights
 from edgeae.network.layers import Conv2d, Linear, UpConv2d
 from edgeae.network.models import build
+from edgeae.network.parameters import layer_names
 from edgeae.network.shipped import find_model
 from edgeae.network.tracing import Step, trace
-from edgeae.network.weight_file import WeightFile, layer_names
+from edgeae.network.weight_file import WeightFile
+from edgeae.runtime.tinygrad_lock import tinygrad_on
 
 PARTS = {"reconstruct": ("image", "restored"), "encode": ("image", "code"), "decode": ("code", "image")}
 OPSET, OPSET_INT4 = 17, 21  # with their versions of the file's own format:

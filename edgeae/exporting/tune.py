@@ -12,10 +12,10 @@ from dataclasses import replace
 
 from edgeae.config import ModelConfig, TrainConfig
 from edgeae.data.batches import open_run
-from edgeae.inference.session import tinygrad_on
 from edgeae.network import quantize
 from edgeae.network.weight_file import Array
 from edgeae.runtime import devices
+from edgeae.runtime.tinygrad_lock import tinygrad_on
 from edgeae.training.trainer import Trainer
 
 LEARNING_RATES = {"int8": 0.02, "int4": 0.2}  # as shares of the run's own

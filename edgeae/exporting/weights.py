@@ -17,13 +17,15 @@ from edgeae.data.batches import open_dataset, open_run
 from edgeae.errors import DataError, UsageError, WeightsError
 from edgeae.images import arrays as imaging
 from edgeae.images import metrics
+from edgeae.images.scores import Scores, score
 from edgeae.inference import golden
-from edgeae.inference.session import Session, tinygrad_on
+from edgeae.inference.session import Session
 from edgeae.network import quantize
 from edgeae.network import weight_file as weights
 from edgeae.network.weight_file import WeightFile
 from edgeae.runtime import devices
-from edgeae.training.evaluation import MAX_VALIDATION_IMAGES, Scores, Trial, score
+from edgeae.runtime.tinygrad_lock import tinygrad_on
+from edgeae.training.evaluation import MAX_VALIDATION_IMAGES, Trial
 from edgeae.training.run_folder import read_run
 
 

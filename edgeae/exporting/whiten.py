@@ -18,9 +18,11 @@ from tinygrad import Tensor
 
 from edgeae.config import ModelConfig
 from edgeae.errors import UsageError
-from edgeae.inference.session import Session, tinygrad_on
+from edgeae.inference.session import Session
 from edgeae.network.models import VAE, build
-from edgeae.network.weight_file import Array, parameters
+from edgeae.network.parameters import parameters
+from edgeae.network.weight_file import Array
+from edgeae.runtime.tinygrad_lock import tinygrad_on
 
 _BATCH = 64
 

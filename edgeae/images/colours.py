@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeae.errors import ImageError
-from edgeae.images.damage.kinds import LUMA_BT601
 
 Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[Any]
 
 CHANNELS = {"L": 1, "LA": 1, "RGB": 3, "RGBA": 3, "CMYK": 3}
+LUMA_BT601 = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 _WHITE = np.float32(1)
 _LEAST_CHANGE = np.float32(0.25 / 255)
 

@@ -10,18 +10,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from edgeae.files import atomic_write
 from edgeae.images import arrays as imaging
 from edgeae.images.damage.spec import Corruption, parse
 from edgeae.images.drawing import grids as pictures
-from edgeae.images.files.reader import Photo
-from edgeae.images.files.writer import Writer
+from edgeae.images.files.array_io import write_image
+from edgeae.images.scores import score
 from edgeae.inference import inpainting
-from edgeae.inference.photo import damaged_rows
+from edgeae.inference.inpainting import Learned
 from edgeae.inference.sample_photos import samples
-from edgeae.inference.seams import Learned
 from edgeae.inference.session import Session
-from edgeae.training import evaluation
 
 Floats = npt.NDArray[np.float32]
 
@@ -68,10 +65,10 @@ def demonstrate(session: Session, folder: Path, corrupt: str = "occlude", seed: 
         started = time.perf_counter()
         restored = mended(session, damaged, mask) if masked else session.reconstruct(damaged)
         ms = (time.perf_counter() - started) * 1e3
-        before, after = (evaluation.score(image[None], clean[None], mask[None]) for image in (damaged, restored))
+        before, after = (score(image[None], clean[None], mask[None]) for image in (damaged, restored))
         row = [clean, damaged, restored]
         path = folder / f"{sample.name}.png"
-        imaging.write_image(pictures.comparison([row], HEADERS, min_side=256), path)
+        write_image(pictures.comparison([row], HEADERS, min_side=256), path)
         rows.append(row)
         results.append(
             Demonstration(
@@ -86,7 +83,7 @@ def demonstrate(session: Session, folder: Path, corrupt: str = "occlude", seed: 
                 str(path),
             )
         )
-    imaging.write_image(
+    write_image(
         pictures.comparison(rows, HEADERS, [sample.name for sample in shown], min_side=192), folder / "samples.png"
     )
     return results
@@ -114,19 +111,3 @@ def one_of_each_kind(damage: Corruption) -> list[Corruption]:
     for steps in filter(None, damage.choices):
         kinds.setdefault(tuple(step.name for step in steps), Corruption((steps,)))
     return list(kinds.values()) or [Corruption()]
-
-
-def corrupt_file(source: Path, output: Path, corrupt: str, seed: int = 0) -> float:
-    """Damage an image file as training does; returns the share of its pixels that were replaced, 0 to 1.
-
-    What else belongs to the picture (profile, EXIF data, alpha...) is kept as in `restoring`.
-    """
-    damage = parse(corrupt)
-    kind = imaging.format_of(output, None, imaging.WRITE_FORMATS)
-    with Photo(source) as photo:
-        rows, share = damaged_rows(photo, damage, seed)
-        with atomic_write(output) as file:
-            writer = Writer(file, kind, photo, photo.mode)
-            writer.write(rows)
-            writer.close()
-    return share

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from edgeae.data.folders import scan
 from edgeae.errors import DeviceError, EdgeaeError, ImageError, UsageError
 from edgeae.files import is_file, is_folder
-from edgeae.images import arrays as imaging
+from edgeae.images.files.formats import WRITE_FORMATS, format_of
+from edgeae.images.files.listing import scan
 from edgeae.inference.microbatch import Together
 from edgeae.inference.photo import Floats, Options, Restored, restore
 from edgeae.inference.session import Session
@@ -93,7 +93,7 @@ def collect(inputs: Sequence[Path], output: Path | None = None, overwrite: bool 
     """
     if len(inputs) == 1 and not is_folder(inputs[0]) and not _is_pattern(inputs[0]):
         return [Item(inputs[0], _target_of_one(inputs[0], output))]
-    if output is not None and (is_file(output) or output.suffix.lower().removeprefix(".") in imaging.WRITE_FORMATS):
+    if output is not None and (is_file(output) or output.suffix.lower().removeprefix(".") in WRITE_FORMATS):
         raise UsageError(f"{output} names one file for several inputs; name a folder after -o.")
     items: list[Item] = []
     for given in inputs:
@@ -164,7 +164,7 @@ def _target_of_one(source: Path, output: Path | None) -> Path:
     if output is None:
         return _beside(source)
     if output.suffix and not is_folder(output):
-        imaging.format_of(output, None, imaging.WRITE_FORMATS)
+        format_of(output, None, WRITE_FORMATS)
         return output
     target = output / source.name
     _check_targets([Item(source, target)])

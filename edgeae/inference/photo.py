@@ -16,20 +16,22 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from edgeae.config import ModelConfig
 from edgeae.errors import ImageError, UsageError
 from edgeae.files import atomic_write
 from edgeae.images import arrays as imaging
 from edgeae.images import colours
+from edgeae.images.damage.apply import damaged_rows
 from edgeae.images.damage.harmonic import fitted
 from edgeae.images.damage.spec import Corruption, parse
 from edgeae.images.drawing import grids as pictures
+from edgeae.images.files.array_io import write_image
+from edgeae.images.files.formats import WRITE_FORMATS, format_of
 from edgeae.images.files.reader import Photo, stored, upright
 from edgeae.images.files.writer import Writer
 from edgeae.inference import inpainting, tiles
-from edgeae.inference.seams import Learned, has_square, prepared
+from edgeae.inference.inpainting import Learned, has_square, prepared
 from edgeae.inference.session import Session
 
 Rows = npt.NDArray[Any]
@@ -119,7 +121,7 @@ def restore(
         photo = stack.enter_context(Photo(source, name))
         kind = photo.format
         if isinstance(target, Path) and not (isinstance(source, Path) and same_suffix(source, target)):
-            kind = imaging.format_of(target, None, imaging.WRITE_FORMATS)
+            kind = format_of(target, None, WRITE_FORMATS)
         if taking:
             stack.enter_context(taking(photo.width * photo.height))
         photo.load()
@@ -131,7 +133,7 @@ def restore(
         beside = ""
         if options.compare and isinstance(target, Path):
             beside = str(target.with_name(f"{target.stem}.compare.png"))
-            imaging.write_image(work.comparison(), beside)
+            write_image(work.comparison(), beside)
     return Restored(
         photo.name,
         str(target) if isinstance(target, Path) else "-",
@@ -158,16 +160,6 @@ def _written(target: Path | BinaryIO) -> Iterator[BinaryIO]:
         yield whole
         target.write(whole.getvalue())
         target.flush()
-
-
-def damaged_rows(photo: Photo, damage: Corruption, seed: int) -> tuple[Rows, float]:
-    """The whole photo damaged as in training, as stored, and the share of its pixels that were replaced."""
-    if photo.width * photo.height > 2 * (Image.MAX_IMAGE_PIXELS or 0):
-        raise ImageError(f"{photo.name} has too many pixels to be damaged in one piece: make it smaller first.")
-    rows = photo.read(photo.height)
-    clean = upright(colours.to_floats(rows, photo.mode, colours.CHANNELS[photo.mode]), photo.turn)
-    damaged, mask = damage(np.ascontiguousarray(clean), np.random.default_rng(seed))
-    return colours.from_floats(stored(damaged, photo.turn), rows, photo.mode, photo.mode), float(mask.mean())
 
 
 def output_mode(mode: str, config: ModelConfig, task: str) -> str:

@@ -11,12 +11,9 @@ from __future__ import annotations
 
 import functools
 import os
-import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -27,29 +24,18 @@ from tinygrad import Device, Tensor, TinyJit
 from edgeae.config import ModelConfig
 from edgeae.errors import ImageError, UsageError
 from edgeae.images import arrays as imaging
+from edgeae.images.files.array_io import read_image
 from edgeae.inference import tiles
-from edgeae.network import weight_file as weights
 from edgeae.network.models import Autoencoder
-from edgeae.network.shipped import LIBRARIES, find_model
-from edgeae.runtime import devices
 from edgeae.runtime.input_buffers import Inputs
 from edgeae.runtime.kernels.programs import compiled_together
+from edgeae.runtime.tinygrad_lock import tinygrad_on
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 ImageLike: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[Any]
 Codes: TypeAlias = npt.NDArray[np.floating[Any]]
 
 MAX_GRAPHS = 8  # compiled shapes kept for a model; the one unused for longest makes room
-
-# tinygrad keeps its schedule and caches in globals: one thread at a time may be inside it, whatever the model.
-_TINYGRAD = threading.RLock()
-
-
-@contextmanager
-def tinygrad_on(device: str) -> Iterator[None]:
-    """Run tinygrad code alone, with its failures on `device` as one-sentence errors."""
-    with _TINYGRAD, devices.guard(device):
-        yield
 
 
 class Session:
@@ -210,7 +196,7 @@ class Session:
         """An image as (N, H, W, C) float32, and the function that turns results into the form it came in."""
         channels = self.config.in_channels
         if not isinstance(image, np.ndarray):
-            x = imaging.to_float(imaging.read_image(image, channels))[None]
+            x = imaging.to_float(read_image(image, channels))[None]
 
             def as_pil(y: Floats, many: bool = False) -> Any:
                 pictures = [Image.fromarray(p[..., 0] if p.shape[-1] == 1 else p) for p in imaging.to_uint8(y)]
@@ -332,37 +318,3 @@ def lerp(a: Floats, b: Floats, t: float) -> Floats:
 
 
 _PATHS: dict[str, Callable[[Floats, Floats, float], Floats]] = {"linear": lerp, "slerp": slerp}
-
-
-def load(
-    model: str | os.PathLike[str],
-    device: str | None = None,
-    *,
-    batch: int = 16,
-    threads: int | None = None,
-    max_mem: int | None = None,
-) -> Session:
-    """Load a model onto a device.
-
-    Args:
-        model: a shipped name such as `faces-conv`, or the path of a weight file or a library of `edgeae compile`.
-        device: a tinygrad device, any case; None or `auto` takes `EDGEAE_DEVICE`, `DEV`, or the best usable one.
-        batch: the most images that go through in one call.
-        threads: CPU threads to use; None is all.
-        max_mem: bytes for the network's layers; larger images go through in pieces. None is 512 MB, or a quarter of
-            the machine's memory where that is less.
-
-    Raises:
-        WeightsError: no such model, or the file is damaged.
-        DeviceError: the device is not usable; the message says why and what would mend it.
-    """
-    if os.fspath(model).endswith(LIBRARIES):
-        from edgeae.engine.session import load_library
-
-        return load_library(Path(model), device, threads)
-    file = weights.read(find_model(model))
-    name = devices.resolve(device)
-    devices.set_threads(threads)
-    with tinygrad_on(name):
-        network = weights.build_loaded(file, name, devices.supports_half(name))
-    return Session(network, file.config, name, file.metadata, batch, max_mem)

@@ -12,33 +12,14 @@ import numpy.typing as npt
 
 from edgeae.data.batches import Split, batches, open_dataset
 from edgeae.errors import DataError, UsageError
-from edgeae.images import metrics
 from edgeae.images.damage.spec import parse
+from edgeae.images.scores import Scores, score
 from edgeae.inference.session import Session
 from edgeae.training.rate_distortion import Rate, rates
 
 Floats = npt.NDArray[np.float32]
 
 MAX_VALIDATION_IMAGES = 512  # that training and export measure on
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Scores of one set of images against the clean ones.
-
-    Attributes:
-        mse: mean squared error over all pixels of all images, in [0, 1] units.
-        psnr: of that error, in dB. (The mean of each image's own PSNR would flatter.)
-        ssim: mean structural similarity, at most 1.
-        hole_psnr: PSNR in dB over the pixels that the damage replaced; None when it replaced none or all.
-        sharpness: fine detail relative to the clean images (metrics.sharpness), 1 for as sharp.
-    """
-
-    mse: float
-    psnr: float
-    ssim: float
-    hole_psnr: float | None
-    sharpness: float
 
 
 @dataclass(frozen=True)
@@ -63,20 +44,6 @@ class Evaluation:
                 if value is not None and not math.isfinite(value):
                     scores[key] = None
         return found
-
-
-def score(images: Floats, clean: Floats, mask: npt.NDArray[np.bool_] | None = None) -> Scores:
-    """Scores of (N, H, W, C) float images in [0, 1] against clean ones; `mask` (N, H, W) is True in the holes."""
-    error = float(np.mean(metrics.mse(images, clean)))
-    partial = mask is not None and mask.any() and not mask.all()
-    sharp = np.atleast_1d(metrics.sharpness(images, clean))
-    return Scores(
-        mse=error,
-        psnr=metrics.pooled_psnr(images, clean),
-        ssim=float(np.mean(metrics.ssim(images, clean))),
-        hole_psnr=metrics.pooled_psnr(images, clean, mask=mask) if partial else None,
-        sharpness=float(np.nanmean(sharp)) if np.isfinite(sharp).any() else math.nan,
-    )
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from edgeae.images import arrays as imaging
 from edgeae.images import metrics
+from edgeae.images.files.array_io import read_image
 from edgeae.inference.session import Session
 
 Floats = npt.NDArray[np.float32]
@@ -61,7 +62,7 @@ def rates(session: Session, clean: Floats) -> list[Rate]:
     found = [_rate("code", [size] * len(clean), decoded, clean)]
     for name, kind in _FORMATS.items():
         files = [_file_within(size, image, kind) for image in pixels]
-        shown = np.stack([imaging.read_image(file, clean.shape[3]) for file in files])
+        shown = np.stack([read_image(file, clean.shape[3]) for file in files])
         found.append(_rate(name, [len(file) for file in files], imaging.to_float(shown), clean))
     return found
 

@@ -23,19 +23,22 @@ from tinygrad import Tensor, TinyJit
 
 from edgeae._version import __version__
 from edgeae.config import ModelConfig, TrainConfig
-from edgeae.data.batches import Augment, Batch, Dataset, Report, batches, open_run, prefetch
+from edgeae.data.augment import Augment
+from edgeae.data.batches import Batch, Dataset, Report, batches, open_run, prefetch
 from edgeae.errors import TrainingError
-from edgeae.images import arrays as imaging
 from edgeae.images.damage.spec import parse
 from edgeae.images.drawing import grids as pictures
 from edgeae.images.drawing.charts import curves
+from edgeae.images.files.array_io import write_image
 from edgeae.inference import golden
-from edgeae.inference.session import Session, tinygrad_on
+from edgeae.inference.session import Session
 from edgeae.network import weight_file as weights
 from edgeae.network.models import Autoencoder, build
+from edgeae.network.parameters import parameters
 from edgeae.network.shipped import find_model
 from edgeae.runtime import devices
 from edgeae.runtime.input_buffers import Inputs
+from edgeae.runtime.tinygrad_lock import tinygrad_on
 from edgeae.training.evaluation import MAX_VALIDATION_IMAGES, Evaluation, Trial
 from edgeae.training.optimizer import AdamW
 from edgeae.training.run_folder import Row, best, locked, panels, read_metrics, write_config, write_metrics
@@ -139,7 +142,7 @@ class Trainer:
         self.steps = math.ceil(len(dataset.train) / settings.batch)
         self.model: Autoencoder = build(config, names[0], settings.seed)
         self._parameters: dict[str, Tensor] = {}
-        for name, value, _ in weights.parameters(self.model):
+        for name, value, _ in parameters(self.model):
             if not isinstance(value, Tensor):
                 raise TrainingError(f"{name} is quantized; train from a fp32 checkpoint.")
             self._parameters[name] = value.shard_(names) if len(names) > 1 else value.realize()
@@ -151,7 +154,7 @@ class Trainer:
         validated = self.model if len(names) == 1 else build(config, names[0], settings.seed)
         self._copies = {
             name: value.realize()
-            for name, value, _ in weights.parameters(validated)
+            for name, value, _ in parameters(validated)
             if isinstance(value, Tensor) and len(names) > 1
         }
         self.session = Session(validated, config, names[0], batch=min(32, settings.batch))
@@ -294,7 +297,7 @@ class Trainer:
             best_metadata = metadata | {"golden": golden.make_golden(self.session)}
             weights.write(folder / "best.safetensors", tensors, best_metadata)
         write_metrics(folder / "metrics.csv", rows)
-        imaging.write_image(curves(panels(rows), [row["epoch"] for row in rows]), folder / "curves.png")
+        write_image(curves(panels(rows), [row["epoch"] for row in rows]), folder / "curves.png")
         self._write_preview(folder / "preview.png")
         state = {name: value.numpy() for name, value in self._state().items()}
         weights.write(folder / "last.safetensors", {**tensors, **state}, metadata)
@@ -304,7 +307,7 @@ class Trainer:
         if self.settings.targets is not None:
             columns = {"input": self.trial.inputs, "target": self.trial.clean, "output": self._restored}
         rows = [list(row) for row in zip(*columns.values(), strict=True)][:PREVIEW_IMAGES]
-        imaging.write_image(pictures.comparison(rows, list(columns)), path)
+        write_image(pictures.comparison(rows, list(columns)), path)
 
     def restore(self, folder: Path) -> list[Row]:
         """Take weights and optimizer state from the run folder; returns its rows up to that epoch."""

@@ -44,9 +44,10 @@ from tinygrad import Tensor, TinyJit
 
 from edgeae.benchmark.peers import PACKAGES, channels_last, missing, onnxruntime_run, openvino_run
 from edgeae.exporting.onnx import channels_first
-from edgeae.inference.session import Session, tinygrad_on
+from edgeae.inference.session import Session
 from edgeae.network.models import Autoencoder
 from edgeae.runtime import devices
+from edgeae.runtime.tinygrad_lock import tinygrad_on
 
 OURS = "edgeae, bare JIT"
 _SLOW_ROUNDS = 2  # for generated code

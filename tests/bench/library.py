@@ -37,8 +37,9 @@ from edgeae.exporting.onnx import channels_first, onnx_bytes
 from edgeae.network import shipped as zoo
 from edgeae.network import weight_file as weights
 from edgeae.network.models import build
+from edgeae.network.parameters import parameters
 from edgeae.network.tracing import trace
-from edgeae.network.weight_file import WeightFile, parameters
+from edgeae.network.weight_file import WeightFile
 
 INPUTS = 4
 OURS, BYTES = "edgeae library, float32", "edgeae library, int8 weights"

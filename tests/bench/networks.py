@@ -22,8 +22,9 @@ from edgeae.data.batches import Dataset, Report, Split
 from edgeae.network import models
 from edgeae.network.layers import Conv2d, Init, UpConv2d, as_float
 from edgeae.network.models import Autoencoder
+from edgeae.network.parameters import parameters
 from edgeae.network.shipped import find_model
-from edgeae.network.weight_file import build_loaded, parameters, read
+from edgeae.network.weight_file import build_loaded, read
 from edgeae.runtime.kernels import graph
 from edgeae.runtime.kernels.shapes import Shape
 from edgeae.training.trainer import Trainer

@@ -42,8 +42,8 @@ from timing import (
 from tinygrad import Tensor
 
 from edgeae.data.batches import Batch
-from edgeae.inference.session import tinygrad_on
 from edgeae.runtime import devices
+from edgeae.runtime.tinygrad_lock import tinygrad_on
 
 OURS = "edgeae"
 _BATCHES = 4

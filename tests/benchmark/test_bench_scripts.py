@@ -72,7 +72,7 @@ def test_twins(name: str, layout: Any, device: str) -> None:
 def test_the_reference_net_is_the_one_of_the_goals() -> None:
     from networks import Net
 
-    from edgeae.network.weight_file import parameters
+    from edgeae.network.parameters import parameters
 
     assert sum(int(np.prod(value.shape)) for _, value, _ in parameters(Net.of("reference").build())) == 331_075
 

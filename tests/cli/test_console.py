@@ -17,6 +17,7 @@ from click.testing import CliRunner
 
 from edgeae import formatting as text
 from edgeae.cli import console
+from edgeae.cli.options import options
 
 
 class Terminal(io.StringIO):
@@ -45,7 +46,7 @@ def printed(function: Any, *arguments: str) -> Any:
     """What a command that calls `function` prints."""
 
     @click.command(cls=click.Command)
-    @console.options()
+    @options()
     def command() -> None:
         function()
 

@@ -144,7 +144,7 @@ def test_raw_frames(shelf: Path, output: str) -> None:
         if output == "-"
         else np.stack([np.asarray(Image.open(f"out/{i:06}.png")) for i in (1, 2, 3)])
     )
-    from edgeae.inference.session import load
+    from edgeae.inference.load import load
 
     session = load(model, "CPU")
     assert np.array_equal(restored, np.stack([session.reconstruct(frame) for frame in frames]))
@@ -183,7 +183,7 @@ def test_what_makes_no_sense(shelf: Path, arguments: list[str], words: str) -> N
 
 @pytest.mark.parametrize(("text", "size"), [("1000", 1000), ("64k", 65536), ("512M", 512 << 20), ("2GiB", 2 << 30)])
 def test_memory_sizes(text: str, size: int) -> None:
-    from edgeae.cli.console import Memory
+    from edgeae.cli.options import Memory
 
     assert Memory().convert(text, None, None) == size
 

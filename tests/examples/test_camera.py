@@ -20,6 +20,7 @@ from PIL import Image
 
 import edgeae
 from edgeae.images import arrays as imaging
+from edgeae.images.files.array_io import encode_image, read_image, write_image
 
 SCRIPT = ROOT / "examples" / "camera.py"
 SIZE = (24, 16)  # width, height: what all results have
@@ -54,7 +55,7 @@ def folder(tmp_path: Path) -> Path:
     """Pictures 0.png to 4.png, written in another order than that of their names."""
     folder = tmp_path / "in"
     for i in (3, 1, 4, 0, 2):
-        imaging.write_image(photo(30, 50, seed=i), folder / f"{i}.png")
+        write_image(photo(30, 50, seed=i), folder / f"{i}.png")
     return folder
 
 
@@ -63,16 +64,14 @@ def names(folder: Path) -> list[str]:
 
 
 def expected(model: Path, picture: object) -> np.ndarray:
-    return edgeae.load(model, "CPU").reconstruct(imaging.fit(imaging.read_image(picture), SIZE))
+    return edgeae.load(model, "CPU").reconstruct(imaging.fit(read_image(picture), SIZE))
 
 
 def test_a_folder(start: Callable[..., None], folder: Path, model: Path, tmp_path: Path) -> None:
     (folder / "notes.txt").write_text("no picture")
     start(folder, tmp_path / "out")
     assert names(tmp_path / "out") == [f"restored-{i}.png" for i in range(5)]
-    np.testing.assert_array_equal(
-        imaging.read_image(tmp_path / "out" / "restored-2.png"), expected(model, folder / "2.png")
-    )
+    np.testing.assert_array_equal(read_image(tmp_path / "out" / "restored-2.png"), expected(model, folder / "2.png"))
 
 
 def test_a_broken_picture_among_good_ones(
@@ -87,9 +86,7 @@ def test_a_broken_picture_among_good_ones(
 def test_one_file_is_replaced(start: Callable[..., None], folder: Path, model: Path, tmp_path: Path) -> None:
     start(folder, tmp_path / "out" / "newest.png")
     assert names(tmp_path / "out") == ["newest.png"]
-    np.testing.assert_array_equal(
-        imaging.read_image(tmp_path / "out" / "newest.png"), expected(model, folder / "4.png")
-    )
+    np.testing.assert_array_equal(read_image(tmp_path / "out" / "newest.png"), expected(model, folder / "4.png"))
 
 
 def test_keep(start: Callable[..., None], folder: Path, tmp_path: Path) -> None:
@@ -109,7 +106,7 @@ def test_an_animation(start: Callable[..., None], model: Path, tmp_path: Path) -
     start(tmp_path / "film.gif", tmp_path / "out")
     assert names(tmp_path / "out") == [f"restored-film-00000{i}.png" for i in range(3)]
     for i, frame in enumerate(frames):
-        restored = imaging.read_image(tmp_path / "out" / f"restored-film-00000{i}.png")
+        restored = read_image(tmp_path / "out" / f"restored-film-00000{i}.png")
         np.testing.assert_array_equal(restored, expected(model, frame))
 
 
@@ -141,7 +138,7 @@ def test_a_video(start: Callable[..., None], model: Path, tmp_path: Path) -> Non
     )
     start(film, tmp_path / "out")
     assert names(tmp_path / "out") == [f"restored-film-00000{i}.jpg" for i in range(4)]
-    restored = imaging.read_image(tmp_path / "out" / "restored-film-000003.jpg").astype(float)
+    restored = read_image(tmp_path / "out" / "restored-film-000003.jpg").astype(float)
     # JPEG, and ffmpeg's scaling beside Pillow's.
     assert np.abs(restored - expected(model, Image.fromarray(pixels))).mean() < 8
 
@@ -192,7 +189,7 @@ def wait_for(happened: Callable[[], object], seconds: float = 30) -> None:
 
 def test_follow(camera: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What happens between two looks at the folder is written down here, so no clock is needed."""
-    data = imaging.encode_image(photo(60, 90), "png")
+    data = encode_image(photo(60, 90), "png")
     slow, quick = tmp_path / "b.png", tmp_path / "a.jpg"
 
     def append(part: bytes) -> None:
@@ -203,11 +200,11 @@ def test_follow(camera: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         [
             lambda: append(data[:100]),
             lambda: append(data[100:200]),
-            lambda: (append(data[200:300]), imaging.write_image(photo(), quick)),
+            lambda: (append(data[200:300]), write_image(photo(), quick)),
             lambda: append(data[300:]),
             lambda: None,
             lambda: quick.unlink(),
-            lambda: imaging.write_image(photo(seed=1), quick),
+            lambda: write_image(photo(seed=1), quick),
             lambda: None,
         ]
     )
@@ -230,7 +227,7 @@ def test_following_ends_with_a_signal(
     out = tmp_path / "out"
     process = child(folder, out, "--follow", "--keep", "3")
     wait_for(lambda: out.exists() and names(out) == ["restored-2.png", "restored-3.png", "restored-4.png"])
-    imaging.write_image(photo(60, 90), folder / "5.png")
+    write_image(photo(60, 90), folder / "5.png")
     wait_for(lambda: names(out) == ["restored-3.png", "restored-4.png", "restored-5.png"])
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=20)
@@ -252,7 +249,7 @@ while True:
 def test_the_camera(child: Callable[..., "subprocess.Popen[str]"], tmp_path: Path) -> None:
     program = tmp_path / "bin" / "rpicam-vid"
     program.parent.mkdir()
-    program.write_text(STAND_IN.format(python=sys.executable, jpeg=imaging.encode_image(photo(16, 24), "jpg")))
+    program.write_text(STAND_IN.format(python=sys.executable, jpeg=encode_image(photo(16, 24), "jpg")))
     program.chmod(0o755)
     process = child("camera", tmp_path / "out", "--keep", "2")
     assert process.stderr
@@ -267,7 +264,7 @@ def test_the_camera(child: Callable[..., "subprocess.Popen[str]"], tmp_path: Pat
 
 
 def test_no_frame_of_a_camera_is_lost_uncounted(camera: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    jpegs = [imaging.encode_image(photo(64, 96, seed=i), "jpg") for i in range(20)]
+    jpegs = [encode_image(photo(64, 96, seed=i), "jpg") for i in range(20)]
     monkeypatch.setattr(camera, "output_of", lambda *command: contextlib.nullcontext(io.BytesIO(b"".join(jpegs))))
     given = [(jpeg, dropped) for _, jpeg, dropped in camera.camera(96, 64)]
     indices = [jpegs.index(jpeg) for jpeg, _ in given]

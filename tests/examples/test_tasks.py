@@ -20,6 +20,7 @@ from edgeae.data import generated_faces as faces
 from edgeae.images import arrays as imaging
 from edgeae.images.damage import kinds as damages
 from edgeae.images.damage import spec as corruptions
+from edgeae.images.files.array_io import write_image
 
 TASKS = {
     "denoise": ["noisy", "Gaussian filter", "median filter", "network"],
@@ -67,8 +68,8 @@ def test_masks_of_photographs(
     for i in range(12):
         image = photo(40, 40, seed=i)
         bright = image.mean(axis=2) > 128
-        imaging.write_image(image, tmp_path / "photos" / f"{i}.jpg")
-        imaging.write_image(
+        write_image(image, tmp_path / "photos" / f"{i}.jpg")
+        write_image(
             np.where(bright[..., None], [200, 30, 90], [10, 60, 20]).astype(np.uint8), tmp_path / "masks" / f"{i}.png"
         )
     arguments = ["--data", str(tmp_path / "photos"), "--targets", str(tmp_path / "masks"), "--size", "32"]
@@ -83,7 +84,7 @@ def test_failures_are_one_sentence(example: Callable[[str], ModuleType], tmp_pat
         example("common").run(lambda: example("denoise").main(["--data", str(tmp_path / "no"), "--device", "CPU"]))
     with pytest.raises(SystemExit, match="2"):
         example("segment").main(["--data", str(tmp_path)])
-    imaging.write_image(photo(), tmp_path / "no-mask.png")
+    write_image(photo(), tmp_path / "no-mask.png")
     with pytest.raises(edgeae.DataError, match=r"no-mask\.png is no mask of flat colours"):
         example("segment").palette(str(tmp_path))
 

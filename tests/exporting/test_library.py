@@ -22,9 +22,9 @@ from edgeae.cli.main import main
 from edgeae.engine import plan, targets
 from edgeae.errors import DeviceError, EdgeaeError, ImageError, UsageError, WeightsError
 from edgeae.exporting.library import CompileReport, compile
-from edgeae.images import arrays as imaging
+from edgeae.images.files.array_io import write_image
 from edgeae.inference.golden import verify
-from edgeae.inference.session import load
+from edgeae.inference.load import load
 from edgeae.network.models import build
 from edgeae.runtime.kernels import plans
 from edgeae.runtime.kernels.plans import INSTRUCTION_SETS
@@ -397,7 +397,7 @@ def test_a_library_is_a_session(
         found, wanted = ours.reconstruct(image), theirs.reconstruct(image)
         assert found.dtype == wanted.dtype and found.shape == wanted.shape
         assert np.abs(found.astype(float) - wanted).max() <= (1 if image.dtype == np.uint8 else 1e-5)
-    imaging.write_image(x[0], tmp_path / "a.png")
+    write_image(x[0], tmp_path / "a.png")
     picture = ours.reconstruct(tmp_path / "a.png")
     assert np.abs(np.asarray(picture).astype(int) - np.asarray(theirs.reconstruct(tmp_path / "a.png"))).max() <= 1
     code = theirs.encode(x)

@@ -10,7 +10,8 @@ from conftest import FileFactory
 
 from edgeae.errors import UsageError, WeightsError
 from edgeae.exporting.onnx import PARTS, channels_first, export_onnx
-from edgeae.inference.session import Session, load
+from edgeae.inference.load import load
+from edgeae.inference.session import Session
 
 onnx = pytest.importorskip("onnx")
 SCHEMES = ("none", "fp16", "int8", "int4")

@@ -9,7 +9,7 @@ import pytest
 from edgeae.config import ModelConfig, TrainConfig
 from edgeae.errors import UsageError
 from edgeae.exporting.weights import export
-from edgeae.inference.session import load
+from edgeae.inference.load import load
 from edgeae.network import quantize
 from edgeae.network import weight_file as weights
 from edgeae.training.trainer import train

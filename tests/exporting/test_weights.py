@@ -16,7 +16,7 @@ from edgeae.data.batches import open_dataset
 from edgeae.errors import DataError, TrainingError, UsageError, WeightsError
 from edgeae.exporting.weights import export
 from edgeae.inference import golden
-from edgeae.inference.session import load
+from edgeae.inference.load import load
 from edgeae.network import quantize
 from edgeae.training.evaluation import Trial
 from edgeae.training.trainer import train

@@ -13,7 +13,8 @@ from edgeae.errors import UsageError
 from edgeae.exporting.weights import export
 from edgeae.exporting.whiten import standardized
 from edgeae.images import arrays as imaging
-from edgeae.inference.session import Session, load
+from edgeae.inference.load import load
+from edgeae.inference.session import Session
 from edgeae.network import weight_file as weights
 from edgeae.training.trainer import train
 

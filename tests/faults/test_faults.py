@@ -23,13 +23,13 @@ from PIL import Image
 
 import edgeae
 from edgeae.cli.main import main
-from edgeae.inference import session
+from edgeae.inference.load import load
 
 
 @pytest.fixture
 def shelf(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Its networks are loaded once for all tests."""
-    monkeypatch.setattr(session, "load", faults.sharing(shelf))
+    monkeypatch.setattr("edgeae.inference.load.load", faults.sharing(shelf))
     return shelf
 
 
@@ -601,7 +601,7 @@ API_ARRAYS: dict[str, tuple[Any, str]] = {
 @pytest.mark.parametrize("name", API_ARRAYS)
 def test_hostile_images_in_python(name: str, method: str, shelf: Path) -> None:
     image, says = API_ARRAYS[name]
-    loaded = session.load("faces-conv", "CPU")
+    loaded = load("faces-conv", "CPU")
     with pytest.raises(edgeae.EdgeaeError, match=r"[.]$") as caught:
         getattr(loaded, method)(*[image] * (2 if method == "interpolate" else 1))
     assert says in str(caught.value)
@@ -621,7 +621,7 @@ def test_hostile_images_in_python(name: str, method: str, shelf: Path) -> None:
 )
 def test_hostile_codes_in_python(code: Any, says: str, shelf: Path) -> None:
     with pytest.raises(edgeae.EdgeaeError, match=says):
-        session.load("faces-conv", "CPU").decode(code)
+        load("faces-conv", "CPU").decode(code)
 
 
 # ---- weight files ------------------------------------------------------------------------------------------------

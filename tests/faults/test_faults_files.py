@@ -20,7 +20,6 @@ from helpers.faults import Case, Nursery, check, child, judge, sentence, table
 from PIL import Image
 
 from edgeae.cli.main import main
-from edgeae.inference import session
 from edgeae.network import weight_file as weights
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX files and permissions")
@@ -31,7 +30,7 @@ TINY = "--size 16 --widths 4 --code 4 --batch 4 --epochs 1"
 @pytest.fixture
 def shelf(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Its networks are loaded once for all tests."""
-    monkeypatch.setattr(session, "load", faults.sharing(shelf))
+    monkeypatch.setattr("edgeae.inference.load.load", faults.sharing(shelf))
     return shelf
 
 

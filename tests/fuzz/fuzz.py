@@ -18,6 +18,7 @@ from pathlib import Path
 os.environ.setdefault("DEV", "CPU")
 
 from edgeae.errors import EdgeaeError
+from edgeae.network.parameters import parameters
 
 FINDS = Path(__file__).parent / "finds"
 MAX_PIXELS = 1 << 22
@@ -115,7 +116,7 @@ def seeds(target: str, folder: Path) -> None:
 
         for arch, code in (("conv", 2), ("residual", 2), ("vae", 21)):
             config = ModelConfig(arch=arch, size=8, widths=(2, 2), code=code, context=0)
-            tensors = {name: value.numpy() for name, value, _ in weights.parameters(build(config, "CPU", 0))}
+            tensors = {name: value.numpy() for name, value, _ in parameters(build(config, "CPU", 0))}
             for scheme in quantize.SCHEMES:
                 packed: dict[str, object] = {}
                 for name, value in tensors.items():

@@ -24,7 +24,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 from edgeae.cli.main import main
-from edgeae.images import arrays as imaging
+from edgeae.images.files.formats import WRITE_FORMATS
+from edgeae.inference.load import load
 from edgeae.network import weight_file as weights
 from helpers import ROOT
 
@@ -112,7 +113,7 @@ def whole(path: Path) -> None:
     assert not path.name.startswith(LEFT_OVER), f"{path} is left over"
     if path.suffix == ".safetensors":
         weights.read(path)
-    elif path.suffix.lower().removeprefix(".") in imaging.WRITE_FORMATS:
+    elif path.suffix.lower().removeprefix(".") in WRITE_FORMATS:
         with Image.open(path) as image:
             image.load()
     elif path.name == "config.json":
@@ -126,10 +127,8 @@ def whole(path: Path) -> None:
 
 @functools.cache
 def sharing(folder: Path) -> Callable[..., Any]:
-    """`session.load` that loads each shipped name once for all tests; files, which change, as ever."""
-    from edgeae.inference import session
-
-    load, shared = session.load, functools.cache(session.load)
+    """`load` that loads each shipped name once for all tests; files, which change, as ever."""
+    shared = functools.cache(load)
 
     def once(model: str, *arguments: Any, threads: int | None = None, **settings: Any) -> Any:
         by_name = threads is None and "/" not in model and "." not in model

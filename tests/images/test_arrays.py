@@ -16,7 +16,8 @@ from PIL import Image, ImageOps
 from skimage.transform import downscale_local_mean
 
 from edgeae.errors import EdgeaeError, ImageError, UsageError
-from edgeae.images.arrays import encode_image, fit, read_image, resize, to_float, to_uint8, write_image
+from edgeae.images.arrays import fit, resize, to_float, to_uint8
+from edgeae.images.files.array_io import encode_image, read_image, write_image
 
 
 def saved(image: Image.Image, format: str, **options: Any) -> bytes:

@@ -10,11 +10,13 @@ from PIL import Image
 
 from edgeae.errors import EdgeaeError, ImageError, UsageError
 from edgeae.images import arrays as imaging
+from edgeae.images.damage.apply import corrupt_file
 from edgeae.images.damage.kinds import FILL
 from edgeae.images.damage.spec import parse
-from edgeae.inference.demo import SHOWN_SIDE, corrupt_file, demonstrate, mended, one_of_each_kind
+from edgeae.inference.demo import SHOWN_SIDE, demonstrate, mended, one_of_each_kind
+from edgeae.inference.load import load
 from edgeae.inference.sample_photos import samples
-from edgeae.inference.session import Session, load
+from edgeae.inference.session import Session
 
 
 @pytest.fixture

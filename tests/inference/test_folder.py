@@ -16,8 +16,9 @@ from edgeae import files
 from edgeae.errors import DeviceError, EdgeaeError, ImageError, UsageError
 from edgeae.inference import folder as batches
 from edgeae.inference.folder import Failed, Item, Skipped, collect, outcomes, restore_all, watched, with_masks
+from edgeae.inference.load import load
 from edgeae.inference.photo import Options, Restored
-from edgeae.inference.session import Session, load
+from edgeae.inference.session import Session
 
 
 @pytest.fixture

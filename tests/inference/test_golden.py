@@ -11,7 +11,8 @@ import pytest
 
 from edgeae.errors import WeightsError
 from edgeae.inference.golden import SAMPLES, TOLERANCE, Verification, golden_input, make_golden, verify
-from edgeae.inference.session import Session, load
+from edgeae.inference.load import load
+from edgeae.inference.session import Session
 from edgeae.network import weight_file as weights
 from edgeae.runtime import devices
 

@@ -8,7 +8,7 @@ from PIL import Image
 from edgeae.images.damage.harmonic import halved
 from edgeae.images.damage.kinds import FILL
 from edgeae.inference import inpainting
-from edgeae.inference.seams import Learned
+from edgeae.inference.inpainting import Learned
 
 
 def hole_in(shape: tuple[int, int], place: tuple[slice, slice]) -> np.ndarray:

@@ -13,8 +13,9 @@ from edgeae.config import ModelConfig
 from edgeae.errors import EdgeaeError, ImageError, UsageError
 from edgeae.images.damage.kinds import FILL
 from edgeae.images.damage.spec import parse
+from edgeae.inference.load import load
 from edgeae.inference.photo import Options, output_mode, restore
-from edgeae.inference.session import Session, load
+from edgeae.inference.session import Session
 
 
 @pytest.fixture

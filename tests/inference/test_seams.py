@@ -7,7 +7,7 @@ from helpers import scene
 from edgeae.config import ModelConfig
 from edgeae.images.damage.harmonic import smeared
 from edgeae.images.damage.kinds import FILL
-from edgeae.inference.seams import Learned, prepared
+from edgeae.inference.inpainting import Learned, prepared
 
 
 def test_large_holes_get_their_colour_and_thin_ones_a_membrane() -> None:

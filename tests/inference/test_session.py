@@ -18,7 +18,8 @@ from tinygrad import Tensor
 from edgeae.config import ModelConfig
 from edgeae.errors import ImageError, OutOfMemoryError, UsageError, WeightsError
 from edgeae.inference import session as session_module
-from edgeae.inference.session import MAX_GRAPHS, Session, lerp, load, slerp
+from edgeae.inference.load import load
+from edgeae.inference.session import MAX_GRAPHS, Session, lerp, slerp
 from edgeae.network import weight_file as weights
 from edgeae.network.models import Autoencoder, build
 

@@ -14,8 +14,9 @@ from edgeae.images import metrics
 from edgeae.images.damage.spec import parse
 from edgeae.inference import golden
 from edgeae.inference.demo import mended
+from edgeae.inference.load import load
 from edgeae.inference.sample_photos import samples
-from edgeae.inference.session import Session, load
+from edgeae.inference.session import Session
 from edgeae.network import shipped as zoo
 from edgeae.network import weight_file as weights
 from edgeae.runtime import devices

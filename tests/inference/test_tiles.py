@@ -9,7 +9,7 @@ import pytest
 from edgeae.config import ModelConfig
 from edgeae.errors import UsageError
 from edgeae.inference import tiles
-from edgeae.inference.session import load
+from edgeae.inference.load import load
 
 CONFIGS = [
     ModelConfig.default("conv"),

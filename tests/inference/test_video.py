@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from edgeae.errors import EdgeaeError, ImageError, UsageError
-from edgeae.inference.session import Session, load
+from edgeae.inference.load import load
+from edgeae.inference.session import Session
 from edgeae.inference.video import parse_size, restore_frames
 
 

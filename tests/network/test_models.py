@@ -20,8 +20,8 @@ from edgeae.config import ARCHS, ModelConfig
 from edgeae.network import models
 from edgeae.network.layers import Conv2d, Init
 from edgeae.network.models import VAE, Autoencoder, build, kl_to_unit_gaussian, reconstruction_loss
+from edgeae.network.parameters import parameters
 from edgeae.network.tracing import trace
-from edgeae.network.weight_file import parameters
 
 Array = npt.NDArray[Any]
 Weights = dict[str, Array]

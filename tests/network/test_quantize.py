@@ -17,6 +17,7 @@ from edgeae.config import ModelConfig
 from edgeae.network import quantize
 from edgeae.network import weight_file as weights
 from edgeae.network.models import build
+from edgeae.network.parameters import parameters
 
 Array = npt.NDArray[Any]
 SHAPES = [(1, 1, 1, 1), (3, 3, 5, 7), (4, 4, 3, 8), (1, 1, 31, 2), (1, 1, 33, 2), (37, 5), (96, 3)]  # some K are odd
@@ -173,7 +174,7 @@ def test_file_sizes(arch: str, scheme: str, share: float, tmp_path: Path, tiny_m
     rng = np.random.default_rng(0)
     values = {
         name: rng.standard_normal(value.shape).astype(np.float32)
-        for name, value, _ in weights.parameters(build(config, "PYTHON"))
+        for name, value, _ in parameters(build(config, "PYTHON"))
     }
     for kind in ("none", scheme):
         packed: dict[str, Array] = {}
@@ -194,7 +195,7 @@ def test_a_quantized_network_computes_with_its_unpacked_weights(
     file = weights.read(tiny_file("conv", scheme, size=8, widths=(4, 8)))
     x = Tensor(np.random.default_rng(0).random((1, 8, 8, 3), np.float32), device=device).realize()
     plain: Any = build(tiny_config("conv", size=8, widths=(4, 8)), device)
-    for name, value, layer in list(weights.parameters(plain)):
+    for name, value, layer in list(parameters(plain)):
         assert isinstance(value, Tensor)
         setattr(layer, name.rsplit(".", 1)[1], Tensor(file.floats()[name], device=device).realize())
     expected = plain.reconstruct(x).numpy()

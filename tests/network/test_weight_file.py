@@ -22,6 +22,7 @@ from edgeae.errors import EdgeaeError, WeightsError
 from edgeae.network import quantize
 from edgeae.network import weight_file as weights
 from edgeae.network.models import build
+from edgeae.network.parameters import parameters
 
 Header = dict[str, Any]
 FIRST, LAST = "down.0.weight", "to_image.bias"  # of the file's tensors
@@ -142,7 +143,7 @@ def test_optimizer_state_travels_along(tiny_file: FileFactory, tmp_path: Path) -
 
 def test_parameters_are_named_by_their_attributes(arch: str, tiny_config: Any) -> None:
     model: Any = build(tiny_config(arch), "PYTHON")
-    named = {name: value for name, value, _ in weights.parameters(model)}
+    named = {name: value for name, value, _ in parameters(model)}
     assert named["down.0.weight"] is model.down[0].weight
     assert named["to_image.bias"] is model.to_image.bias
     if arch == "residual":
@@ -433,7 +434,7 @@ def test_a_huge_network_allocates_nothing(changes: dict[str, Any], scheme: str, 
 
 def test_reading_takes_no_more_than_the_file(tmp_path: Path, tiny_metadata: Any) -> None:
     large = ModelConfig.default("vae")
-    tensors = {name: np.ones(value.shape, np.float32) for name, value, _ in weights.parameters(build(large, "PYTHON"))}
+    tensors = {name: np.ones(value.shape, np.float32) for name, value, _ in parameters(build(large, "PYTHON"))}
     size = weights.write(tmp_path / "file", tensors, tiny_metadata(large))
     tracemalloc.start()
     try:

@@ -12,8 +12,9 @@ from skimage.metrics import mean_squared_error, peak_signal_noise_ratio, structu
 
 from edgeae.data.batches import Split
 from edgeae.errors import DataError, UsageError
-from edgeae.inference.session import load
-from edgeae.training.evaluation import Trial, evaluate, score
+from edgeae.images.scores import score
+from edgeae.inference.load import load
+from edgeae.training.evaluation import Trial, evaluate
 
 
 def pair(n: int = 4, size: int = 20) -> tuple[np.ndarray, np.ndarray]:

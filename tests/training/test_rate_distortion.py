@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from edgeae.images import metrics
-from edgeae.inference.session import load
+from edgeae.inference.load import load
 from edgeae.training.rate_distortion import RANGE_BYTES, rates
 
 

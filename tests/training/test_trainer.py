@@ -23,7 +23,8 @@ from edgeae.errors import DataError, EdgeaeError, TrainingError, UsageError, Wei
 from edgeae.exporting.weights import export
 from edgeae.images.damage.spec import parse
 from edgeae.inference import golden
-from edgeae.inference.session import Session, load
+from edgeae.inference.load import load
+from edgeae.inference.session import Session
 from edgeae.network import weight_file as weights
 from edgeae.training import run_folder as edgeae_runs
 from edgeae.training import trainer as training

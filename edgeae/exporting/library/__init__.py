@@ -24,11 +24,12 @@ from edgeae.engine.targets import NATIVE, toolchain
 from edgeae.errors import EdgeaeError, UsageError
 from edgeae.files import write_bytes_atomic
 from edgeae.inference import golden
-from edgeae.inference.session import Session, tinygrad_on
+from edgeae.inference.session import Session
 from edgeae.network import weight_file as weights
 from edgeae.network.models import build
 from edgeae.network.shipped import find_model
 from edgeae.network.weight_file import WeightFile
+from edgeae.runtime.tinygrad_lock import tinygrad_on
 
 __all__ = ["CompileReport", "compile"]
 

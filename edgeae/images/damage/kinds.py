@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
+from edgeae.images.colours import LUMA_BT601
 from edgeae.images.damage.harmonic import smeared
 
 FloatArray = npt.NDArray[np.float32]
@@ -22,7 +23,6 @@ BoolArray = npt.NDArray[np.bool_]
 # a random colour would look like an object, and the image's own mean like smooth content. Middle gray is near the
 # centre of the inputs, so that a hole excites the first layer little, and 128/255 survives an 8-bit file unchanged.
 FILL = np.float32(128 / 255)
-LUMA_BT601 = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 Damage = Callable[[FloatArray, BoolArray, float, np.random.Generator], tuple[FloatArray, BoolArray]]
 

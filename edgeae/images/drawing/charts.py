@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 from edgeae.errors import UsageError
 from edgeae.images.arrays import Pixels
-from edgeae.images.drawing.grids import printable, text_font, text_size
+from edgeae.images.drawing.text import printable, text_font, text_size
 
 # Okabe and Ito, "Color Universal Design", 2008: told apart with any kind of colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

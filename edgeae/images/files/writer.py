@@ -19,9 +19,9 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, PngImagePlugin
 
 from edgeae.errors import ImageError
-from edgeae.images import arrays as imaging
 from edgeae.images import colours
 from edgeae.images.files import exif
+from edgeae.images.files.formats import SAVE_OPTIONS, check_sides, encode_pil, to_palette
 from edgeae.images.files.metadata import EXIF_START, UPRIGHT
 from edgeae.images.files.png import PngReader, PngWriter
 from edgeae.images.files.reader import Photo, upright
@@ -77,7 +77,7 @@ class Writer:
         elif width * height > 2 * (Image.MAX_IMAGE_PIXELS or sys.maxsize):
             raise ImageError(f"An image of {width}×{height} pixels is too large for {kind}: use .png.")
         elif self.dtype == np.uint8:
-            imaging.check_sides(photo.shown_size if self._turned else (width, height), kind)
+            check_sides(photo.shown_size if self._turned else (width, height), kind)
             self._canvas = Image.new(self.mode, (width, height))
 
     def write(self, rows: Rows) -> None:
@@ -125,7 +125,7 @@ class Writer:
 
     def _save(self, picture: Image.Image) -> None:
         kept = self._photo.kept
-        options: dict[str, Any] = dict(imaging.SAVE_OPTIONS.get(self._kind, {}))
+        options: dict[str, Any] = dict(SAVE_OPTIONS.get(self._kind, {}))
         if self._kind == self._photo.format:
             options |= {key: value for key, value in kept.options.items() if value is not None}
         options |= {key: value for key, value in (("icc_profile", self._icc()), ("dpi", kept.dpi)) if value}
@@ -143,7 +143,7 @@ class Writer:
         if self._kind == "GIF":
             picture, transparent = _with_palette(picture)
             options |= {} if transparent is None else {"transparency": transparent}
-        data = imaging.encode_pil(picture, self._kind, options)
+        data = encode_pil(picture, self._kind, options)
         if self._kind == "TIFF" and (tags := self._tags(_DESCRIPTIVE | _OF_TIFF, set())):
             data = exif.with_tags(data, tags)
         self._file.write(data)
@@ -204,7 +204,7 @@ class Writer:
 def _compression(wanted: str, mode: str) -> dict[str, Any]:
     """Of a TIFF file: as it was, where that is for such pixels and without another loss."""
     if wanted == "jpeg" and mode in ("L", "RGB", "CMYK"):
-        return {"compression": wanted, "quality": imaging.SAVE_OPTIONS["JPEG"]["quality"]}
+        return {"compression": wanted, "quality": SAVE_OPTIONS["JPEG"]["quality"]}
     if wanted in ("raw", "packbits"):
         return {"compression": wanted}
     return {"compression": "tiff_lzw" if wanted == "tiff_lzw" else "tiff_adobe_deflate", "tiffinfo": _PREDICTED}
@@ -231,7 +231,7 @@ def _with_palette(picture: Image.Image) -> tuple[Image.Image, int | None]:
 def _with_fewer_colours(picture: Image.Image, hidden: npt.NDArray[np.bool_]) -> tuple[Image.Image, int | None]:
     """As `imaging.to_palette`, with the last colour left for what is hidden."""
     if not hidden.any():
-        return imaging.to_palette(picture), None
+        return to_palette(picture), None
     last = _GIF_COLOURS - 1
     palette = picture.quantize(last, Image.Quantize.MAXCOVERAGE, kmeans=1)
     numbers = np.array(picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG))

@@ -12,7 +12,9 @@ from scipy.ndimage import gaussian_filter
 
 from edgeae.errors import ImageError, UsageError
 from edgeae.images.arrays import to_float
-from edgeae.images.drawing.grids import comparison, film_strip, grid, printable, text_font, text_size, write_animation
+from edgeae.images.drawing.animations import write_animation
+from edgeae.images.drawing.grids import comparison, film_strip, grid
+from edgeae.images.drawing.text import printable, text_font, text_size
 
 # --- animations ---
 
