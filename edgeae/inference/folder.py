@@ -249,7 +249,7 @@ def _restore(item: Item, session: Session, options: Options, together: Together[
         if item.keep and item.target.exists():
             return Skipped(source, str(item.target))
         restored = restore(
-            item.source, item.target, session, options, mask=item.mask, network=network, taking=together.taking
+            item.source, item.target, session, options, mask=item.mask, network=network, reserve=together.taking
         )
         return replace(restored, ms=ms)
     except DeviceError:

@@ -202,64 +202,114 @@ def _axis(length: int, side: int, config: ModelConfig) -> Axis:
 # ---- the pieces joined -------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Strip:
+    """Rows of an image, or a piece of them, with what belongs to each of their pixels.
+
+    Attributes:
+        pixels: (n, w, K), of any type.
+        mask: (n, w, 1), 0 where a pixel is to stay as it is; None without a mask.
+        guess: (n, w, C), what may fill a hole; None without a guess.
+    """
+
+    pixels: Rows
+    mask: Rows | None = None
+    guess: Rows | None = None
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def cut(self, rows: slice, columns: slice = slice(None)) -> Strip:
+        """Return some rows and columns, as views."""
+        return self._map(lambda x: x[rows, columns])
+
+    def copy(self) -> Strip:
+        """Return a strip that does not hold on to what it was cut from."""
+        return self._map(np.copy)
+
+    def mirror(self, height: int, width: int) -> Strip:
+        """Extend the strip to this size, as `mirrored` does."""
+        return self._map(lambda x: mirrored(x, height, width))
+
+    def append(self, below: Strip) -> Strip:
+        """Return this strip and another one, which has the same arrays, as one."""
+        pixels = np.concatenate([self.pixels, below.pixels])
+        mask = None if self.mask is None or below.mask is None else np.concatenate([self.mask, below.mask])
+        guess = None if self.guess is None or below.guess is None else np.concatenate([self.guess, below.guess])
+        return Strip(pixels, mask, guess)
+
+    def _map(self, change: Callable[[Rows], Rows]) -> Strip:
+        mask = None if self.mask is None else change(self.mask)
+        guess = None if self.guess is None else change(self.guess)
+        return Strip(change(self.pixels), mask, guess)
+
+
 def join(
-    read: Callable[[int], Rows], height: int, plan: Plan, run: Callable[[Rows], Floats | None]
-) -> Iterator[tuple[Rows, Floats | None]]:
-    """Run a function on every piece of an image that comes row by row, and give the joined rows as they are done.
+    read: Callable[[int], Strip], height: int, plan: Plan, run: Callable[[Strip], Floats | None]
+) -> Iterator[tuple[Strip, Floats | None]]:
+    """Run a function on every piece of an image that comes row by row, and yield the joined rows as they are done.
 
     No more is held than one row of pieces, however high the image is.
 
     Args:
-        read: gives the next n rows, (n, W, K), of any type.
-        height: of the image.
-        plan: of this height and W.
-        run: (h, w, K) → (h, w, C), or None where the result is not needed. Beyond the image's right and lower edge
-            a piece is filled with its mirror image.
+        read: returns the next n rows of the image.
+        height: of the image in pixels.
+        plan: of this height and the image's width W.
+        run: turns a piece of h × w pixels into (h, w, C), or into None where the result is not needed. Beyond the
+            image's right and lower edge a piece is filled with its mirror image.
 
     Yields:
-        rows as they were read, (n, W, K), and the joined results, (n, W, C), or None for a row of pieces that gave
-        None all; from the top, each row once.
+        rows as they were read, and the joined results, (n, W, C), or None for a row of pieces without any result; from
+        the top, each row once.
     """
     held = read(0)
     carried: Floats | None = None
     tops = plan.rows.starts
     for i, top in enumerate(tops):
         bottom = min(top + plan.rows.side, height)
-        held = np.concatenate([held, read(bottom - top - len(held))])
-        joined = _joined(held, plan, plan.rows.weights[i], run)
+        held = held.append(read(bottom - top - len(held)))
+        joined = _join_row(held, plan, plan.rows.weights[i], run)
         if carried is not None:
-            joined = np.zeros((*held.shape[:2], carried.shape[2]), np.float32) if joined is None else joined
+            if joined is None:
+                joined = np.zeros((*held.pixels.shape[:2], carried.shape[2]), np.float32)
             joined[: len(carried)] += carried
         done = tops[i + 1] - top if i + 1 < len(tops) else bottom - top
-        yield held[:done], None if joined is None else joined[:done]
-        held, carried = held[done:].copy(), None if joined is None else joined[done:].copy()
+        yield held.cut(slice(done)), None if joined is None else joined[:done]
+        held = held.cut(slice(done, None)).copy()
+        carried = None if joined is None else joined[done:].copy()
 
 
-def _joined(rows: Rows, plan: Plan, weights: Floats, run: Callable[[Rows], Floats | None]) -> Floats | None:
-    """One row of pieces, each times its weights."""
-    height, width = rows.shape[:2]
+def _join_row(strip: Strip, plan: Plan, weights: Floats, run: Callable[[Strip], Floats | None]) -> Floats | None:
+    """Run one row of pieces; return its results, each times its weights."""
+    height, width = strip.pixels.shape[:2]
     joined: Floats | None = None
     for start, across in zip(plan.columns.starts, plan.columns.weights, strict=True):
-        piece = mirrored(rows[:, start : start + plan.columns.side], *plan.shape)
-        result = run(piece)
+        columns = slice(start, start + plan.columns.side)
+        result = run(strip.cut(slice(None), columns).mirror(*plan.shape))
         if result is None:
             continue
         if joined is None:
             joined = np.zeros((height, width, result.shape[2]), np.float32)
         part = result[:height, : width - start] * across[: width - start, None]
-        joined[:, start : start + plan.columns.side] += part * weights[:height, None, None]
+        joined[:, columns] += part * weights[:height, None, None]
     return joined
 
 
 def in_pieces(image: Floats, config: ModelConfig, max_mem: int, run: Callable[[Floats], Floats]) -> Floats:
-    """`run`, (h, w, C) → (h, w, C'), on an image of any size that is there already."""
+    """Run a function, (h, w, C) → (h, w, C'), on the pieces of an image (H, W, C), and return (H, W, C')."""
     height, width = image.shape[:2]
-    bands = join(reader(image), height, plan(height, width, config, max_mem), run)
+    read = reader(image)
+    bands = join(
+        lambda count: Strip(read(count)),
+        height,
+        plan(height, width, config, max_mem),
+        lambda piece: run(piece.pixels),
+    )
     return np.concatenate([band for _, band in bands if band is not None])
 
 
 def reader(rows: Rows) -> Callable[[int], Rows]:
-    """What `join` reads from, for rows that are there already."""
+    """Return a function that returns the next n of these rows at each call."""
     top = 0
 
     def read(count: int) -> Rows:
@@ -271,6 +321,6 @@ def reader(rows: Rows) -> Callable[[int], Rows]:
 
 
 def mirrored(rows: Rows, height: int, width: int) -> Rows:
-    """(h, w, K) → (height, width, K): the lower and right edges mirrored as often as it takes."""
+    """Mirror the lower and right edges as often as it takes: (h, w, K) → (height, width, K)."""
     lower, right = height - rows.shape[0], width - rows.shape[1]
     return np.pad(rows, ((0, lower), (0, right), (0, 0)), mode="symmetric") if lower or right else rows

@@ -10,6 +10,7 @@ from edgeae.config import ModelConfig
 from edgeae.errors import UsageError
 from edgeae.inference import tiles
 from edgeae.inference.load import load
+from edgeae.inference.tiles import Strip
 
 CONFIGS = [
     ModelConfig.default("conv"),
@@ -133,7 +134,9 @@ def test_the_identity_gives_the_image(size: tuple[int, int]) -> None:
     plan = tiles.Plan(tiles._axis(size[0], 64, config), tiles._axis(size[1], 96, config))
     assert plan.pieces > 1
     seen = 0
-    for rows, joined in tiles.join(tiles.reader(image), size[0], plan, lambda piece: piece):
+    read = tiles.reader(image)
+    for strip, joined in tiles.join(lambda count: Strip(read(count)), size[0], plan, lambda piece: piece.pixels):
+        rows = strip.pixels
         assert np.array_equal(rows, image[seen : seen + len(rows)])
         assert joined is not None and np.abs(joined - rows).max() < 1e-6
         seen += len(rows)
@@ -145,9 +148,17 @@ def test_pieces_that_are_not_needed_are_left_out() -> None:
     image = np.zeros((400, 96, 1), np.float32)
     image[150:160, 40:50] = 1
     plan = tiles.Plan(tiles._axis(400, 64, config), tiles._axis(96, 64, config))
-    bands = list(tiles.join(tiles.reader(image), 400, plan, lambda piece: piece if piece.any() else None))
+    read = tiles.reader(image)
+    bands = list(
+        tiles.join(
+            lambda count: Strip(read(count)),
+            400,
+            plan,
+            lambda piece: piece.pixels if piece.pixels.any() else None,
+        )
+    )
     assert any(joined is None for _, joined in bands)
-    whole = np.concatenate([np.zeros_like(rows) if joined is None else joined for rows, joined in bands])
+    whole = np.concatenate([np.zeros_like(strip.pixels) if joined is None else joined for strip, joined in bands])
     assert np.abs(whole - image)[155].max() < 1e-6
 
 
@@ -161,7 +172,13 @@ def test_pieces_of_a_network_equal_the_whole(arch: str, tiny_file: Callable[...,
     assert tiles._wanted_overlap(config) < 96
     for sides in ((96, 96), (96, 128), (192, 96)):
         plan = tiles.Plan(tiles._axis(192, sides[0], config), tiles._axis(256, sides[1], config))
-        bands = tiles.join(tiles.reader(image), 192, plan, lambda piece: session.run_floats(piece[None])[0])
+        read = tiles.reader(image)
+        bands = tiles.join(
+            lambda count, read=read: Strip(read(count)),
+            192,
+            plan,
+            lambda piece: session.run_floats(piece.pixels[None])[0],
+        )
         joined = np.concatenate([band for _, band in bands if band is not None])
         assert np.abs(joined - whole).max() < 1e-4
 
