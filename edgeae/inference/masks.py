@@ -40,7 +40,7 @@ def open_mask(mask: Path, photo: Photo, stack: ExitStack) -> RowReader:
         )
     read: RowReader = image.read
     if photo.turn != UPRIGHT or image.turn != UPRIGHT:
-        read = tiles.reader(stored(upright(image.read(image.height), image.turn), photo.turn))
+        read = tiles.row_reader(stored(upright(image.read(image.height), image.turn), photo.turn))
     return lambda count: colours.to_depth(colours.convert(read(count), image.mode, "L"), photo.dtype)
 
 

@@ -235,17 +235,17 @@ def _restore_in_pieces(job: _Job, read: Callable[[int], Strip], file: BinaryIO, 
     mode = output_mode(photo.mode, config, job.task)
     extra = 0 if read(0).mask is None else 1 + config.in_channels  # a mask, and a guess that there may be
     column = 3 * (len(photo.mode) + extra) * photo.dtype.itemsize + 12 * config.out_channels
-    plan = tiles.plan(photo.height, photo.width, config, job.options.max_mem, column)
+    tiling = tiles.plan(photo.height, photo.width, config, job.options.max_mem, column)
     writer = Writer(file, kind, photo, mode)
     with ExitStack() as stack:
         compare = _open_comparison(job, mode, previews, stack) if job.options.compare else None
-        for strip, result in tiles.join(read, photo.height, plan, lambda piece: _run_piece(job, piece)):
+        for strip, result in tiles.join(read, photo.height, tiling, lambda piece: _run_piece(job, piece)):
             restored = _mix(job, strip, result, mode)
             writer.write(restored)
             if compare is not None:
                 compare(strip, restored)
     writer.close()
-    return plan.pieces
+    return tiling.pieces
 
 
 def _run_piece(job: _Job, piece: Strip) -> Floats | None:
@@ -310,7 +310,7 @@ def _open_comparison(job: _Job, mode: str, previews: Previews, stack: ExitStack)
 def _open_strips(job: _Job, mask: Path | None, stack: ExitStack) -> Callable[[int], Strip]:
     """Return a function that reads the next n rows as stored, with the mask and a guess of what large holes hide."""
     photo, top = job.photo, 0
-    read = photo.read if job.damaged is None else tiles.reader(job.damaged)
+    read = photo.read if job.damaged is None else tiles.row_reader(job.damaged)
     if mask is None:
         return lambda count: Strip(read(count))
     factor = inpainting.coarse_factor(photo.width, photo.height)
@@ -337,6 +337,6 @@ def _guess_large_holes(job: _Job, mask: Path, factor: int) -> Floats | None:
 
     with ExitStack() as stack:
         photo = stack.enter_context(Photo(job.photo.source, job.photo.name))
-        read = photo.read if job.damaged is None else tiles.reader(job.damaged)
+        read = photo.read if job.damaged is None else tiles.row_reader(job.damaged)
         read_mask = open_mask(mask, photo, stack)
         return guess_large_holes(photo, read, read_mask, factor, job.config.in_channels, network, job.learned)
