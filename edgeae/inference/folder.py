@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import glob
 import os
 import threading
@@ -20,7 +21,7 @@ from edgeae.errors import DeviceError, EdgeaeError, ImageError, UsageError
 from edgeae.files import is_file, is_folder
 from edgeae.images.files.formats import WRITE_FORMATS, format_of
 from edgeae.images.files.listing import scan
-from edgeae.inference.microbatch import Together
+from edgeae.inference.microbatch import MicroBatcher
 from edgeae.inference.photo import Floats, Options, Restored, restore
 from edgeae.inference.session import Session
 
@@ -227,21 +228,19 @@ def outcomes(
         DeviceError: the device failed; what was written stays.
         EdgeaeError: the disk is full; what was written stays.
     """
-    together: Together[Outcome] = Together(session.run_floats, session.batch, workers, _ROOM)
+    batcher: MicroBatcher[Outcome] = MicroBatcher(session.run_floats, session.batch, workers, _ROOM)
 
-    def job(item: Item) -> Callable[[], Outcome]:
-        return lambda: _restore(item, session, options or Options(), together)
-
-    with contextlib.closing(together.results(job(item) for item in items(together.stopping))) as results:
+    jobs = (functools.partial(_restore, item, session, options, batcher) for item in items(batcher.stopping))
+    with contextlib.closing(batcher.run(jobs)) as results:
         yield from results
 
 
-def _restore(item: Item, session: Session, options: Options, together: Together[Outcome]) -> Outcome:
+def _restore(item: Item, session: Session, options: Options | None, batcher: MicroBatcher[Outcome]) -> Outcome:
     source, ms = str(item.source), 0.0
 
     def network(piece: Floats) -> Floats:
         nonlocal ms
-        answer, share = together.ask(piece)
+        answer, share = batcher.ask(piece)
         ms += share
         return answer
 
@@ -249,7 +248,7 @@ def _restore(item: Item, session: Session, options: Options, together: Together[
         if item.keep and item.target.exists():
             return Skipped(source, str(item.target))
         restored = restore(
-            item.source, item.target, session, options, mask=item.mask, network=network, reserve=together.taking
+            item.source, item.target, session, options, mask=item.mask, network=network, reserve=batcher.reserve
         )
         return replace(restored, ms=ms)
     except DeviceError:
