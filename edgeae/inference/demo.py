@@ -15,8 +15,7 @@ from edgeae.images.damage.spec import Corruption, parse
 from edgeae.images.drawing import grids as pictures
 from edgeae.images.files.array_io import write_image
 from edgeae.images.scores import score
-from edgeae.inference import inpainting
-from edgeae.inference.inpainting import Learned
+from edgeae.inference.inpainting import HoleTraining, fill_holes
 from edgeae.inference.sample_photos import samples
 from edgeae.inference.session import Session
 
@@ -99,8 +98,8 @@ def _asked(session: Session, damage: Corruption) -> tuple[Corruption, bool]:
 
 def mended(session: Session, damaged: Floats, hole: npt.NDArray[np.bool_]) -> Floats:
     """What `edgeae run --mask` makes of an image: (H, W, C) in [0, 1] and (H, W)."""
-    learned = Learned.of(session.config, session.metadata.get("task", ""))
-    filled = inpainting.filled(damaged, hole, lambda x: session.run_floats(x[None])[0], learned)
+    training = HoleTraining.of(session.config, session.metadata.get("task", ""))
+    filled = fill_holes(damaged, hole, lambda x: session.run_floats(x[None])[0], training)
     result: Floats = np.where(hole[..., None], filled, damaged)
     return result
 

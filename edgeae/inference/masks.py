@@ -15,7 +15,7 @@ from edgeae.images import colours
 from edgeae.images.files.metadata import UPRIGHT
 from edgeae.images.files.reader import Photo, stored, upright
 from edgeae.inference import inpainting, tiles
-from edgeae.inference.inpainting import Learned, has_square
+from edgeae.inference.inpainting import HoleTraining, has_square
 
 Floats = npt.NDArray[np.float32]
 RowReader = Callable[[int], npt.NDArray[Any]]  # returns the next n rows, fewer at the end
@@ -51,7 +51,7 @@ def guess_large_holes(
     factor: int,
     channels: int,
     network: inpainting.Network,
-    learned: Learned,
+    training: HoleTraining,
 ) -> Floats | None:
     """Restore a photo at a fraction of its size, where even its large holes are small enough for the network.
 
@@ -61,7 +61,7 @@ def guess_large_holes(
         factor: by how much the photo is made smaller.
         channels: C, 1 or 3, of the network.
         network: (h, w, C) → (h, w, C), any size.
-        learned: what the network was trained on.
+        training: what the network was trained on.
 
     Returns:
         (H / factor, W / factor, C) in [0, 1], as stored; None if no hole is too large for the network.
@@ -70,12 +70,12 @@ def guess_large_holes(
     while len(rows := read(8 * factor)):
         small.add(colours.to_floats(rows, photo.mode, channels), read_mask(len(rows))[..., 0] > 0)
     known, hole = small.result()
-    if not has_square(hole, max(1, learned.large // factor)):
+    if not has_square(hole, max(1, training.large // factor)):
         return None
-    filled = inpainting.filled(
+    filled = inpainting.fill_holes(
         np.ascontiguousarray(upright(known, photo.turn)),
         np.ascontiguousarray(upright(hole[..., None], photo.turn)[..., 0]),
         network,
-        learned,
+        training,
     )
     return np.where(hole[..., None], stored(filled, photo.turn), known)

@@ -29,7 +29,7 @@ from edgeae.images.files.metadata import UPRIGHT
 from edgeae.images.files.reader import Photo, stored, upright
 from edgeae.images.files.writer import Writer
 from edgeae.inference import inpainting, tiles
-from edgeae.inference.inpainting import Learned, prepared
+from edgeae.inference.inpainting import HoleTraining, prepare_holes
 from edgeae.inference.masks import guess_large_holes, open_mask
 from edgeae.inference.previews import Previews
 from edgeae.inference.session import Session
@@ -178,9 +178,9 @@ class _Job:
     ms: float = 0.0
 
     @cached_property
-    def learned(self) -> Learned:
-        """What the network has learned about holes."""
-        return Learned.of(self.config, self.task)
+    def training(self) -> HoleTraining:
+        """The holes that the network has met in training."""
+        return HoleTraining.of(self.config, self.task)
 
     @cached_property
     def knows_gray_only(self) -> bool:
@@ -268,7 +268,7 @@ def _network_input(job: _Job, strip: Strip, channels: int) -> Floats:
     if strip.mask is None:
         return x
     guess = None if strip.guess is None else colours.to_depth(strip.guess, np.float32)
-    return prepared(x, strip.mask[..., 0] > 0, job.learned, guess)
+    return prepare_holes(x, strip.mask[..., 0] > 0, job.training, guess)
 
 
 def _mix(job: _Job, strip: Strip, result: Floats | None, mode: str) -> Rows:
@@ -323,7 +323,7 @@ def _open_strips(job: _Job, mask: Path | None, stack: ExitStack) -> Callable[[in
         top += len(pixels)
         if coarse is None:
             return Strip(pixels, hole)
-        guess = inpainting.enlarged(coarse, factor, top - len(pixels), top, photo.width)
+        guess = inpainting.enlarge(coarse, factor, top - len(pixels), top, photo.width)
         return Strip(pixels, hole, colours.to_depth(guess, photo.dtype))  # of 8 bits: a quarter of the memory of floats
 
     return read_strip
@@ -339,4 +339,4 @@ def _guess_large_holes(job: _Job, mask: Path, factor: int) -> Floats | None:
         photo = stack.enter_context(Photo(job.photo.source, job.photo.name))
         read = photo.read if job.damaged is None else tiles.row_reader(job.damaged)
         read_mask = open_mask(mask, photo, stack)
-        return guess_large_holes(photo, read, read_mask, factor, job.config.in_channels, network, job.learned)
+        return guess_large_holes(photo, read, read_mask, factor, job.config.in_channels, network, job.training)
