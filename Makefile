@@ -14,6 +14,7 @@ test: $(VENV)/.installed-$(EXTRAS) lint
 	$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile --cov=edgeae --cov-report=term:skip-covered --cov-fail-under=90
 
 lint: $(VENV)/.installed-$(EXTRAS)
+	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 
