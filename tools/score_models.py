@@ -90,7 +90,7 @@ def with_mask(session: Session) -> Filler:
 
 
 def undamaged_measures(session: Session, clean: Floats) -> Measures:
-    """What the network gives back of whole images: fidelity and sharpness (`edgeae.metrics.sharpness`)."""
+    """What the network gives back of whole images: fidelity and sharpness (`edgeae.images.metrics.sharpness`)."""
     output = session.run_floats(clean)
     return {
         "undamaged": metrics.pooled_psnr(output, clean),
