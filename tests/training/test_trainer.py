@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import ROOT
+from helpers.tiers import exhaustive, first_of
 from PIL import Image
 
 from edgeae.config import ModelConfig, TrainConfig
@@ -258,7 +259,9 @@ class Stop(Exception):
     """What stops a run in these tests."""
 
 
-@pytest.mark.parametrize("arch, after_epoch", [("conv", False), ("residual", False), ("vae", True)])
+@pytest.mark.parametrize(
+    "arch, after_epoch", [("conv", False), ("vae", True), pytest.param("residual", False, marks=exhaustive)]
+)
 def test_a_run_stopped_by_an_exception_goes_on_as_if_never_stopped(
     runs: Runs, arch: str, device: str, tmp_path: Path, after_epoch: bool
 ) -> None:
@@ -275,7 +278,7 @@ def test_a_run_stopped_by_an_exception_goes_on_as_if_never_stopped(
     assert_same_run(tmp_path, runs(arch).run)
 
 
-@pytest.mark.parametrize("last_write", ["best.safetensors", "preview.png"])
+@pytest.mark.parametrize("last_write", first_of(["best.safetensors", "preview.png"]))
 def test_a_run_stopped_between_two_files_goes_on_too(
     runs: Runs, device: str, tmp_path: Path, last_write: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
