@@ -21,10 +21,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from tinygrad import Tensor, dtypes
-from tinygrad.function import function
-from tinygrad.uop.ops import UOp
 
 from edgeae.network.tracing import Value
+from edgeae.runtime.convolution import conv_valid
 from edgeae.runtime.kernels import graph
 from edgeae.runtime.kernels.operands import Activation, Weight
 from edgeae.runtime.kernels.shapes import Shape
@@ -79,44 +78,6 @@ class Init:
 
 
 # ---- the convolution ---------------------------------------------------------------------------------------------
-
-
-def _windows(x: Tensor, k: int) -> Tensor:
-    """(B, H, W, C) → (B, H−k+1, W−k+1, k, k, C): every k×k window, as a view."""
-    return x.permute(0, 3, 1, 2)._pool((k, k), 1).permute(0, 2, 3, 4, 5, 1)
-
-
-def _conv(x: Tensor, w: Tensor) -> Tensor:
-    k, cin, cout = w.shape[0], w.shape[2], w.shape[3]
-    patches = _windows(x, k)  # (B, H', W', k, k, in)
-    weight = w.permute(3, 0, 1, 2).reshape(1, 1, 1, cout, k, k, cin)
-    return (patches.unsqueeze(3) * weight).sum((4, 5, 6))
-
-
-def _weight_gradient(x: Tensor, dy: Tensor, k: int) -> Tensor:
-    batch, height, width, cout = dy.shape
-    patches = _windows(x, k).permute(0, 3, 4, 5, 1, 2).reshape(batch, k, k, -1, 1, height * width)
-    errors = dy.permute(0, 3, 1, 2).reshape(batch, 1, 1, 1, cout, height * width)
-    # NOTE: summed over pixels first and over images in a second kernel: up to twice as fast on the CPU as at once.
-    return (patches * errors).sum(-1).contiguous().sum(0)
-
-
-def _conv_gradients(dy: UOp, call: UOp) -> tuple[UOp, UOp]:
-    x, w, dy_ = Tensor(call.src[1]), Tensor(call.src[2]), Tensor(dy).contiguous()
-    k = w.shape[0]
-    flipped = w.flip((0, 1)).permute(0, 1, 3, 2)
-    dx = _conv(dy_.pad((None, (k - 1, k - 1), (k - 1, k - 1), None)), flipped)
-    return dx.uop, _weight_gradient(x, dy_, k).uop
-
-
-@function(grad_fxn=_conv_gradients)  # type: ignore[untyped-decorator]
-def _conv_function(x: Tensor, w: Tensor) -> Tensor:
-    return _conv(x, w)
-
-
-def conv_valid(x: Tensor, w: Tensor) -> Tensor:
-    """Stride-1 convolution without padding: (B, H, W, in), (k, k, in, out) → (B, H−k+1, W−k+1, out)."""
-    return _conv_function(x, w) if Tensor.training else _conv(x, w)
 
 
 def pad1(x: Tensor) -> Tensor:
