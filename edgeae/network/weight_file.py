@@ -37,7 +37,6 @@ from edgeae.files import write_bytes_atomic
 from edgeae.network import quantize
 from edgeae.network.models import Autoencoder, build
 from edgeae.network.parameters import parameters
-from edgeae.network.tracing import trace
 
 FORMAT_VERSION = "1"
 MAX_HEADER_BYTES = 1 << 20  # ours take some 10 kB; as Python objects a hostile one takes thirty times its bytes
@@ -78,28 +77,26 @@ class WeightFile:
         shapes = {name: tuple(weight.shape) for name, weight, _ in parameters(build(self.config, "PYTHON"))}
         return {name: quantize.unpack(name, self.tensors, shape, self.scheme) for name, shape in shapes.items()}
 
-    def packed_as(self, scheme: str) -> WeightFile:
-        """The same weights in another form, one of `quantize.SCHEMES`; UsageError for what is none of them."""
+    def build(self, device: str, half: bool = True) -> Autoencoder:
+        """Build the network on a device, its weights in the bits that they have in the file.
+
+        Args:
+            device: tinygrad device.
+            half: whether the device can read float16 (devices.supports_half).
+        """
+        model = build(self.config, device)
+        for name, value, layer in list(parameters(model)):
+            weight = quantize.to_device(name, self.tensors, tuple(value.shape), self.scheme, device, half)
+            setattr(layer, name.rsplit(".", 1)[1], weight)
+        return model
+
+    def repack(self, scheme: str) -> WeightFile:
+        """Return the same weights in another form, one of `quantize.SCHEMES`; raise UsageError for any other name."""
         quantize.check_scheme(scheme)
         tensors: dict[str, Array] = {}
         for name, value in self.floats().items():
             tensors |= quantize.pack(name, value, scheme)
         return replace(self, metadata=self.metadata | {"quantize": scheme}, tensors=tensors)
-
-
-def build_loaded(file: WeightFile, device: str, half: bool = True) -> Autoencoder:
-    """The network of a weight file on a device, its weights in the bits they have in the file.
-
-    Args:
-        file: what `read` returned.
-        device: tinygrad device.
-        half: whether the device can read float16 (devices.supports_half).
-    """
-    model = build(file.config, device)
-    for name, value, layer in list(parameters(model)):
-        weight = quantize.to_device(name, file.tensors, tuple(value.shape), file.scheme, device, half)
-        setattr(layer, name.rsplit(".", 1)[1], weight)
-    return model
 
 
 # ---- writing -----------------------------------------------------------------------------------------------------
@@ -256,40 +253,3 @@ def _check_parameters(path: Path, tensors: dict[str, Array], config: ModelConfig
     for name in tensors:
         if name not in expected and not name.startswith(OPTIMIZER):
             raise WeightsError(f"{path}: tensor {name[:60]!r} belongs to no layer of the network.")
-
-
-def describe(path: Path) -> dict[str, Any]:
-    """What `edgeae info` tells of a weight file: strings and numbers, in the order to show them."""
-    file = read(path)
-    return described(path, file.size_bytes, file.config, file.metadata, file.config.size, file.config.size)
-
-
-def described(
-    path: Path, size_bytes: int, config: ModelConfig, metadata: dict[str, str], width: int, height: int
-) -> dict[str, Any]:
-    """What is told of a model in a file, for images of width × height."""
-    model = build(config, "PYTHON")
-    count = sum(math.prod(value.shape) for _, value, _ in parameters(model))
-    code = math.prod(config.code_shape(height, width))
-    pixels = width * height * config.in_channels
-    work = trace(model.reconstruct, (1, height, width, config.in_channels))
-    return {
-        "file": str(path),
-        "size_bytes": size_bytes,
-        "architecture": config.arch,
-        "parameters": count,
-        "mflop_an_image": round(work.flop / 1e6, 1),
-        "image": f"{width}×{height}, {config.in_channels} → {config.out_channels} channels",
-        "any_size": "no" if config.arch == "vae" else f"yes, worked in multiples of {config.stride}",
-        "code_size": code,
-        "compression_ratio": round(pixels / code, 2),
-        "quantize": metadata.get("quantize", "none"),
-        "task": metadata.get("task", ""),
-        "train_data": metadata.get("train_data", ""),
-        "licence": metadata.get("licence", ""),
-        "epoch": metadata.get("epoch", ""),
-        "psnr_db": metadata.get("psnr", ""),
-        "ssim": metadata.get("ssim", ""),
-        "edgeae_version": metadata.get("edgeae_version", ""),
-        "tinygrad_version": metadata.get("tinygrad_version", ""),
-    }
