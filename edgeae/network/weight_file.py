@@ -1,20 +1,29 @@
-"""The weight file: one `.safetensors` file that describes itself, read with distrust.
+"""Read and write the weight file: one `.safetensors` file that describes itself.
 
-A file is an 8-byte little-endian length, a JSON header of that length, and the tensors' bytes. The header gives for
-each tensor its type, shape and place, and under `__metadata__` strings only:
+A file consists of
+
+1. eight bytes: the length of the header, little-endian;
+2. the header: JSON, which gives for each tensor its type (`dtype`), `shape` and place in the rest (`data_offsets`), and
+   under `__metadata__` the strings below;
+3. the bytes of the tensors, one after the other without gaps.
+
+The metadata:
 
     format_version    "1"
     edgeae_version, tinygrad_version
     arch, config      `conv`, `residual` or `vae`; the ModelConfig as JSON
-    quantize          `none`, `fp16`, `int8` or `int4` (quantize.py says how each is laid out)
-    task              what it was trained to undo: a damage specification, or `image-to-image`
-    train_data        name of the data, and `licence` what it allows
+    quantize          `none`, `fp16`, `int8` or `int4`; quantize.py describes the tensors of each
+    task              what the model was trained to undo: a damage specification, or `image-to-image`
+    train_data        name of the training data, and `licence` what it allows
     seed, epoch       of the training run
-    psnr, ssim        on the validation images, in dB and 0 … 1
-    golden            how to make the golden input, and what must come out (golden.py)
+    psnr, ssim        on the validation images: in dB, and 0 … 1
+    golden            how to make the golden input, and the output to expect for it (golden.py)
 
-Tensors are named by the attributes that lead to them in models.py (`down.0.weight`); `optimizer.…` are AdamW's moments,
-kept in checkpoints only. Nothing in a file is ever executed, and reading allocates no more than the file's own size.
+Tensors are named by the attributes that lead to them in models.py (`down.0.weight`). Names that begin with `optimizer.`
+are the state of AdamW; only checkpoints have them.
+
+Files come from anywhere, so reading trusts nothing: no byte of a file is executed, no more memory is allocated than the
+file's own size, and each header, shape and tensor is checked against the network that the file claims to hold.
 """
 
 from __future__ import annotations
@@ -39,9 +48,9 @@ from edgeae.network.models import Autoencoder, build
 from edgeae.network.parameters import parameters
 
 FORMAT_VERSION = "1"
-MAX_HEADER_BYTES = 1 << 20  # ours take some 10 kB; as Python objects a hostile one takes thirty times its bytes
+MAX_HEADER_BYTES = 1 << 20  # ours have about 10 kB; parsed, a hostile header takes thirty times its size
 MAX_FILE_BYTES = 4 << 30
-OPTIMIZER = "optimizer."
+OPTIMIZER = "optimizer."  # prefix of the optimizer's tensors in a checkpoint
 
 _DTYPES = {"F32": np.float32, "F16": np.float16, "I8": np.int8, "U8": np.uint8, "I32": np.int32, "I64": np.int64}
 _NAMES = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
@@ -51,13 +60,13 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class WeightFile:
-    """The contents of a weight file, checked.
+    """The checked contents of a weight file.
 
     Attributes:
-        path: where it was read from.
+        path: of the file.
         metadata: the strings of the header.
-        config: the network it holds.
-        tensors: every tensor of the file by its name, as stored.
+        config: of the network.
+        tensors: all tensors by name, as stored.
         size_bytes: of the file.
     """
 
@@ -69,16 +78,16 @@ class WeightFile:
 
     @property
     def scheme(self) -> str:
-        """How its weights are quantized."""
+        """The quantization of its weights, one of `quantize.SCHEMES`."""
         return self.metadata["quantize"]
 
     def floats(self) -> dict[str, Array]:
-        """Every parameter of the network in float32."""
+        """Return all parameters of the network by name, in float32."""
         shapes = {name: tuple(weight.shape) for name, weight, _ in parameters(build(self.config, "PYTHON"))}
         return {name: quantize.unpack(name, self.tensors, shape, self.scheme) for name, shape in shapes.items()}
 
     def build(self, device: str, half: bool = True) -> Autoencoder:
-        """Build the network on a device, its weights in the bits that they have in the file.
+        """Build the network on a device, with its weights quantized as in the file.
 
         Args:
             device: tinygrad device.
@@ -91,7 +100,11 @@ class WeightFile:
         return model
 
     def repack(self, scheme: str) -> WeightFile:
-        """Return the same weights in another form, one of `quantize.SCHEMES`; raise UsageError for any other name."""
+        """Return the same weights quantized in another way.
+
+        Raises:
+            UsageError: the scheme is not one of `quantize.SCHEMES`.
+        """
         quantize.check_scheme(scheme)
         tensors: dict[str, Array] = {}
         for name, value in self.floats().items():
@@ -103,12 +116,20 @@ class WeightFile:
 
 
 def write(path: str | os.PathLike[str], tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> int:
-    """Write a weight file whole, or not at all; returns its size in bytes.
+    """Write a weight file completely or not at all.
+
+    Args:
+        path: of the file; an existing one is replaced.
+        tensors: by name.
+        metadata: strings, as this module's docstring lists them.
+
+    Returns:
+        Its size in bytes.
 
     Raises:
         EdgeaeError: the file cannot be written.
     """
-    # Wide types first, as safetensors itself does: every tensor then starts at a multiple of its type's size.
+    # Types of more bytes first, as safetensors itself does: each tensor then starts at a multiple of its type's size.
     ordered = sorted(tensors.items(), key=lambda item: -item[1].itemsize)
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
     offset = 0
@@ -120,7 +141,7 @@ def write(path: str | os.PathLike[str], tensors: Mapping[str, Array], metadata: 
         }
         offset += tensor.nbytes
     text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
+    text += b" " * (-len(text) % 8)  # so do the tensors as a whole, at a multiple of 8
     body = b"".join(np.ascontiguousarray(tensor).tobytes() for _, tensor in ordered)
     data = len(text).to_bytes(8, "little") + text + body
     write_bytes_atomic(path, data)
@@ -134,7 +155,7 @@ def read(path: str | os.PathLike[str]) -> WeightFile:
     """Read and check a weight file.
 
     Raises:
-        WeightsError: it is missing, truncated, oversized, not a weight file of this package, or contradicts itself.
+        WeightsError: the file is missing, truncated, oversized, not of this package, or contradicts itself.
     """
     path = Path(path)
     data = _read_bytes(path)
@@ -149,7 +170,7 @@ def read(path: str | os.PathLike[str]) -> WeightFile:
 
 
 def _read_bytes(path: Path) -> bytearray:
-    """The whole file, in writable memory: tinygrad copies to a device from nothing else."""
+    """Return the whole file in writable memory, which is the only kind that tinygrad copies to a device."""
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
@@ -158,7 +179,7 @@ def _read_bytes(path: Path) -> bytearray:
             raise WeightsError(f"{path} is not a regular file; copy the weights to one.")
         if status.st_size > MAX_FILE_BYTES:
             raise WeightsError(f"{path}: {status.st_size:,} bytes is more than any weight file of this package.")
-        data = bytearray(status.st_size)
+        data = bytearray(status.st_size)  # all that reading allocates; tensors are views of it
         with path.open("rb") as file:
             del data[file.readinto(data) :]
         return data
@@ -169,7 +190,7 @@ def _read_bytes(path: Path) -> bytearray:
 
 
 def _header(path: Path, data: bytearray) -> tuple[dict[str, Any], int]:
-    """The JSON header and where the tensors start."""
+    """Return the JSON header, and the position of the first tensor."""
     length = int.from_bytes(data[:8], "little")
     if len(data) < 10 or not 2 <= length <= MAX_HEADER_BYTES or data[8:9] != b"{":
         raise WeightsError(f"{path} is not a safetensors weight file.")
@@ -207,7 +228,7 @@ def _metadata(path: Path, metadata: Any) -> dict[str, str]:
 
 
 def _tensors(path: Path, header: dict[str, Any], body: memoryview) -> dict[str, Array]:
-    """Views into the file's own bytes; the places must follow each other, without gap or overlap, to the file's end."""
+    """Return the tensors as views of the file's bytes; they must fill the file without gap or overlap."""
     places = []
     for name, entry in header.items():
         match entry:
@@ -238,8 +259,9 @@ def _tensors(path: Path, header: dict[str, Any], body: memoryview) -> dict[str, 
 
 
 def _check_parameters(path: Path, tensors: dict[str, Array], config: ModelConfig, scheme: str) -> None:
-    """The file holds exactly the network's parameters, with finite values; unallocated shapes are compared."""
+    """Raise WeightsError unless the file holds exactly the parameters of the network, all of them finite."""
     expected: dict[str, tuple[str, tuple[int, ...]]] = {}
+    # Unallocated: whatever sizes the file claims, building the network takes no memory for its weights.
     for name, value, _ in parameters(build(config, "PYTHON")):
         expected |= quantize.packed_shapes(name, tuple(value.shape), scheme)
     for name, (dtype, shape) in expected.items():
