@@ -133,8 +133,8 @@ class Subject:
 
     def __init__(self, file: WeightFile, scheme: str | None, size: tuple[int, int] | None) -> None:
         self.config, self.name = file.config, Path(file.path).stem
-        self.file = file if scheme in (None, file.scheme) else file.packed_as(scheme or "none")
-        self._floats, self._rounded = file.packed_as("none"), self.file.packed_as("none")
+        self.file = file if scheme in (None, file.scheme) else file.repack(scheme or "none")
+        self._floats, self._rounded = file.repack("none"), self.file.repack("none")
         self.scheme = "float32" if self.file.scheme == "none" else self.file.scheme
         width, height = size or (self.config.size, self.config.size)
         if self.config.arch == "vae" and (width, height) != (self.config.size,) * 2:
@@ -179,7 +179,7 @@ def compiled(subject: Subject, case: Case, folder: Path) -> CompileReport:
 def open_session(file: WeightFile, device: str, batch: int) -> Session:
     """Of a weight file in memory."""
     with tinygrad_on(device):
-        model = weights.build_loaded(file, device, devices.supports_half(device))
+        model = file.build(device, devices.supports_half(device))
     return Session(model, file.config, device, file.metadata, batch)
 
 

@@ -55,7 +55,7 @@ def tuned(
 
         def put() -> None:
             for key, value in behind.items():
-                rounded[key] = quantize.rounded(key, value, scheme)
+                rounded[key] = quantize.round_trip(key, value, scheme)
                 trainer.put(key, rounded[key])
 
         def follow(step: int, loss: float) -> None:

@@ -178,7 +178,7 @@ def _tuned(
 
 def _run(file: WeightFile, device: str, trial: Trial) -> tuple[npt.NDArray[np.float32], Session]:
     with tinygrad_on(device):
-        model = weights.build_loaded(file, device, devices.supports_half(device))
+        model = file.build(device, devices.supports_half(device))
     session = Session(model, file.config, device, file.metadata, batch=32)
     return session.run_floats(trial.inputs), session
 

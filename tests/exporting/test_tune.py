@@ -69,10 +69,10 @@ def test_no_epoch_that_is_worse_is_kept(
 @pytest.mark.parametrize("scheme", quantize.SCHEMES)
 def test_rounded_weights_stay_as_they_are(scheme: str) -> None:
     weight = np.random.default_rng(0).standard_normal((3, 3, 11, 5)).astype(np.float32)
-    once = quantize.rounded("a.weight", weight, scheme)
+    once = quantize.round_trip("a.weight", weight, scheme)
     tolerance = {"none": 0, "fp16": 1e-3, "int8": 0.02, "int4": 0.3}[scheme]
     assert np.abs(once - weight).max() <= tolerance * np.abs(weight).max()
-    assert np.array_equal(quantize.rounded("a.bias", weight, scheme), weight) or scheme == "fp16"
+    assert np.array_equal(quantize.round_trip("a.bias", weight, scheme), weight) or scheme == "fp16"
 
 
 def test_what_cannot_be_tuned(run: Path, device: str, tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def test_a_result_of_nan_fails() -> None:
 def session(device: str, tiny_config: Callable[..., Any], random_weights: Callable[..., Any]) -> Session:
     config = tiny_config("vae")
     file = weights.WeightFile(Path(), {"quantize": "none"}, config, random_weights(config), 0)
-    return Session(weights.build_loaded(file, device), config, device)
+    return Session(file.build(device), config, device)
 
 
 def test_a_file_without_golden_input_says_so(session: Session) -> None:
