@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 import edgeae
-from edgeae.data.batches import open_dataset
+from edgeae.data.datasets import open_dataset
 from edgeae.images.drawing import grids as pictures
 from edgeae.images.files.array_io import write_image
 from edgeae.training.evaluation import Trial

@@ -27,7 +27,7 @@ from score_tables import table
 from tinygrad import Tensor
 
 from edgeae.config import ModelConfig, TrainConfig
-from edgeae.data.batches import open_dataset
+from edgeae.data.datasets import open_dataset
 from edgeae.network import models
 from edgeae.network.layers import Conv2d, Init, Layer, ResBlock, UpConv2d
 from edgeae.runtime.tinygrad_lock import tinygrad_on

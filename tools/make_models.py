@@ -22,7 +22,7 @@ import numpy.typing as npt
 import score_tables
 
 from edgeae.config import ModelConfig, TrainConfig
-from edgeae.data.batches import open_dataset
+from edgeae.data.datasets import open_dataset
 from edgeae.exporting.weights import export
 from edgeae.training import trainer as training
 

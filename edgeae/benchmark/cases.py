@@ -15,7 +15,8 @@ from tinygrad import Tensor
 
 from edgeae.benchmark.turns import Engine, WrongOutput
 from edgeae.config import TrainConfig
-from edgeae.data.batches import Batch, Dataset, Report, Split
+from edgeae.data.batches import Batch
+from edgeae.data.datasets import Dataset, Report, Split
 from edgeae.engine.session import LibrarySession
 from edgeae.errors import UsageError
 from edgeae.exporting.library import CompileReport, compile

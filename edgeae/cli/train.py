@@ -27,7 +27,7 @@ from edgeae.formatting import duration
 
 if TYPE_CHECKING:
     from edgeae.config import ModelConfig, TrainConfig
-    from edgeae.data.batches import Report
+    from edgeae.data.datasets import Report
     from edgeae.training.trainer import Progress
 
 

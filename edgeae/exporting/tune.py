@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from edgeae.config import ModelConfig, TrainConfig
-from edgeae.data.batches import open_run
+from edgeae.data.datasets import open_training_data
 from edgeae.network import quantize
 from edgeae.network.weight_file import Array
 from edgeae.runtime import devices
@@ -45,7 +45,7 @@ def tuned(
         TrainingError: the loss became NaN.
     """
     name = devices.resolve(device)
-    dataset = open_run(model, settings)
+    dataset = open_training_data(model, settings)
     briefly = replace(settings, epochs=epochs, lr=settings.lr * LEARNING_RATES[scheme], beta_warmup=0.0)
     told = on_epoch or (lambda epoch, psnr: None)
     with tinygrad_on(name):

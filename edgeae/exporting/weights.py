@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from edgeae._version import __version__
 from edgeae.config import ModelConfig
-from edgeae.data.batches import open_dataset, open_run
+from edgeae.data.datasets import open_dataset, open_training_data
 from edgeae.errors import DataError, UsageError, WeightsError
 from edgeae.images import arrays as imaging
 from edgeae.images import metrics
@@ -190,7 +190,7 @@ def _trial(file: WeightFile, data: str | None) -> tuple[Trial, str]:
     seed = 0
     if data is None and (file.path.parent / "config.json").exists():
         _, settings = read_run(file.path.parent)
-        dataset = open_run(config, settings)
+        dataset = open_training_data(config, settings)
         seed = settings.seed
     elif task == "image-to-image":
         raise DataError(

@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from edgeae.data.batches import Split, batches, open_dataset
+from edgeae.data.batches import batches
+from edgeae.data.datasets import Split, open_dataset
 from edgeae.errors import DataError, UsageError
 from edgeae.images.damage.spec import parse
 from edgeae.images.scores import Scores, score

@@ -24,7 +24,9 @@ from tinygrad import Tensor, TinyJit
 from edgeae._version import __version__
 from edgeae.config import ModelConfig, TrainConfig
 from edgeae.data.augment import Augment
-from edgeae.data.batches import Batch, Dataset, Report, batches, open_run, prefetch
+from edgeae.data.batches import Batch, batches
+from edgeae.data.datasets import Dataset, Report, open_training_data
+from edgeae.data.prefetch import prefetch
 from edgeae.errors import TrainingError
 from edgeae.images.damage.spec import parse
 from edgeae.images.drawing import grids as pictures
@@ -118,7 +120,7 @@ def train(
     with locked(folder):
         if not resume and (folder / "last.safetensors").exists():
             raise TrainingError(f"{folder} holds a run already; go on with --resume {folder} or choose another -o.")
-        dataset = open_run(model, settings, on_report)
+        dataset = open_training_data(model, settings, on_report)
         wanted = dataset.train.inputs if dataset.train.targets is None else dataset.train.targets
         model = replace(model, out_channels=wanted.shape[-1])
         with tinygrad_on(names[0]):

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from edgeae.config import ModelConfig, TrainConfig
-from edgeae.data.batches import open_dataset
+from edgeae.data.datasets import open_dataset
 from edgeae.errors import DataError, TrainingError, UsageError, WeightsError
 from edgeae.exporting.weights import export
 from edgeae.inference import golden

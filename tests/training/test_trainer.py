@@ -18,7 +18,7 @@ from helpers import ROOT
 from PIL import Image
 
 from edgeae.config import ModelConfig, TrainConfig
-from edgeae.data.batches import open_dataset
+from edgeae.data.datasets import open_dataset
 from edgeae.errors import DataError, EdgeaeError, TrainingError, UsageError, WeightsError
 from edgeae.exporting.weights import export
 from edgeae.images.damage.spec import parse
