@@ -242,6 +242,6 @@ def _step(subject: Subject, case: Case) -> Callable[[int], float]:
 
     def step(i: int) -> float:
         with tinygrad_on(case.device), Tensor.train():
-            return trainer._losses(batches[i % INPUTS], schedule, 0, i)["loss"]
+            return trainer.train_batch(batches[i % INPUTS], schedule, 0, i)["loss"]
 
     return step

@@ -56,10 +56,10 @@ def tuned(
         def put() -> None:
             for key, value in behind.items():
                 rounded[key] = quantize.rounded(key, value, scheme)
-                trainer.put(key, rounded[key])
+                trainer.set_weight(key, rounded[key])
 
         def follow(step: int, loss: float) -> None:
-            for key, value in trainer.tensors().items():
+            for key, value in trainer.weights().items():
                 behind[key] = behind[key] + (value - rounded[key])
             put()
 
@@ -68,7 +68,7 @@ def tuned(
         best, least = dict(behind), first.mse
         told(0, first.psnr)
         for epoch in range(epochs):
-            row = trainer.epoch(epoch, follow)
+            row = trainer.run_epoch(epoch, follow)
             told(epoch + 1, row["val_psnr"])
             if row["val_mse"] < least:
                 best, least = dict(behind), row["val_mse"]

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from edgeae.config import IMAGE_TO_IMAGE, task_of
 from edgeae.data.batches import batches
 from edgeae.data.datasets import Split, open_dataset
 from edgeae.errors import DataError, UsageError
@@ -104,8 +105,8 @@ def evaluate(
     config = session.config
     if config.arch == "vae" and size not in (None, config.size):
         raise UsageError(f"a vae has one size: leave out --size {size}, its images have {config.size} pixels a side.")
-    task = session.metadata.get("task", "none")
-    if task == "image-to-image" and targets is None:
+    task = task_of(session.metadata)
+    if task == IMAGE_TO_IMAGE and targets is None:
         raise UsageError("this model was trained on pairs of images: give the wanted outputs with --targets.")
     dataset = open_dataset(
         data, size=size or config.size, channels=config.in_channels, targets=targets, limit=limit, val_fraction=1

@@ -12,7 +12,7 @@ from edgeae.exporting.weights import export
 from edgeae.inference.load import load
 from edgeae.network import quantize
 from edgeae.network import weight_file as weights
-from edgeae.training.trainer import train
+from edgeae.training.loop import train
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from edgeae.inference import golden
 from edgeae.inference.load import load
 from edgeae.network import quantize
 from edgeae.training.evaluation import Trial
-from edgeae.training.trainer import train
+from edgeae.training.loop import train
 
 BITS = {"none": 32, "fp16": 16, "int8": 8, "int4": 4}
 
