@@ -17,7 +17,7 @@ import numpy as np
 import score_models
 from score_models import Floats, Measures, Photos
 
-from edgeae.data.batches import open_dataset
+from edgeae.data.datasets import open_dataset
 from edgeae.images import metrics
 from edgeae.inference.load import load
 from edgeae.inference.session import Session

@@ -6,11 +6,9 @@ Results go to stdout, everything else to stderr. Nothing here imports tinygrad o
 from __future__ import annotations
 
 import _thread
-import dataclasses
 import errno
 import io
 import json
-import math
 import os
 import signal
 import sys
@@ -18,12 +16,12 @@ import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 import click
 
 from edgeae.errors import EdgeaeError
+from edgeae.formatting import json_ready
 from edgeae.runtime.guard import import_tinygrad
 
 INTERRUPTED = 130  # as shells report a program that SIGINT ended
@@ -49,7 +47,7 @@ def note(text: str) -> None:
 def emit(document: Any, text: str | Sequence[str], as_json: bool) -> None:
     """The result on stdout: as JSON, or as text, which -q keeps back."""
     if as_json:
-        click.echo(json.dumps(_plain(document), indent=2))
+        click.echo(json.dumps(json_ready(document), indent=2))
     elif text and not _level().quiet:
         click.echo("\n".join(map(_shown, [text] if isinstance(text, str) else text)))
 
@@ -72,21 +70,6 @@ def complain(sentence: str) -> None:
 def _shown(line: str) -> str:
     """Without what a terminal takes as commands: a file may have any name."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
-
-
-def _plain(value: Any) -> Any:
-    """`value` as JSON types; NaN and infinity, which JSON lacks, become null."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Path):
-        return str(value)
-    return value
 
 
 class StatusLine:

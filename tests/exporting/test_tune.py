@@ -13,7 +13,7 @@ from edgeae.exporting.weights import export
 from edgeae.inference.load import load
 from edgeae.network import quantize
 from edgeae.network import weight_file as weights
-from edgeae.training.trainer import train
+from edgeae.training.loop import train
 
 EPOCHS = by_tier(2, 6)
 

@@ -17,7 +17,7 @@ from edgeae.images import arrays as imaging
 from edgeae.inference.load import load
 from edgeae.inference.session import Session
 from edgeae.network import weight_file as weights
-from edgeae.training.trainer import train
+from edgeae.training.loop import train
 
 
 @pytest.fixture

@@ -163,7 +163,7 @@ def child(
 
 _NURSERY = """
 import json, os, select, signal, sys
-import edgeae.cli.main, edgeae.inference.folder, edgeae.training.trainer, edgeae.exporting.weights
+import edgeae.cli.main, edgeae.inference.folder, edgeae.training.loop, edgeae.exporting.weights
 import edgeae.inference.demo, edgeae.inference.golden
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
