@@ -28,7 +28,7 @@ from edgeae.data.batches import Batch, Dataset, Report, batches, open_run, prefe
 from edgeae.errors import TrainingError
 from edgeae.images.damage.spec import parse
 from edgeae.images.drawing import grids as pictures
-from edgeae.images.drawing.charts import curves
+from edgeae.images.drawing.charts import draw_curves
 from edgeae.images.files.array_io import write_image
 from edgeae.inference import golden
 from edgeae.inference.session import Session
@@ -297,7 +297,7 @@ class Trainer:
             best_metadata = metadata | {"golden": golden.make_golden(self.session)}
             weights.write(folder / "best.safetensors", tensors, best_metadata)
         write_metrics(folder / "metrics.csv", rows)
-        write_image(curves(panels(rows), [row["epoch"] for row in rows]), folder / "curves.png")
+        write_image(draw_curves(panels(rows), [row["epoch"] for row in rows]), folder / "curves.png")
         self._write_preview(folder / "preview.png")
         state = {name: value.numpy() for name, value in self._state().items()}
         weights.write(folder / "last.safetensors", {**tensors, **state}, metadata)

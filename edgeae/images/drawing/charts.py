@@ -39,7 +39,7 @@ class _Axes:
         return left + (x - x0) / (x1 - x0) * (right - left), bottom - (y - y0) / (y1 - y0) * (bottom - top)
 
 
-def curves(
+def draw_curves(
     panels: Sequence[Panel],
     x: Sequence[float] | None = None,
     x_label: str = "epoch",
