@@ -1,4 +1,4 @@
-"""Training curves: what is drawn where, and values that must not stop a training run."""
+"""Charts: where curves and intervals are drawn, and values that must not stop a training run."""
 
 import math
 
@@ -7,7 +7,7 @@ import pytest
 from PIL import ImageColor
 
 from edgeae.errors import UsageError
-from edgeae.images.drawing.charts import COLOURS, Panel, draw_curves
+from edgeae.images.drawing.charts import COLOURS, Interval, Panel, draw_curves, draw_intervals
 
 
 def places(picture: np.ndarray, colour: int) -> tuple[np.ndarray, np.ndarray]:
@@ -71,3 +71,14 @@ def test_axes_without_length() -> None:
     assert draw_curves([]).shape == (320, 480, 3)
     with pytest.raises(UsageError, match="3 values"):
         draw_curves([Panel("loss", {"train": [1, 2, 3]})], x=[1, 2])
+
+
+def test_intervals_stand_at_their_logarithms() -> None:
+    intervals = [Interval("a", COLOURS[0], 1, 10, 100, ""), Interval("b", COLOURS[1], 10, 10, 10, "")]
+    picture = draw_intervals({"latency": intervals})
+    _, bar = places(picture, 0)
+    _, dot = places(picture, 1)
+    assert abs((bar.min() + bar.max()) / 2 - dot.mean()) <= 1  # 10 is halfway from 1 to 100
+    longer = draw_intervals({"latency": intervals, "a chart with a title that is longer than its axis" * 3: intervals})
+    assert longer.shape[0] == 2 * picture.shape[0] and longer.shape[1] > picture.shape[1]
+    assert draw_intervals({}).min() == 255
