@@ -14,7 +14,7 @@ import numpy as np
 from edgeae._version import __version__
 from edgeae.config import IMAGE_TO_IMAGE
 from edgeae.errors import TrainingError
-from edgeae.images.drawing.charts import curves
+from edgeae.images.drawing.charts import draw_curves
 from edgeae.images.drawing.grids import comparison
 from edgeae.images.files.array_io import write_image
 from edgeae.inference.golden import make_golden
@@ -34,7 +34,7 @@ def save(trainer: Trainer, folder: Path, rows: list[Row]) -> None:
         golden = {"golden": make_golden(trainer.session)}
         weight_file.write(folder / "best.safetensors", trainer.weights(), metadata | golden)
     write_metrics(folder / "metrics.csv", rows)
-    write_image(curves(curve_panels(rows), [row["epoch"] for row in rows]), folder / "curves.png")
+    write_image(draw_curves(curve_panels(rows), [row["epoch"] for row in rows]), folder / "curves.png")
     _write_preview(trainer, folder / "preview.png")
     state = {name: value.numpy() for name, value in trainer.state().items()}
     weight_file.write(folder / "last.safetensors", state, metadata)

@@ -26,7 +26,7 @@ from PIL.TiffImagePlugin import IFDRational
 from test_png import CHANNELS, KINDS, SIGNATURE, chunk, header, packed, png, read
 
 from edgeae.config import ModelConfig
-from edgeae.images.files.reader import Photo, stored, upright
+from edgeae.images.files.reader import Photo, to_stored, to_upright
 from edgeae.inference.photo import Options, Restored, restore
 
 SIZE = WIDTH, HEIGHT = 23, 18
@@ -306,7 +306,7 @@ def saved_again(data: bytes) -> np.ndarray:
         image.save(file, "WEBP", quality=90, method=4)
     else:
         turn = image.getexif()[ExifTags.Base.Orientation]
-        again = Image.fromarray(stored(np.asarray(image), turn))
+        again = Image.fromarray(to_stored(np.asarray(image), turn))
         again.save(file, "TIFF", compression="jpeg", quality=95, tiffinfo={int(ExifTags.Base.Orientation): turn})
     return pixels(file.getvalue())
 
@@ -431,7 +431,7 @@ def shown(data: bytes) -> np.ndarray:
     """What a viewer shows on white: (H, W, 3) in [0, 1], upright."""
     if data.startswith(SIGNATURE) and not data[28]:
         x = read(data) / np.float64(np.iinfo(read(data).dtype).max)
-        x = upright(x, opened(data).getexif().get(ExifTags.Base.Orientation, 1))
+        x = to_upright(x, opened(data).getexif().get(ExifTags.Base.Orientation, 1))
         x = x if x.shape[2] > 2 else np.concatenate([x[..., :1]] * 3 + [x[..., 1:]], axis=-1)
     else:
         image = ImageOps.exif_transpose(opened(data))
