@@ -18,6 +18,7 @@ test-all: $(VENV)/.installed-$(EXTRAS) lint
 	EDGEAE_TESTS=all $(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile
 
 lint: $(VENV)/.installed-$(EXTRAS)
+	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 

@@ -62,7 +62,7 @@ def learn(
 
 def show(path: Path, rows: Rows) -> Rows:
     """Write a picture with a row for each stage, the input first and what is wanted last; gives the rows back."""
-    write_image(pictures.comparison([images[:SHOWN] for images in rows.values()], labels=list(rows)), path)
+    write_image(pictures.comparison([list(images[:SHOWN]) for images in rows.values()], labels=list(rows)), path)
     print(path)
     return rows
 

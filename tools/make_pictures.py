@@ -72,7 +72,7 @@ def of_faces(faces: Floats, conv: Session, residual: Session) -> imaging.Pixels:
     return pictures.comparison(rows, ["original", "damaged", "faces-conv", "faces-residual"], list(FACE_DAMAGES))
 
 
-def morphs(data: Path, vae: Session) -> list[Floats]:
+def morphs(data: Path, vae: Session) -> list[imaging.Pixels]:
     """Frames: one person from neutral to smiling, and beside it one person who becomes another."""
     size = vae.config.size
     looks = {

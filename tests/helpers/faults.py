@@ -153,12 +153,13 @@ def child(
     if "stdout" in settings or "stderr" in settings:
         settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | settings
         del settings["capture_output"]
-    return subprocess.run(
+    done: subprocess.CompletedProcess[Any] = subprocess.run(
         [*settings.pop("before", []), *PROGRAM, *map(str, arguments)],
         timeout=120,
         env={key: value for key, value in values.items() if value is not None},
         **settings,
     )
+    return done
 
 
 _NURSERY = """
@@ -253,7 +254,7 @@ class Nursery:
 
     def run(self, arguments: Sequence[object], folder: Path | None = None, **environment: str) -> Ended:
         """Run one command to its end."""
-        return self.run_all([(arguments, None)], folder, **environment)[0]
+        return self.run_all([(arguments, None)], folder, 1, **environment)[0]
 
     def run_all(
         self,
@@ -289,8 +290,9 @@ class Nursery:
             patience = self.patience if soonest is None else max(0.0, soonest - time.monotonic())
             for told in self._told(patience, soonest is not None):
                 number, started, _ = running.pop(told["ended"])
-                texts = [self._path(number, name).read_text(errors="surrogateescape") for name in ("stdout", "stderr")]
-                ended[number] = Ended(told["code"], *texts, time.monotonic() - started)
+                paths = [self._path(number, name) for name in ("stdout", "stderr")]
+                out, err = (path.read_text(errors="surrogateescape") for path in paths)
+                ended[number] = Ended(told["code"], out, err, time.monotonic() - started)
             for process, (number, started, moment) in running.items():
                 if moment is not None and moment <= time.monotonic():
                     os.kill(process, signal.SIGINT)
@@ -310,7 +312,7 @@ class Nursery:
         assert self._process.stdin
         self._process.stdin.write(json.dumps(task).encode() + b"\n")
         self._process.stdin.flush()
-        held = []
+        held: list[bytes] = []
         while True:
             for told in self._told(60):
                 if "started" in told:
