@@ -1,4 +1,4 @@
-"""Tables and durations as people read them in a terminal."""
+"""Tables, durations and decibels as people read them in a terminal."""
 
 import math
 from collections.abc import Sequence
@@ -25,3 +25,8 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(max(0.0, seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def decibels(value: float | None) -> str:
+    """Return a PSNR as text, `-` if there is none."""
+    return "-" if value is None else f"{value:.1f}"
