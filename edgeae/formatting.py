@@ -43,3 +43,8 @@ def json_ready(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     return value
+
+
+def decibels(value: float | None) -> str:
+    """Return a PSNR as text, `-` if there is none."""
+    return "-" if value is None else f"{value:.1f}"

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from edgeae.cli import console
 from edgeae.cli.console import emit, note
 from edgeae.cli.options import (
     PATH,
@@ -22,16 +21,15 @@ from edgeae.cli.options import (
     seed_option,
     threads_option,
 )
+from edgeae.cli.program import command
+from edgeae.cli.progress import TrainingProgress
 from edgeae.errors import UsageError
-from edgeae.formatting import duration
 
 if TYPE_CHECKING:
     from edgeae.config import ModelConfig, TrainConfig
-    from edgeae.data.datasets import Report
-    from edgeae.training.loop import Progress
 
 
-@click.command(cls=console.Command)
+@command()
 @click.argument("arch", type=click.Choice(["conv", "residual", "vae"]), required=False)
 @options(
     click.option(
@@ -134,7 +132,7 @@ def train(
             raise UsageError("train needs an ARCH and --data, or --start MODEL and --data, or --resume RUN.")
         model, settings = _configure(arch, data, targets, **flags)
         folder = output or Path("runs") / f"{Path(data).stem or 'data'}-{model.arch}"
-    progress = _TrainingProgress()
+    progress = TrainingProgress()
     try:
         result = loop.train(
             model,
@@ -184,7 +182,7 @@ def _configure(
     image_skip: bool | None,
     **settings: Any,
 ) -> tuple[ModelConfig, TrainConfig]:
-    from edgeae.config import IMAGE_TO_IMAGE, TrainConfig
+    from edgeae.config import TrainConfig
     from edgeae.images.damage.spec import parse
 
     if settings["start"] is not None:
@@ -194,7 +192,7 @@ def _configure(
         model = _sized(arch, size, int(channels), widths, code, targets is None if image_skip is None else image_skip)
         task = "none" if arch == "vae" else "occlude"
     if corrupt is None:
-        corrupt = "none" if targets is not None or task == IMAGE_TO_IMAGE else task
+        corrupt = "none" if targets is not None or task == "image-to-image" else task
     parse(corrupt)
     return model, TrainConfig(data=data, targets=targets, corrupt=corrupt, augment=not no_augment, **settings)
 
@@ -216,7 +214,6 @@ def _sized(arch: str, size: int, channels: int, widths: str | None, code: int | 
 
 def _start(start: str, arch: str | None, size: int) -> tuple[ModelConfig, str]:
     """The network of a model to begin with, and what it was trained to undo."""
-    from edgeae.config import task_of
     from edgeae.network import weight_file as weights
     from edgeae.network.shipped import find_model
 
@@ -227,33 +224,4 @@ def _start(start: str, arch: str | None, size: int) -> tuple[ModelConfig, str]:
         raise UsageError(f"{start} is a {file.config.arch}, not a {arch}; leave out ARCH.")
     if "size" in given and file.config.arch == "vae" and size != file.config.size:
         raise UsageError(f"{start} takes images of {file.config.size} pixels a side; leave out --size.")
-    return replace(file.config, size=size if "size" in given else file.config.size), task_of(file.metadata)
-
-
-class _TrainingProgress:
-    """Training on stderr: the data's table, a bar within an epoch, a line after each."""
-
-    def __init__(self) -> None:
-        self._line = console.StatusLine()
-
-    def report(self, report: Report) -> None:
-        note(report.table())
-
-    def show(self, progress: Progress) -> None:
-        if progress.row is None:
-            text = (
-                f"epoch {progress.epoch}/{progress.epochs}  loss {progress.loss:.5f}  "
-                f"{progress.images_per_s:.0f} images/s  {duration(progress.seconds_left)} left"
-            )
-            self._line.show(progress.step, progress.steps, text)
-            return
-        self._line.clear()
-        row = progress.row
-        kl = f"  kl {row['kl']:.1f}" if row["kl"] == row["kl"] else ""
-        note(
-            f"epoch {progress.epoch}/{progress.epochs}  recon {row['recon']:.5f}{kl}  PSNR {row['val_psnr']:.2f} dB  "
-            f"SSIM {row['val_ssim']:.3f}  {row['images_per_s']:.0f} images/s  {duration(progress.seconds_left)} left"
-        )
-
-    def clear(self) -> None:
-        self._line.clear()
+    return replace(file.config, size=size if "size" in given else file.config.size), file.metadata.get("task", "none")
