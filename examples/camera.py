@@ -28,11 +28,11 @@ from PIL import Image, ImageSequence
 import edgeae
 from edgeae.images.arrays import fit
 from edgeae.images.files.array_io import read_image, write_image
-from edgeae.images.files.decoding import READ_FORMATS, Source
+from edgeae.images.files.decoding import READ_FORMATS, ImageSource
 from edgeae.images.files.formats import WRITE_FORMATS
 
 # What a file is called, what read_image takes, and how many frames were dropped before it.
-Frames = Generator[tuple[str, Source, int], None, None]
+Frames = Generator[tuple[str, ImageSource, int], None, None]
 
 
 def is_picture(path: Path) -> bool:

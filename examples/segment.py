@@ -19,7 +19,7 @@ import numpy as np
 
 import edgeae
 from edgeae.data import generated_faces as faces
-from edgeae.data.batches import open_dataset
+from edgeae.data.datasets import open_dataset
 from edgeae.images import arrays as imaging
 from edgeae.images.files.array_io import read_image, write_image
 

@@ -27,11 +27,11 @@ from score_tables import table
 from tinygrad import Tensor
 
 from edgeae.config import ModelConfig, TrainConfig
-from edgeae.data.batches import open_dataset
+from edgeae.data.datasets import open_dataset
 from edgeae.network import models
 from edgeae.network.layers import Conv2d, Init, Layer, ResBlock, UpConv2d
 from edgeae.runtime.tinygrad_lock import tinygrad_on
-from edgeae.training import trainer as training
+from edgeae.training.trainer import Trainer
 
 SIZE = 64
 KEYS = ("square, hole", "centre, hole", "undamaged", "sharpness")
@@ -191,18 +191,18 @@ def trained(variant: Variant, data: Path, run: Path, epochs: int) -> Measures:
     settings = TrainConfig(**{"data": str(path), **recipe.train, "epochs": epochs, **variant.train})
     clean = np.load(path)["val"].astype(np.float32) / 255
     with variant.patched(), tinygrad_on("CPU"):
-        trainer = training.Trainer(model, settings, open_dataset(settings.data, size=SIZE), ("CPU",))
-        mean = trainer.tensors()
+        trainer = Trainer(model, settings, open_dataset(settings.data, size=SIZE), ("CPU",))
+        mean = trainer.weights()
 
         def average(step: int, loss: float) -> None:
-            for name, value in trainer.tensors().items():
+            for name, value in trainer.weights().items():
                 mean[name] += (1 - 0.998) * (value - mean[name])
 
         for epoch in range(epochs):
-            trainer.epoch(epoch, average if variant.averaged else lambda step, loss: None)
+            trainer.run_epoch(epoch, average if variant.averaged else lambda step, loss: None)
         if variant.averaged:
             for name, value in mean.items():
-                trainer.put(name, value)
+                trainer.set_weight(name, value)
         found = score_models.undamaged_measures(trainer.session, clean)
         return found | score_models.hole_measures(clean, score_models.network_alone(trainer.session))
 

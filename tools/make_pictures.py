@@ -17,7 +17,7 @@ import numpy.typing as npt
 import score_models
 
 import edgeae
-from edgeae.data.batches import open_dataset
+from edgeae.data.datasets import open_dataset
 from edgeae.images import arrays as imaging
 from edgeae.images.damage.spec import Corruption, parse
 from edgeae.images.drawing import grids as pictures

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from skimage.color import rgb2lab
 
-from edgeae.data.batches import open_dataset
+from edgeae.data.datasets import open_dataset
 from edgeae.images import arrays as imaging
 from edgeae.images import metrics
 from edgeae.images.damage.kinds import FILL

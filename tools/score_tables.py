@@ -17,11 +17,11 @@ import numpy as np
 import score_models
 from score_models import Floats, Measures, Photos
 
-from edgeae.data.batches import open_dataset
+from edgeae.data.datasets import open_dataset
 from edgeae.images import metrics
 from edgeae.inference.load import load
 from edgeae.inference.session import Session
-from edgeae.network.weight_file import describe
+from edgeae.network.describe import describe
 
 FOR_QUANTIZATION = 200  # images: the differences are the same on few
 HOLES = ("square", "square, hole", "centre", "centre, hole")

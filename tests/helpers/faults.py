@@ -28,6 +28,7 @@ from edgeae.images.files.formats import WRITE_FORMATS
 from edgeae.inference.load import load
 from edgeae.network import weight_file as weights
 from helpers import ROOT
+from helpers.tiers import exhaustive
 
 PROGRAM = [sys.executable, "-m", "edgeae"]
 LEFT_OVER = ".edgeae-"  # how the temporary files of a killed process begin
@@ -53,10 +54,11 @@ class Case:
     environment: dict[str, str] = field(default_factory=dict)
 
 
-def table(cases: Sequence[Case]) -> Any:
-    """Parametrizes a test with `case`."""
+def table(cases: Sequence[Case], short: Callable[[Case], bool] = lambda case: True) -> Any:
+    """Parametrize a test with `case`; those that are not `short` belong to `make test-all` alone."""
     assert len({case.name for case in cases}) == len(cases), "two cases of one name"
-    return pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in cases])
+    marks: dict[bool, list[pytest.MarkDecorator]] = {True: [], False: [exhaustive]}
+    return pytest.mark.parametrize("case", [pytest.param(c, id=c.name, marks=marks[short(c)]) for c in cases])
 
 
 def check(case: Case, shelf: Path) -> None:
@@ -162,7 +164,7 @@ def child(
 
 _NURSERY = """
 import json, os, select, signal, sys
-import edgeae.cli.main, edgeae.inference.folder, edgeae.training.trainer, edgeae.exporting.weights
+import edgeae.cli.main, edgeae.inference.folder, edgeae.training.loop, edgeae.exporting.weights
 import edgeae.inference.demo, edgeae.inference.golden
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
