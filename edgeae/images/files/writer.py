@@ -24,7 +24,8 @@ from edgeae.images.arrays import Bools, Rows
 from edgeae.images.files import exif
 from edgeae.images.files.formats import SAVE_OPTIONS, check_sides, encode_pil, to_palette
 from edgeae.images.files.metadata import EXIF_START, UPRIGHT
-from edgeae.images.files.png import PngReader, PngWriter
+from edgeae.images.files.png_reader import PngReader
+from edgeae.images.files.png_writer import PngWriter
 from edgeae.images.files.reader import Photo, to_upright
 
 # Modes of `colours` that the files of a format can hold.

@@ -15,7 +15,8 @@ from helpers import ROOT, photo
 from PIL import Image
 
 from edgeae.errors import ImageError
-from edgeae.images.files.png import PngReader, PngWriter
+from edgeae.images.files.png_reader import PngReader
+from edgeae.images.files.png_writer import PngWriter
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of a colour type, as the file stores them
@@ -146,7 +147,7 @@ def test_every_kind_of_pixel_and_filter(colour: int, depth: int, size: tuple[int
 @pytest.mark.parametrize(("colour", "depth"), [(0, 2), (2, 8), (2, 16), (6, 16)])
 @pytest.mark.parametrize("strip_bytes", [1, 150, 2**20])
 def test_strips_of_every_size_give_the_same_rows(colour: int, depth: int, strip_bytes: int, monkeypatch) -> None:
-    monkeypatch.setattr("edgeae.images.files.png._STRIP_BYTES", strip_bytes)
+    monkeypatch.setattr("edgeae.images.files.png_reader.STRIP_BYTES", strip_bytes)
     samples = random_samples(17, 11, colour, depth)
     data = png(samples, colour, depth, idat_bytes=7)
     for rows in range(1, 19):
@@ -268,7 +269,7 @@ def test_what_is_written_is_read_back_by_others(mode: str, dtype: type, size: tu
 @pytest.mark.parametrize("level", range(10))
 def test_every_level_and_strips_in_which_the_strategy_changes(level: int, monkeypatch) -> None:
     """Noise, and a pattern that repeats at a distance, in turns."""
-    monkeypatch.setattr("edgeae.images.files.png._STRIP_BYTES", 3 * 128 * 40)
+    monkeypatch.setattr("edgeae.images.files.png_writer.STRIP_BYTES", 3 * 128 * 40)
     noise = np.random.default_rng(0).integers(0, 256, (40, 128, 3), np.uint8)
     pattern = np.tile(noise[:, :16], (1, 8, 1))
     image = np.concatenate((noise, pattern, pattern, noise, pattern, noise))
@@ -475,7 +476,8 @@ def test_memory_does_not_grow_with_the_height(tmp_path: Path) -> None:
     code = """
 import json, resource, sys
 import numpy as np
-from edgeae.png import PngReader, PngWriter
+from edgeae.images.files.png_reader import PngReader
+from edgeae.images.files.png_writer import PngWriter
 path, height = sys.argv[1], int(sys.argv[2])
 strip = np.random.default_rng(0).integers(0, 8, (100, 2000, 3), np.uint8)
 with open(path, "wb") as file:

@@ -365,7 +365,7 @@ def test_sizes_that_a_format_cannot_hold(monkeypatch: pytest.MonkeyPatch) -> Non
         with pytest.raises(ImageError, match=r"^An image of 16384×1 pixels is too large for TIFF: use .png\.$"):
             Writer(io.BytesIO(), "TIFF", wide, "L")
         Writer(io.BytesIO(), "PNG", wide, "L")
-        monkeypatch.setattr("edgeae.images.files.png._ROW_BYTES", 1000)
+        monkeypatch.setattr("edgeae.images.files.png_writer.ROW_BYTES", 1000)
         with pytest.raises(ImageError, match=r"^The result of photo cannot be a PNG of 16384×1 pixels"):
             Writer(io.BytesIO(), "PNG", wide, "L")
 
