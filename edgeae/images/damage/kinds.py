@@ -6,8 +6,8 @@ To add a kind:
 2. Add it to KINDS at the end of this file, under the name that users write.
 3. Describe it in the table of `spec.py` and in the help of `edgeae corrupt` (`cli/main.py`); a test compares them with
    KINDS.
-4. Test in `tests/images/damage/test_kinds.py` what it does to pixels. That it keeps shape, range and input, and is
-   repeatable, is tested there for whatever is in KINDS.
+4. Test in `tests/images/damage/test_kinds.py` what it does to pixels. That a damage keeps shape, range and input, and
+   is repeatable, is tested in `test_spec.py` for all in KINDS.
 """
 
 import io
@@ -17,10 +17,9 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from edgeae.images.arrays import Bools, Floats
+from edgeae.images.arrays import Bools, Doubles, Floats
 from edgeae.images.colours import LUMA_BT601
 from edgeae.images.damage.harmonic import smear_hole
 
@@ -181,7 +180,7 @@ def _shift(image: Floats, holes: Bools, share: float, rng: np.random.Generator) 
     return moved, holes
 
 
-def move(image: Floats, down_px: float, right_px: float, angle: float) -> Floats:
+def move(image: Floats, down_px: float, right_px: float, angle_rad: float) -> Floats:
     """Rotate an image about its centre, then translate it.
 
     Interpolation is bilinear; what comes in from outside is the image's mirror image.
@@ -189,10 +188,10 @@ def move(image: Floats, down_px: float, right_px: float, angle: float) -> Floats
     Args:
         image: float32 (H, W, C).
         down_px, right_px: translation in pixels.
-        angle: rotation in radians, clockwise.
+        angle_rad: rotation, clockwise.
     """
     height, width, channels = image.shape
-    cos, sin = math.cos(angle), math.sin(angle)
+    cos, sin = math.cos(angle_rad), math.sin(angle_rad)
     # For each pixel of the result, where it comes from: undo the translation, then the rotation about the centre.
     y = np.arange(height)[:, None] - (height - 1) / 2 - down_px
     x = np.arange(width)[None, :] - (width - 1) / 2 - right_px
@@ -209,10 +208,10 @@ def move(image: Floats, down_px: float, right_px: float, angle: float) -> Floats
     return moved
 
 
-def _mirror(position: npt.NDArray[np.float64], size: int) -> npt.NDArray[np.float64]:
+def _mirror(position: Doubles, size: int) -> Doubles:
     """Fold coordinates into [0, size - 1], mirrored at the outer edges of the first and last pixel."""
     folded = np.mod(position + 0.5, 2 * size)
-    inside: npt.NDArray[np.float64] = np.clip(np.minimum(folded, 2 * size - folded) - 0.5, 0, size - 1)
+    inside: Doubles = np.clip(np.minimum(folded, 2 * size - folded) - 0.5, 0, size - 1)
     return inside
 
 

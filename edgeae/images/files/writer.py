@@ -94,7 +94,11 @@ class Writer:
             self._canvas = Image.new(self.mode, (width, height))
 
     def write(self, rows: Rows) -> None:
-        """Write the next rows, (n, width, K), in the mode given to the constructor and the photo's type."""
+        """Write the next rows, (n, width, K), in the mode given to the constructor and the photo's type.
+
+        Raises:
+            ImageError: too many rows.
+        """
         if self._rows + len(rows) > self._photo.height:
             raise ImageError(f"The result of {self._photo.name} has more rows than it: write {self._photo.height}.")
         rows = colours.to_depth(colours.convert(rows, self._row_mode, self.mode), self.dtype)
