@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from edgeae.config import ModelConfig
+from edgeae.config import IMAGE_TO_IMAGE, ModelConfig, task_of
 from edgeae.errors import ImageError, UsageError
 from edgeae.files import atomic_write
 from edgeae.images import arrays as imaging
@@ -167,7 +167,7 @@ def output_mode(mode: str, config: ModelConfig, task: str) -> str:
     alpha = "A" if mode.endswith("A") else ""
     if config.out_channels == 1:
         return "L" + alpha
-    makes_colours = config.in_channels == 1 or colours_grey(task) or task == "image-to-image"
+    makes_colours = config.in_channels == 1 or colours_grey(task) or task == IMAGE_TO_IMAGE
     return "RGB" + alpha if makes_colours and mode.startswith("L") else mode
 
 
@@ -187,7 +187,7 @@ class _Work:
         self, photo: Photo, session: Session, options: Options, mask: Path | None, stack: ExitStack, network: Network
     ) -> None:
         self._photo, self._config, self._options, self._network = photo, session.config, options, network
-        self._task = session.metadata.get("task", "")
+        self._task = task_of(session.metadata)
         self._colours_grey = colours_grey(self._task, 1)
         self._learned = Learned.of(session.config, self._task)
         self._seen: dict[str, pictures.Thumbnail] = {}

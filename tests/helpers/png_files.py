@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -88,7 +89,7 @@ def read(data: bytes, rows: int = 10**9) -> np.ndarray:
     return image
 
 
-def write(image: np.ndarray, mode: str, rows: int = 10**9, **options: object) -> bytes:
+def write(image: np.ndarray, mode: str, rows: int = 10**9, **options: Any) -> bytes:
     file = io.BytesIO()
     writer = PngWriter(file, image.shape[1], image.shape[0], mode, image.dtype, **options)
     for start in range(0, len(image), rows):
@@ -103,10 +104,10 @@ def pillow(data: bytes, mode: str) -> np.ndarray:
 
 
 def opencv(data: bytes) -> np.ndarray:
-    """(H, W, C), with the channels in the file's order."""
+    """Decode by OpenCV: (H, W, C), with the channels in the file's order."""
     cv2 = pytest.importorskip("cv2")
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    image = image.reshape(*image.shape[:2], -1)
+    decoded = np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED))
+    image = decoded.reshape(*decoded.shape[:2], -1)
     return image[..., [2, 1, 0, 3][: image.shape[2]]] if image.shape[2] > 2 else image
 
 
