@@ -8,9 +8,10 @@ import click
 
 from edgeae.cli.console import emit
 from edgeae.cli.options import TEXT, Size, json_option, options, output_option
+from edgeae.cli.program import command
 
 
-@click.command("compile")
+@command("compile")
 @click.argument("model", type=TEXT)
 @options(
     output_option("The folder for the library and its sources.", required=True),

@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 
 import click
 
-from edgeae.cli.console import Level
+from edgeae.cli.console import Verbosity
 
 F = TypeVar("F", bound=Callable[..., Any])
+PIPE = Path("-")  # standard input or output, where a path is expected
 
 
 class _Text(click.ParamType[str]):
@@ -38,22 +39,22 @@ TEXT = _Text()
 PATH = _Path()
 
 
-def _set_level(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+def _set_verbosity(context: click.Context, parameter: click.Parameter, value: bool) -> None:
     if value:
-        setattr(context.ensure_object(Level), parameter.name or "", True)
+        setattr(context.ensure_object(Verbosity), parameter.name or "", True)
 
 
 def _option(*names: str, **settings: Any) -> Callable[[F], F]:
     return click.option(*names, **settings)
 
 
-level_options: list[Callable[[Any], Any]] = [
+verbosity_options: list[Callable[[Any], Any]] = [
     _option(
         "-q",
         "--quiet",
         is_flag=True,
         expose_value=False,
-        callback=_set_level,
+        callback=_set_verbosity,
         help="Print errors only, and what --json asks for.",
     ),
     _option(
@@ -61,7 +62,7 @@ level_options: list[Callable[[Any], Any]] = [
         "--verbose",
         is_flag=True,
         expose_value=False,
-        callback=_set_level,
+        callback=_set_verbosity,
         help="Print a traceback with an error.",
     ),
 ]
@@ -147,7 +148,7 @@ def options(*decorators: Callable[[Any], Any]) -> Callable[[F], F]:
     """Several options, in the order of the help text, and -q and -v after them."""
 
     def decorate(function: F) -> F:
-        for decorator in reversed([*decorators, *level_options]):
+        for decorator in reversed([*decorators, *verbosity_options]):
             function = decorator(function)
         return function
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from edgeae.cli import console
 from edgeae.cli.console import emit, note
 from edgeae.cli.options import (
     PATH,
@@ -22,16 +21,15 @@ from edgeae.cli.options import (
     seed_option,
     threads_option,
 )
+from edgeae.cli.program import command
+from edgeae.cli.progress import TrainingProgress
 from edgeae.errors import UsageError
-from edgeae.formatting import duration
 
 if TYPE_CHECKING:
     from edgeae.config import ModelConfig, TrainConfig
-    from edgeae.data.batches import Report
-    from edgeae.training.trainer import Progress
 
 
-@click.command(cls=console.Command)
+@command()
 @click.argument("arch", type=click.Choice(["conv", "residual", "vae"]), required=False)
 @options(
     click.option(
@@ -120,23 +118,23 @@ def train(
         edgeae train --resume runs/photos-conv
         edgeae train --start photos-residual --data family/ --lr 3e-4 -o runs/family
     """
-    from edgeae.training import run_folder as runs
-    from edgeae.training import trainer as training
+    from edgeae.training import loop
+    from edgeae.training.run_folder import read_run
 
     if resume is not None:
         if arch or (given := _given() - {"resume", "device", "threads", "as_json"}):
             what = "ARCH" if arch else f"--{min(given)}".replace("_", "-")
             raise UsageError(f"--resume takes everything from the run; leave out {what}.")
-        model, settings = runs.read_run(resume)
+        model, settings = read_run(resume)
         folder = resume
     else:
         if not (arch or flags["start"]) or not data:
             raise UsageError("train needs an ARCH and --data, or --start MODEL and --data, or --resume RUN.")
         model, settings = _configure(arch, data, targets, **flags)
         folder = output or Path("runs") / f"{Path(data).stem or 'data'}-{model.arch}"
-    progress = _TrainingProgress()
+    progress = TrainingProgress()
     try:
-        result = training.train(
+        result = loop.train(
             model,
             settings,
             folder,
@@ -227,32 +225,3 @@ def _start(start: str, arch: str | None, size: int) -> tuple[ModelConfig, str]:
     if "size" in given and file.config.arch == "vae" and size != file.config.size:
         raise UsageError(f"{start} takes images of {file.config.size} pixels a side; leave out --size.")
     return replace(file.config, size=size if "size" in given else file.config.size), file.metadata.get("task", "none")
-
-
-class _TrainingProgress:
-    """Training on stderr: the data's table, a bar within an epoch, a line after each."""
-
-    def __init__(self) -> None:
-        self._line = console.StatusLine()
-
-    def report(self, report: Report) -> None:
-        note(report.table())
-
-    def show(self, progress: Progress) -> None:
-        if progress.row is None:
-            text = (
-                f"epoch {progress.epoch}/{progress.epochs}  loss {progress.loss:.5f}  "
-                f"{progress.images_per_s:.0f} images/s  {duration(progress.seconds_left)} left"
-            )
-            self._line.show(progress.step, progress.steps, text)
-            return
-        self._line.clear()
-        row = progress.row
-        kl = f"  kl {row['kl']:.1f}" if row["kl"] == row["kl"] else ""
-        note(
-            f"epoch {progress.epoch}/{progress.epochs}  recon {row['recon']:.5f}{kl}  PSNR {row['val_psnr']:.2f} dB  "
-            f"SSIM {row['val_ssim']:.3f}  {row['images_per_s']:.0f} images/s  {duration(progress.seconds_left)} left"
-        )
-
-    def clear(self) -> None:
-        self._line.clear()

@@ -20,7 +20,8 @@ from PIL import Image
 
 from edgeae.config import ModelConfig
 from edgeae.errors import UsageError
-from edgeae.images.damage.harmonic import Bools, Floats, fitted, halved, smeared
+from edgeae.images.arrays import Bools, Floats
+from edgeae.images.damage.harmonic import blend_hole, halve, smear_hole
 from edgeae.images.damage.kinds import FILL
 from edgeae.images.damage.spec import parse
 
@@ -77,11 +78,11 @@ def fill_holes(known: Floats, hole: Bools, network: Network, training: HoleTrain
     """
     guess = None
     if min(hole.shape) >= training.size and has_square(hole, training.large):
-        coarse, coarse_hole = halved(known, hole)
+        coarse, coarse_hole = halve(known, hole)
         filled = fill_holes(coarse, coarse_hole, network, training)
         coarse = np.where(coarse_hole[..., None], filled, coarse)
         guess = enlarge(coarse, 2, 0, len(hole), hole.shape[1])
-    return fitted(network(prepare_holes(known, hole, training, guess)), known, hole)
+    return blend_hole(network(prepare_holes(known, hole, training, guess)), known, hole)
 
 
 def prepare_holes(known: Floats, hole: Bools, training: HoleTraining, guess: Floats | None = None) -> Floats:
@@ -98,7 +99,7 @@ def prepare_holes(known: Floats, hole: Bools, training: HoleTraining, guess: Flo
         guess: (H, W, C), the picture filled at a coarser scale.
     """
     colored = np.zeros_like(hole) if training.smeared else _open(hole, THIN)
-    smooth = smeared(known, hole) if (hole & ~colored).any() else known
+    smooth = smear_hole(known, hole) if (hole & ~colored).any() else known
     prepared: Floats = np.where(colored[..., None], FILL, np.where(hole[..., None], smooth, known))
     if guess is None:
         return prepared

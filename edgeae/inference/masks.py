@@ -13,7 +13,7 @@ import numpy.typing as npt
 from edgeae.errors import ImageError
 from edgeae.images import colours
 from edgeae.images.files.metadata import UPRIGHT
-from edgeae.images.files.reader import Photo, stored, upright
+from edgeae.images.files.reader import Photo, to_stored, to_upright
 from edgeae.inference import inpainting, tiles
 from edgeae.inference.inpainting import HoleTraining, has_square
 
@@ -39,8 +39,8 @@ def open_mask(mask: Path, photo: Photo, stack: ExitStack) -> RowReader:
             f"{mask} has {mask_size} pixels and {photo.name} {photo_size}: make the mask as large as the photo."
         )
     read: RowReader = image.read
-    if photo.turn != UPRIGHT or image.turn != UPRIGHT:
-        read = tiles.row_reader(stored(upright(image.read(image.height), image.turn), photo.turn))
+    if photo.orientation != UPRIGHT or image.orientation != UPRIGHT:
+        read = tiles.row_reader(to_stored(to_upright(image.read(image.height), image.orientation), photo.orientation))
     return lambda count: colours.to_depth(colours.convert(read(count), image.mode, "L"), photo.dtype)
 
 
@@ -73,9 +73,9 @@ def guess_large_holes(
     if not has_square(hole, max(1, training.large // factor)):
         return None
     filled = inpainting.fill_holes(
-        np.ascontiguousarray(upright(known, photo.turn)),
-        np.ascontiguousarray(upright(hole[..., None], photo.turn)[..., 0]),
+        np.ascontiguousarray(to_upright(known, photo.orientation)),
+        np.ascontiguousarray(to_upright(hole[..., None], photo.orientation)[..., 0]),
         network,
         training,
     )
-    return np.where(hole[..., None], stored(filled, photo.turn), known)
+    return np.where(hole[..., None], to_stored(filled, photo.orientation), known)

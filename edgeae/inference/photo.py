@@ -15,18 +15,18 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from edgeae.config import ModelConfig
+from edgeae.config import ModelConfig, task_of
 from edgeae.errors import UsageError
 from edgeae.files import atomic_write
 from edgeae.images import colours
 from edgeae.images.arrays import fit, to_float, to_uint8
-from edgeae.images.damage.apply import damaged_rows
-from edgeae.images.damage.harmonic import fitted
+from edgeae.images.damage.apply import damage_rows
+from edgeae.images.damage.harmonic import blend_hole
 from edgeae.images.damage.spec import Corruption
 from edgeae.images.files.array_io import write_image
 from edgeae.images.files.formats import WRITE_FORMATS, format_of
 from edgeae.images.files.metadata import UPRIGHT
-from edgeae.images.files.reader import Photo, stored, upright
+from edgeae.images.files.reader import Photo, to_stored, to_upright
 from edgeae.images.files.writer import Writer
 from edgeae.inference import inpainting, tiles
 from edgeae.inference.inpainting import HoleTraining, prepare_holes
@@ -130,10 +130,10 @@ def restore(
         job = _Job(
             photo,
             session.config,
-            session.metadata.get("task", ""),
+            task_of(session.metadata),
             network or (lambda piece: session.run_floats(piece[None])[0]),
             options,
-            damaged_rows(photo, options.corrupt, options.seed)[0] if options.corrupt.steps else None,
+            damage_rows(photo, options.corrupt, options.seed)[0] if options.corrupt.steps else None,
         )
         if session.config.arch == "vae":
             if mask is not None:
@@ -143,7 +143,7 @@ def restore(
             with _open_target(target) as file:
                 _restore_fitted(job, file, kind, previews)
         else:
-            shown_size, previews = photo.shown_size, Previews(photo.width, photo.height, photo.turn)
+            shown_size, previews = photo.shown_size, Previews(photo.width, photo.height, photo.orientation)
             read = _open_strips(job, mask, stack)
             with _open_target(target) as file:
                 pieces = _restore_in_pieces(job, read, file, kind, previews)
@@ -213,14 +213,14 @@ def _open_target(target: Path | BinaryIO) -> Iterator[BinaryIO]:
 def _restore_fitted(job: _Job, file: BinaryIO, kind: str, previews: Previews) -> None:
     photo, size = job.photo, job.config.size
     rows = photo.read(photo.height) if job.damaged is None else job.damaged
-    whole = upright(colours.to_floats(rows, photo.mode, job.config.in_channels), photo.turn)
+    whole = to_upright(colours.to_floats(rows, photo.mode, job.config.in_channels), photo.orientation)
     square = fit(whole, (size, size))
     result = job.run_timed(to_float(square))
     mode = output_mode(photo.mode, job.config, job.task).removesuffix("A").replace("CMYK", "RGB")
     layout = copy.copy(photo)  # all that belongs to the photo, at another size
     layout.width = layout.height = size
     writer = Writer(file, kind, layout, mode)
-    writer.write(stored(colours.from_floats(result, rows, photo.mode, mode), photo.turn))
+    writer.write(to_stored(colours.from_floats(result, rows, photo.mode, mode), photo.orientation))
     writer.close()
     for stage, image in (("original", square), ("restored", to_uint8(result))):
         previews.add(stage, image, "L" if image.shape[-1] == 1 else "RGB")
@@ -252,19 +252,19 @@ def _run_piece(job: _Job, piece: Strip) -> Floats | None:
     """Return the network's result for a piece, (h, w, C), or None where nothing of it is masked."""
     if piece.mask is not None and not piece.mask.any():
         return None
-    turn = job.photo.turn
+    orientation = job.photo.orientation
     x = _network_input(job, piece, job.config.in_channels)
-    result = stored(job.run_timed(np.ascontiguousarray(upright(x, turn))), turn)
+    result = to_stored(job.run_timed(np.ascontiguousarray(to_upright(x, orientation))), orientation)
     if piece.mask is not None:
         known = colours.to_floats(piece.pixels, job.photo.mode, job.config.out_channels)
-        result = fitted(result, known, piece.mask[..., 0] > 0)
+        result = blend_hole(result, known, piece.mask[..., 0] > 0)
     return result
 
 
 def _network_input(job: _Job, strip: Strip, channels: int) -> Floats:
     x = colours.to_floats(strip.pixels, job.photo.mode, channels)
     if job.knows_gray_only:
-        x = colours.greyed(x)
+        x = colours.desaturate(x)
     if strip.mask is None:
         return x
     guess = None if strip.guess is None else colours.to_depth(strip.guess, np.float32)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from edgeae.images.arrays import Pixels
 from edgeae.images.colours import convert, to_depth
 from edgeae.images.drawing.grids import Thumbnail, comparison
-from edgeae.images.files.reader import upright
+from edgeae.images.files.reader import to_upright
 
 STAGES = ("original", "damaged", "masked", "restored")  # from left to right
 
@@ -22,12 +22,12 @@ class Previews:
 
     Attributes:
         width, height: of the stages in pixels, as their rows are stored.
-        turn: EXIF orientation of the rows, 1 to 8.
+        orientation: EXIF orientation of the rows, 1 to 8.
     """
 
     width: int
     height: int
-    turn: int
+    orientation: int
     _thumbnails: dict[str, Thumbnail] = field(default_factory=dict)
 
     def add(self, stage: str, rows: npt.NDArray[Any], mode: str) -> None:
@@ -39,5 +39,5 @@ class Previews:
     def draw(self) -> Pixels:
         """Draw the stages upright, side by side: RGB (H, W, 3)."""
         stages = [stage for stage in STAGES if stage in self._thumbnails]
-        row = [upright(self._thumbnails[stage].picture(), self.turn) for stage in stages]
+        row = [to_upright(self._thumbnails[stage].picture(), self.orientation) for stage in stages]
         return comparison([row], stages, min_side=256, max_side=1024)

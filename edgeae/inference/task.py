@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from edgeae.config import ModelConfig
+from edgeae.config import IMAGE_TO_IMAGE, ModelConfig
 from edgeae.errors import UsageError
 from edgeae.images.damage.spec import parse
 
@@ -20,7 +20,7 @@ def output_mode(mode: str, config: ModelConfig, task: str) -> str:
     alpha = "A" if mode.endswith("A") else ""
     if config.out_channels == 1:
         return "L" + alpha
-    makes_color = config.in_channels == 1 or removes_color(task) or task == "image-to-image"
+    makes_color = config.in_channels == 1 or removes_color(task) or task == IMAGE_TO_IMAGE
     return "RGB" + alpha if makes_color and mode.startswith("L") else mode
 
 

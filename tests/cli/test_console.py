@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from edgeae import formatting as text
-from edgeae.cli import console
+from edgeae.cli import console, program, progress
 from edgeae.cli.options import options
 
 
@@ -139,17 +139,17 @@ def test_complain_in_colour_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_status_line_is_written_over(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = stderr_as_terminal(monkeypatch)
-    line = console.StatusLine()
+    line = progress.ProgressBar()
     line.show(1, 4, "1/4 a.png")
     line.show(4, 4, "4/4 d.png")
     line.clear()
     erase = "\r\033[2K"
     assert terminal.getvalue() == f"{erase}{'█' * 6}{'░' * 18} 1/4 a.png{erase}{'█' * 24} 4/4 d.png{erase}"
-    console.StatusLine().show(0, 0, "nothing to do")  # no division by zero
+    progress.ProgressBar().show(0, 0, "nothing to do")  # no division by zero
 
 
 def test_status_line_is_silent_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
-    line = console.StatusLine()
+    line = progress.ProgressBar()
     line.show(1, 2, "half")
     line.clear()
     assert capsys.readouterr() == ("", "")
@@ -158,7 +158,7 @@ def test_status_line_is_silent_elsewhere(capsys: pytest.CaptureFixture[str]) -> 
 def test_status_line_is_silent_with_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     def show() -> None:
         terminal = stderr_as_terminal(monkeypatch)
-        console.StatusLine().show(1, 2, "half")
+        progress.ProgressBar().show(1, 2, "half")
         assert terminal.getvalue() == ""
 
     printed(show, "-q")
@@ -176,7 +176,7 @@ def test_no_signal_is_lost(
         def __del__(self) -> None:
             signal.raise_signal(number)
 
-    @click.command(cls=console.Command)
+    @click.command(cls=program.Command)
     def command() -> None:
         if freed:
             Buffer()  # Python drops what is raised while it frees this
@@ -186,7 +186,7 @@ def test_no_signal_is_lost(
         raise AssertionError("the signal was lost")
 
     before = [signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)]
-    result = CliRunner().invoke(console.Program(commands={"command": command}), ["command"])
+    result = CliRunner().invoke(program.Program(commands={"command": command}), ["command"])
     assert result.exit_code == code
     assert result.output == ("edgeae: interrupted.\n" if code == 130 else "")
     assert before == [signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)]
@@ -194,10 +194,10 @@ def test_no_signal_is_lost(
 
 
 def test_a_signal_that_is_ignored_stays_so(heeded: None) -> None:
-    @click.command(cls=console.Command)
+    @click.command(cls=program.Command)
     def command() -> None:
         signal.raise_signal(signal.SIGINT)
         click.echo("done")
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # as nohup does
-    assert CliRunner().invoke(console.Program(commands={"command": command}), ["command"]).output == "done\n"
+    assert CliRunner().invoke(program.Program(commands={"command": command}), ["command"]).output == "done\n"

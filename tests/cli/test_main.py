@@ -123,7 +123,7 @@ def test_help(command: str) -> None:
         if isinstance(parameter, click.Option):
             assert all(name in described for name in [*parameter.opts, *parameter.secondary_opts])
             assert parameter.help or parameter.show_default, f"{parameter.name} is not explained"
-    assert text.startswith(f"Usage: main {command} ")
+    assert text.startswith(f"Usage: edgeae {command} ")
     assert max(map(len, text.splitlines())) <= 100
 
 
@@ -171,6 +171,7 @@ def test_as_a_program() -> None:
     from edgeae import __version__
 
     assert child("--version").stdout == f"edgeae {__version__}\n"
+    assert child("run", "--help").stdout.startswith("Usage: edgeae run ")
     if script := shutil.which("edgeae", path=str(Path(sys.executable).parent)):
         done = subprocess.run([script, "--version"], capture_output=True, text=True, timeout=60)
         assert (done.returncode, done.stdout) == (0, f"edgeae {__version__}\n")

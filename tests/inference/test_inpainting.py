@@ -6,7 +6,7 @@ from helpers import photo, scene
 from PIL import Image
 
 from edgeae.config import ModelConfig
-from edgeae.images.damage.harmonic import halved, smeared
+from edgeae.images.damage.harmonic import halve, smear_hole
 from edgeae.images.damage.kinds import FILL
 from edgeae.inference import inpainting
 from edgeae.inference.inpainting import HoleTraining, prepare_holes
@@ -55,7 +55,7 @@ def test_coarse_factor(size: tuple[int, int], factor: int) -> None:
 @pytest.mark.parametrize("strip", [1, 7, 64])
 @pytest.mark.parametrize("factor", [2, 4, 16])
 def test_reducer(strip: int, factor: int) -> None:
-    """Means over blocks of what is known, in any strips, and of halves what `halved` gives."""
+    """Means over blocks of what is known, in any strips, and of halves what `halve` gives."""
     image, hole = np.float32(photo(45, 70) / 255), np.random.default_rng(0).random((45, 70)) < 0.4
     hole[:20, :40] = True
     reducer = inpainting.Reducer(factor, 70)
@@ -68,7 +68,7 @@ def test_reducer(strip: int, factor: int) -> None:
         if not lost[y, x]:
             assert small[y, x] == pytest.approx(image[block][~hole[block]].mean(axis=0), abs=1e-5)
     if factor == 2:
-        values, still = halved(image, hole)
+        values, still = halve(image, hole)
         assert np.array_equal(still, lost) and np.abs(values - small)[~lost].max() < 1e-5
 
 
@@ -106,7 +106,7 @@ def test_a_network_that_knows_smears_gets_them() -> None:
     picture, hole = scene()
     damaged = np.where(hole[..., None], np.float32(0.99), picture)
     given = prepare_holes(damaged, hole, HoleTraining(64, smeared=True))
-    assert np.array_equal(given, smeared(damaged, hole))
+    assert np.array_equal(given, smear_hole(damaged, hole))
     guess = np.full_like(picture, 0.2)
     assert (prepare_holes(damaged, hole, HoleTraining(4, smeared=True), guess)[18:28, 14:33] == 0.2).all()
 

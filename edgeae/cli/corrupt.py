@@ -1,0 +1,35 @@
+"""`edgeae corrupt`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgeae.cli.console import emit
+from edgeae.cli.options import PATH, json_option, options, output_option, seed_option
+from edgeae.cli.program import command
+
+
+@command()
+@click.argument("source", type=PATH, metavar="INPUT")
+@options(
+    output_option("The damaged image.", required=True),
+    click.option("--corrupt", required=True, metavar="SPEC", help="For example occlude:0.2 or noise:0.1+blur."),
+    seed_option,
+    json_option,
+)
+def corrupt(source: Path, output: Path, corrupt: str, seed: int, as_json: bool) -> None:
+    """Damage an image as training does.
+
+    SPEC is one of none, occlude, scratch, pixels, smear, noise, blur, jpeg, gray and shift, with a strength where you
+    want one (occlude:0.2), or a range of them (occlude:0.1..0.3); several joined with +, or, with commas, one of them.
+    """
+    from edgeae.images.damage.apply import corrupt_file
+
+    share = corrupt_file(source, output, corrupt, seed)
+    emit(
+        {"input": source, "output": output, "corrupt": corrupt, "seed": seed, "replaced": share},
+        f"{output}  {share:.1%} of the pixels touched",
+        as_json,
+    )
