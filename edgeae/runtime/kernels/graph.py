@@ -16,7 +16,7 @@ from tinygrad.helpers import CPU_COUNT
 from tinygrad.renderer import Estimates
 from tinygrad.uop.ops import KernelInfo, Ops, ProgramInfo, UOp
 
-from edgeae.runtime.kernels import plans, shapes
+from edgeae.runtime.kernels import plans, shapes, winograd_plans
 from edgeae.runtime.kernels.operands import Weight
 from edgeae.runtime.kernels.plans import Constants, InstructionSet
 from edgeae.runtime.kernels.programs import Text, adamw_text, compile_text, instruction_set
@@ -86,10 +86,10 @@ def _convolution(
     threads = _threads(shape.flop)
     inputs = {"x": x, **_stored(weight)}
     bits = _bits(weight)
-    if plan := plans.winograd(shape, machine, threads):
+    if plan := winograd_plans.winograd(shape, machine, threads):
         function = "winograd"
         factors = _factors(plan, bits, swapped=is_gradient, turned=is_gradient and shape.keeps_size)
-        (u,) = _call(machine, "winograd_weights", {"u": plans.factors(plan)}, _stored(weight), factors)
+        (u,) = _call(machine, "winograd_weights", {"u": winograd_plans.factors(plan)}, _stored(weight), factors)
         # The kernel does not read the weights themselves, but they are what has a gradient.
         inputs = {"x": x, "w": u} | ({"weights": weight} if isinstance(weight, Tensor) else {})
         bits = 32
@@ -115,8 +115,11 @@ def _convolution(
 
 def _factors(plan: Constants, bits: int, *, swapped: bool, turned: bool) -> Constants:
     """Constants of winograd_weights.c for weights of so many bits."""
-    threads = _threads(_FLOP_OF_MOVING * math.prod(plans.factors(plan)))
-    return plans.winograd_weights(plan, swapped=swapped, turned=turned) | {"WEIGHT_BITS": bits, "THREADS": threads}
+    threads = _threads(_FLOP_OF_MOVING * math.prod(winograd_plans.factors(plan)))
+    return winograd_plans.winograd_weights(plan, swapped=swapped, turned=turned) | {
+        "WEIGHT_BITS": bits,
+        "THREADS": threads,
+    }
 
 
 def _swapped(machine: InstructionSet, w: Tensor, shape: Shape) -> Tensor:
@@ -181,7 +184,7 @@ def _weight_gradient(
 ) -> tuple[Tensor, Tensor]:
     threads = _threads(shape.flop)
     forms = shapes.weight_gradient_shapes(shape)
-    function, form, plan = "winograd_gradient", forms[0], plans.winograd_gradient(forms[0], machine, threads)
+    function, form, plan = "winograd_gradient", forms[0], winograd_plans.winograd_gradient(forms[0], machine, threads)
     if plan is None:
         covered = [(form, found) for form in forms if (found := plans.weight_gradient(form, machine, threads))]
         form, plan = min(covered, key=lambda pair: math.prod(plans.padded(pair[1])))
@@ -189,7 +192,7 @@ def _weight_gradient(
     big, small = (dy, x) if form.error_is_big else (x, dy)
     inputs = {"big": big, "small": small} | ({"y": y} if activation else {})
     constants = plan | {"GRADIENT_OF": ACTIVATIONS[activation]}
-    first = {"du": plans.factors(plan)} if function == "winograd_gradient" else {"dw": plans.padded(plan)}
+    first = {"du": winograd_plans.factors(plan)} if function == "winograd_gradient" else {"dw": plans.padded(plan)}
     dw, db = _call(machine, function, first | {"db": (plan["PARTS"], shape.c_out)}, inputs, constants, form.flop)
     k = shape.kernel
     if function == "winograd_gradient":
