@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kernel_cases import BITS, Array, Kernel, Layer, instruction_sets, needs_compiler, read
+from helpers.kernel_cases import BITS, Array, Kernel, Layer, instruction_sets, needs_compiler, read
 from tinygrad.runtime.support.elf import jit_loader
 
 from edgeae.runtime import compilers

@@ -9,9 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from kernel_cases import (
+from helpers.kernel_cases import (
     Array,
     Layer,
     activate,
@@ -25,6 +23,8 @@ from kernel_cases import (
     up,
     windows,
 )
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from tinygrad import Tensor, TinyJit
 from tinygrad.helpers import Context
 
