@@ -1,4 +1,4 @@
-"""What the kernels' tests share: layers of any shape, the kernels that one runs, and what they compute, in NumPy."""
+"""Layers of any shape for tests of the kernels, the kernels that each runs, and what they compute, in NumPy."""
 
 from __future__ import annotations
 
