@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgeae.cli.console import emit, note
+from edgeae.cli.flags import name_flags
 from edgeae.cli.options import PATH, TEXT, Size, json_option, options
 from edgeae.cli.program import command
 from edgeae.errors import GateError, UsageError
@@ -190,6 +192,7 @@ def bench(
         max_secs=max_secs,
         on_progress=note,
     )
+    found = replace(found, left_out=[name_flags(sentence) for sentence in found.left_out])
     changes = compare(found, against) if against else []
     if output is not None:
         _write(found, output)

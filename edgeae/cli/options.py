@@ -111,16 +111,22 @@ class Memory(click.ParamType[int]):
 
 
 class Size(click.ParamType[tuple[int, int]]):
-    """Width and height in pixels, such as 640x480."""
+    """Width and height in pixels, such as 640x480, each from `least` to `most`."""
 
     name = "size"
 
+    def __init__(self, least: int = 8, most: int = 8192) -> None:
+        self._least, self._most = least, most
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        """(width, height)."""
-        width, _, height = str(value).lower().partition("x")
-        if not (width.isdecimal() and height.isdecimal() and 8 <= int(width) <= 8192 and 8 <= int(height) <= 8192):
-            self.fail(f"{value!r} is no size such as 640x480, from 8 to 8192 pixels a side.", param, ctx)
-        return int(width), int(height)
+        """Return (width, height)."""
+        match = re.fullmatch(r"([0-9]{1,5})[x×X]([0-9]{1,5})", str(value).strip())
+        sides = (int(match[1]), int(match[2])) if match else (0, 0)
+        if not all(self._least <= side <= self._most for side in sides):
+            self.fail(
+                f"{value!r} is no size such as 640x480, from {self._least} to {self._most} pixels a side.", param, ctx
+            )
+        return sides
 
 
 def model_option(default: str) -> Callable[[F], F]:

@@ -8,16 +8,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
 from edgeae.cli.console import binary, complain, emit, note
+from edgeae.cli.flags import name_flags
 from edgeae.cli.options import (
     PATH,
     PIPE,
     Memory,
+    Size,
     batch_option,
     device_option,
     json_option,
@@ -80,6 +83,7 @@ _MOST_BYTES = 1 << 30  # of a picture on standard input
     click.option("--watch", is_flag=True, help="Wait for more pictures in the folder INPUT, until Ctrl-C."),
     click.option(
         "--raw",
+        type=Size(1, 16_384),
         default=None,
         metavar="WxH",
         help="INPUT is raw video frames of this size, rgb24 (or gray for a grey model).",
@@ -108,7 +112,7 @@ def run(
     corrupt: str | None,
     overwrite: bool,
     watch: bool,
-    raw: str | None,
+    raw: tuple[int, int] | None,
     max_mem: int | None,
     seed: int,
     batch: int,
@@ -154,7 +158,12 @@ def run(
 
 
 def _check(
-    inputs: Sequence[Path], output: Path | None, mask: Path | None, watch: bool, raw: str | None, as_json: bool
+    inputs: Sequence[Path],
+    output: Path | None,
+    mask: Path | None,
+    watch: bool,
+    raw: tuple[int, int] | None,
+    as_json: bool,
 ) -> None:
     """Reject flags that contradict each other or the inputs."""
     if not inputs and (mask or watch or raw):
@@ -262,7 +271,7 @@ def _emit(session: Session, model: str, summary: Summary, as_json: bool) -> None
         "model": model,
         "device": session.device,
         "done": summary.done,
-        "failed": summary.failed,
+        "failed": [replace(failure, reason=name_flags(failure.reason)) for failure in summary.failed],
         "skipped": summary.skipped,
     }
     emit(document, [_describe(result) for result in summary.done], as_json)

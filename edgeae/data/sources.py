@@ -62,7 +62,7 @@ def find_source(
         return _from_arrays("array", {"all": data}, target_path, size, channels)
     if isinstance(data, str) and data in BUILTIN_NAMES:
         if targets is not None:
-            raise UsageError(f"--targets cannot be used with the built-in set {data}: give a folder as --data.")
+            raise UsageError(f"`targets` cannot be used with the built-in set {data}: give a folder as `data`.")
         if data == "faces":
             source = _generated_faces(size, channels, seed, counts)
         else:
@@ -127,18 +127,18 @@ def _read_array_file(path: Path) -> dict[str, NDArray[Any]]:
 def _from_arrays(name: str, arrays: dict[str, NDArray[Any]], targets: Path | None, size: int, channels: int) -> Source:
     if targets is not None and not targets.is_file():
         raise DataError(
-            f"--targets {targets} is not a file: the inputs are arrays, so give an array file of as many rows."
+            f"`targets` {targets} is not a file: the inputs are arrays, so give an array file of as many rows."
         )
     target_arrays = _read_array_file(targets) if targets is not None else {}
     if targets is not None and target_arrays.keys() != arrays.keys():
-        raise DataError(f"--targets {targets} holds {', '.join(target_arrays)} and the inputs {', '.join(arrays)}.")
+        raise DataError(f"`targets` {targets} holds {', '.join(target_arrays)} and the inputs {', '.join(arrays)}.")
     parts = {}
     for part, array in arrays.items():
         what = name if part == "all" else f"{name} [{part}]"
         images = arrayfiles.as_image_array(array, what)
-        wanted = arrayfiles.as_image_array(target_arrays[part], f"--targets {targets}") if target_arrays else None
+        wanted = arrayfiles.as_image_array(target_arrays[part], f"`targets` {targets}") if target_arrays else None
         if wanted is not None and len(wanted) != len(images):
-            raise DataError(f"--targets {targets} holds {len(wanted)} images and {what} {len(images)}: give pairs.")
+            raise DataError(f"`targets` {targets} holds {len(wanted)} images and {what} {len(images)}: give pairs.")
 
         def load(
             rows: NDArray[np.intp],
@@ -149,7 +149,7 @@ def _from_arrays(name: str, arrays: dict[str, NDArray[Any]], targets: Path | Non
             fitted = arrayfiles.fit_rows(images, rows, size, channels, what)
             fitted_targets = None
             if wanted is not None:
-                fitted_targets = arrayfiles.fit_rows(wanted, rows, size, wanted.shape[3], f"--targets {targets}")
+                fitted_targets = arrayfiles.fit_rows(wanted, rows, size, wanted.shape[3], f"`targets` {targets}")
             height, width = images.shape[1:3]
             sizes = np.full((len(rows), 2), (width, height), dtype=np.int64)
             return Loaded(fitted, fitted_targets, np.arange(len(rows)), sizes)

@@ -195,7 +195,7 @@ def _trial(file: WeightFile, data: str | None) -> tuple[Trial, str]:
     elif task == "image-to-image":
         raise DataError(
             f"{file.path} was trained on pairs of images, which its run folder names: export it from "
-            "there, without --data."
+            "there, without `data`."
         )
     else:
         dataset = open_dataset(

@@ -112,7 +112,7 @@ def set_threads(n: int | None) -> int:
     the first one. It holds for the whole process, as tinygrad keeps it in classes. Raises UsageError for `n` below 1.
     """
     if n is not None and n < 1:
-        raise UsageError(f"--threads {n} makes no sense: give 1 or more.")
+        raise UsageError(f"`threads` {n} makes no sense: give 1 or more.")
     import_tinygrad()
     from tinygrad.helpers import CPU_COUNT
     from tinygrad.renderer.cstyle import ClangRenderer

@@ -118,7 +118,7 @@ def resolve(name: str | None = None) -> str:
     if wanted.strip().upper() == "AUTO":
         return _auto()
     if "," in wanted:
-        raise UsageError(f"{wanted!r} names several devices, but one is needed here: give one of them with -d.")
+        raise UsageError(f"{wanted!r} names several devices, but one is needed here: give one of them with `device`.")
     try:
         device = normalize(wanted)
     except UsageError as error:

@@ -93,12 +93,12 @@ def locked(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / ".lock").open("w")
     except OSError as e:
-        raise TrainingError(f"{folder} cannot be written ({e.strerror}); choose another -o.") from None
+        raise TrainingError(f"{folder} cannot be written ({e.strerror}); choose another `run`.") from None
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise TrainingError(f"another training writes to {folder}; wait for it or choose another -o.") from None
+            raise TrainingError(f"another training writes to {folder}; wait for it or choose another `run`.") from None
         for left_over in folder.glob(".edgeae-*.tmp"):  # of a training that was killed while it wrote (files.py)
             left_over.unlink(missing_ok=True)
         yield

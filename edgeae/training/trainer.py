@@ -117,7 +117,7 @@ def train(
     folder = Path(run)
     with locked(folder):
         if not resume and (folder / "last.safetensors").exists():
-            raise TrainingError(f"{folder} holds a run already; go on with --resume {folder} or choose another -o.")
+            raise TrainingError(f"{folder} holds a run already; `resume` {folder} or choose another `run`.")
         dataset = open_run(model, settings, on_report)
         wanted = dataset.train.inputs if dataset.train.targets is None else dataset.train.targets
         model = replace(model, out_channels=wanted.shape[-1])
@@ -201,14 +201,14 @@ class Trainer:
                 lr, beta = self.schedule(epoch * self.steps + i)
                 losses = self._losses(batch, np.array([lr, beta], np.float32), epoch, i)
                 if not math.isfinite(losses["loss"]):
-                    raise TrainingError(f"the loss became {losses['loss']} in epoch {epoch + 1}; lower --lr.")
+                    raise TrainingError(f"the loss became {losses['loss']} in epoch {epoch + 1}; lower `lr`.")
                 sums = {key: sums.get(key, 0.0) + value for key, value in losses.items()}
                 on_step(i + 1, losses["loss"])
         rate = self.steps * self.settings.batch / (time.perf_counter() - started)
         means = {key: value / self.steps for key, value in sums.items()}
         found = self.validate()
         if not math.isfinite(found.output.mse):  # the last step's update broke the weights
-            raise TrainingError(f"the network gives {found.output.mse} after epoch {epoch + 1}; lower --lr.")
+            raise TrainingError(f"the network gives {found.output.mse} after epoch {epoch + 1}; lower `lr`.")
         return {
             "epoch": epoch + 1,
             "lr": lr,

@@ -181,13 +181,6 @@ def test_what_makes_no_sense(shelf: Path, arguments: list[str], words: str) -> N
     assert words in result.stderr and not Path("x.png").exists()
 
 
-@pytest.mark.parametrize(("text", "size"), [("1000", 1000), ("64k", 65536), ("512M", 512 << 20), ("2GiB", 2 << 30)])
-def test_memory_sizes(text: str, size: int) -> None:
-    from edgeae.cli.options import Memory
-
-    assert Memory().convert(text, None, None) == size
-
-
 # ---- watch -------------------------------------------------------------------------------------------------------
 
 
