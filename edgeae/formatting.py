@@ -1,7 +1,10 @@
-"""Tables, durations and decibels as people read them in a terminal."""
+"""Results as text: tables, durations and decibels for a terminal, values for JSON."""
 
+import dataclasses
 import math
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]:
@@ -30,3 +33,18 @@ def duration(seconds: float) -> str:
 def decibels(value: float | None) -> str:
     """Return a PSNR as text, `-` if there is none."""
     return "-" if value is None else f"{value:.1f}"
+
+
+def json_ready(value: Any) -> Any:
+    """Return a value as JSON types: dataclasses become objects, paths strings, and NaN and infinity null."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: json_ready(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {key: json_ready(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_ready(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Path):
+        return str(value)
+    return value

@@ -19,20 +19,20 @@ import threading
 import time
 from collections import deque
 from collections.abc import Generator, Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageSequence
 
 import edgeae
-from edgeae.images import arrays as imaging
+from edgeae.images.arrays import fit
 from edgeae.images.files.array_io import read_image, write_image
-from edgeae.images.files.decoding import READ_FORMATS
+from edgeae.images.files.decoding import READ_FORMATS, ImageSource
 from edgeae.images.files.formats import WRITE_FORMATS
 
 # What a file is called, what read_image takes, and how many frames were dropped before it.
-Frames = Generator[tuple[str, imaging.Source, int], None, None]
+Frames = Generator[tuple[str, ImageSource, int], None, None]
 
 
 def is_picture(path: Path) -> bool:
@@ -41,7 +41,8 @@ def is_picture(path: Path) -> bool:
 
 def pictures(folder: Path, follow: bool) -> Frames:
     """The picture files; with `follow` for ever, each new or changed one once two looks find it the same."""
-    before, taken = set(), set()
+    before: set[tuple[Path, int, int]] = set()
+    taken: set[tuple[Path, int, int]] = set()
     while True:
         with contextlib.suppress(FileNotFoundError):  # one was deleted meanwhile: look again
             now = {(p, p.stat().st_size, p.stat().st_mtime_ns) for p in folder.iterdir() if is_picture(p)}
@@ -61,9 +62,10 @@ def animation(path: Path) -> Frames:
 
 
 @contextlib.contextmanager
-def output_of(*command: str) -> Iterator[BinaryIO]:
+def output_of(*command: str) -> Iterator[BufferedReader]:
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
         try:
+            assert isinstance(process.stdout, BufferedReader)
             yield process.stdout
             if process.wait():
                 raise edgeae.EdgeaeError(f"{command[0]} failed; its own message says why.")
@@ -83,7 +85,7 @@ def camera(width: int, height: int) -> Frames:
     """The newest frame each time: a thread reads them all, and drops those that come while one is restored."""
     newest: queue.Queue[tuple[bytes, int]] = queue.Queue(1)
 
-    def read(stream: BinaryIO) -> None:
+    def read(stream: BufferedReader) -> None:
         data, end, dropped = b"", b"\xff\xd9", 0  # a JPEG picture without a thumbnail has its end mark only once
         with contextlib.suppress(ValueError):  # the stream is closed, as the program ends
             while part := stream.read1(1 << 16):
@@ -154,7 +156,7 @@ def main(arguments: list[str] | None = None) -> None:
             started = time.monotonic()
             target = args.output if is_picture(args.output) else args.output / f"restored-{name}"
             try:
-                pixels = imaging.fit(read_image(picture, model.config.in_channels), args.size)
+                pixels = fit(read_image(picture, model.config.in_channels), args.size)
                 write_image(model.reconstruct(pixels), target)
             except edgeae.ImageError as error:  # one bad picture does not stop the others
                 print(error, file=sys.stderr)

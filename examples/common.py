@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 
 import edgeae
-from edgeae.data.batches import open_dataset
+from edgeae.data.datasets import open_dataset
 from edgeae.images.drawing import grids as pictures
 from edgeae.images.files.array_io import write_image
 from edgeae.training.evaluation import Trial
+from edgeae.training.loop import Progress
 from edgeae.training.run_folder import read_run
-from edgeae.training.trainer import Progress
 
 SHOWN = 8  # images in the picture
 
@@ -62,7 +62,7 @@ def learn(
 
 def show(path: Path, rows: Rows) -> Rows:
     """Write a picture with a row for each stage, the input first and what is wanted last; gives the rows back."""
-    write_image(pictures.comparison([images[:SHOWN] for images in rows.values()], labels=list(rows)), path)
+    write_image(pictures.comparison([list(images[:SHOWN]) for images in rows.values()], labels=list(rows)), path)
     print(path)
     return rows
 

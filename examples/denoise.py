@@ -36,8 +36,11 @@ def filters() -> dict[str, list[Filter]]:
         import cv2
     except ImportError:
         return found
-    means = [lambda image, h=h: cv2.fastNlMeansDenoisingColored(image, None, h, h, 5, 15) for h in range(10, 71, 10)]
-    return {**found, "non-local means": means}
+
+    def means(strength: int) -> Filter:
+        return lambda image: np.asarray(cv2.fastNlMeansDenoisingColored(image, None, strength, strength, 5, 15))
+
+    return {**found, "non-local means": [means(strength) for strength in range(10, 71, 10)]}
 
 
 def main(arguments: list[str] | None = None) -> common.Rows:

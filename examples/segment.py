@@ -19,7 +19,7 @@ import numpy as np
 
 import edgeae
 from edgeae.data import generated_faces as faces
-from edgeae.data.batches import open_dataset
+from edgeae.data.datasets import open_dataset
 from edgeae.images import arrays as imaging
 from edgeae.images.files.array_io import read_image, write_image
 
@@ -42,7 +42,10 @@ def mask(face: faces.Face, size: int) -> np.ndarray:
         np.abs(faces.render(replace(plain, **{name: value}), size) - before).max(axis=2)
         for name, value in FOLLOWS.items()
     ]
-    return np.argmax([np.full((size, size), UNMOVED), *(change / change.max() for change in changes)], axis=0)
+    most_changed: np.ndarray = np.argmax(
+        [np.full((size, size), UNMOVED), *(change / change.max() for change in changes)], axis=0
+    )
+    return most_changed
 
 
 def draw(folder: Path, count: int, size: int, seed: int) -> tuple[str, str]:
@@ -67,7 +70,10 @@ def palette(folder: str) -> np.ndarray:
 
 def classes(images: np.ndarray, colours: np.ndarray) -> np.ndarray:
     """The class whose colour is nearest, (N, H, W)."""
-    return np.argmin([np.square(images - colour / np.float32(255)).sum(axis=-1) for colour in colours], axis=0)
+    nearest: np.ndarray = np.argmin(
+        [np.square(images - colour / np.float32(255)).sum(axis=-1) for colour in colours], axis=0
+    )
+    return nearest
 
 
 def iou(found: np.ndarray, wanted: np.ndarray, label: int) -> float:
@@ -103,6 +109,7 @@ def main(arguments: list[str] | None = None) -> common.Rows:
     network, trial = common.learn(model, settings, args.out, args.device)
 
     train = open_dataset(data, size=args.size, targets=targets, limit=args.limit, seed=args.seed).train
+    assert train.targets is not None
     colours = palette(targets)
     known = classes(imaging.to_float(train.targets), colours)
     usual = np.argmax([(known == label).mean(axis=0) for label in range(len(colours))], axis=0)

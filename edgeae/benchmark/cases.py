@@ -15,7 +15,8 @@ from tinygrad import Tensor
 
 from edgeae.benchmark.turns import Engine, WrongOutput
 from edgeae.config import TrainConfig
-from edgeae.data.batches import Batch, Dataset, Report, Split
+from edgeae.data.batches import Batch
+from edgeae.data.datasets import Dataset, Report, Split
 from edgeae.engine.session import LibrarySession
 from edgeae.errors import UsageError
 from edgeae.exporting.library import CompileReport, compile
@@ -133,8 +134,8 @@ class Subject:
 
     def __init__(self, file: WeightFile, scheme: str | None, size: tuple[int, int] | None) -> None:
         self.config, self.name = file.config, Path(file.path).stem
-        self.file = file if scheme in (None, file.scheme) else file.packed_as(scheme or "none")
-        self._floats, self._rounded = file.packed_as("none"), self.file.packed_as("none")
+        self.file = file if scheme in (None, file.scheme) else file.repack(scheme or "none")
+        self._floats, self._rounded = file.repack("none"), self.file.repack("none")
         self.scheme = "float32" if self.file.scheme == "none" else self.file.scheme
         width, height = size or (self.config.size, self.config.size)
         if self.config.arch == "vae" and (width, height) != (self.config.size,) * 2:
@@ -179,7 +180,7 @@ def compiled(subject: Subject, case: Case, folder: Path) -> CompileReport:
 def open_session(file: WeightFile, device: str, batch: int) -> Session:
     """Of a weight file in memory."""
     with tinygrad_on(device):
-        model = weights.build_loaded(file, device, devices.supports_half(device))
+        model = file.build(device, devices.supports_half(device))
     return Session(model, file.config, device, file.metadata, batch)
 
 
@@ -241,6 +242,6 @@ def _step(subject: Subject, case: Case) -> Callable[[int], float]:
 
     def step(i: int) -> float:
         with tinygrad_on(case.device), Tensor.train():
-            return trainer._losses(batches[i % INPUTS], schedule, 0, i)["loss"]
+            return trainer.train_batch(batches[i % INPUTS], schedule, 0, i)["loss"]
 
     return step

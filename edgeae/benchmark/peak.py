@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from tinygrad import Device, Tensor, TinyJit
-from tinygrad.runtime.ops_cpu import CPUProgram
-from tinygrad.runtime.support.elf import jit_loader
 
 from edgeae.runtime.compilers import find_compiler
+from edgeae.runtime.cpu import link_object, load_function
 from edgeae.runtime.kernels.plans import InstructionSet
 from edgeae.runtime.kernels.programs import flags, instruction_set
 
@@ -63,12 +62,12 @@ class Kernel:
 
     def __init__(self, code: bytes, arrays: Sequence[Array]) -> None:
         self._arrays = arrays  # kept alive
-        self._program = CPUProgram(Device["CPU"], "kernel", code)
+        self._function = load_function(code)
         self._pointers = [ctypes.c_void_p(array.ctypes.data) for array in arrays]
 
     def __call__(self) -> None:
         """Run it, as core 0 of 1."""
-        self._program.fxn(*self._pointers, 0)
+        self._function(*self._pointers, 0)
 
 
 @functools.cache
@@ -79,7 +78,7 @@ def peak_code(isa: InstructionSet) -> tuple[bytes, int]:
     defines = {"LANES": isa.lanes, "SUMS": isa.sums, "STEPS": _STEPS}
     text = "".join(f"#define {name} {value}\n" for name, value in defines.items()) + _TEXT
     # Whatever our kernels are compiled with, the peak is that of all the compiler can do.
-    return bytes(jit_loader(compiler.compile(text, *flags(isa), "-O2"))), 2 * isa.lanes * isa.sums * _STEPS
+    return link_object(compiler.compile(text, *flags(isa), "-O2")), 2 * isa.lanes * isa.sums * _STEPS
 
 
 def peak_kernel(isa: InstructionSet) -> tuple[Kernel, int]:

@@ -103,7 +103,7 @@ def profile(
     if config.arch == "vae" and (width, height) != (config.size, config.size):
         raise UsageError(f"this vae takes images of {config.size}×{config.size} only.")
     with tinygrad_on(name), Tensor.train(False):
-        network = weights.build_loaded(file, name, devices.supports_half(name))
+        network = file.build(name, devices.supports_half(name))
         names = layer_names(network)
         shape = (batch, height, width, config.in_channels)
         steps = trace(network.reconstruct, shape).steps

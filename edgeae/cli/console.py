@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import math
 import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 import click
 
 from edgeae.cli.flags import name_flags
 from edgeae.errors import EdgeaeError
+from edgeae.formatting import json_ready
 
 
 @dataclass
@@ -34,7 +32,7 @@ class Verbosity:
 def emit(document: Any, text: str | Sequence[str], as_json: bool) -> None:
     """Print a result on stdout: `document` as JSON, or the lines of `text`, unless -q."""
     if as_json:
-        click.echo(json.dumps(_to_json(document), indent=2))
+        click.echo(json.dumps(json_ready(document), indent=2))
     elif text and not is_quiet():
         click.echo("\n".join(map(printable, [text] if isinstance(text, str) else text)))
 
@@ -78,18 +76,3 @@ def is_quiet() -> bool:
     """Return whether the running command has -q."""
     context = click.get_current_context(silent=True)
     return context is not None and context.ensure_object(Verbosity).quiet
-
-
-def _to_json(value: Any) -> Any:
-    """Return `value` in JSON's types. NaN and infinity, which JSON lacks, become null."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, dict):
-        return {key: _to_json(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_to_json(item) for item in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Path):
-        return str(value)
-    return value

@@ -17,8 +17,8 @@ from edgeae.cli.program import command
 def info(model: str, as_json: bool) -> None:
     """Tell what a model file or a compiled library holds."""
     from edgeae.engine.session import describe_library
+    from edgeae.network.describe import describe
     from edgeae.network.shipped import LIBRARIES, find_model
-    from edgeae.network.weight_file import describe
 
     found = describe_library(Path(model)) if model.endswith(LIBRARIES) else describe(find_model(model))
     rows = [

@@ -11,9 +11,9 @@ from edgeae.cli.console import is_quiet, is_terminal, note, printable
 from edgeae.formatting import duration
 
 if TYPE_CHECKING:
-    from edgeae.data.batches import Report
+    from edgeae.data.datasets import Report
     from edgeae.inference.folder import Outcome
-    from edgeae.training.trainer import Progress
+    from edgeae.training.loop import Progress
 
 _WIDTH = 24  # characters of the bar
 _ERASE = "\r\033[2K"  # back to the start of the line, and erase it (ECMA-48)

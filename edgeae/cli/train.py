@@ -118,14 +118,14 @@ def train(
         edgeae train --resume runs/photos-conv
         edgeae train --start photos-residual --data family/ --lr 3e-4 -o runs/family
     """
-    from edgeae.training import run_folder as runs
-    from edgeae.training import trainer as training
+    from edgeae.training import loop
+    from edgeae.training.run_folder import read_run
 
     if resume is not None:
         if arch or (given := _given() - {"resume", "device", "threads", "as_json"}):
             what = "ARCH" if arch else f"--{min(given)}".replace("_", "-")
             raise UsageError(f"--resume takes everything from the run; leave out {what}.")
-        model, settings = runs.read_run(resume)
+        model, settings = read_run(resume)
         folder = resume
     else:
         if not (arch or flags["start"]) or not data:
@@ -134,7 +134,7 @@ def train(
         folder = output or Path("runs") / f"{Path(data).stem or 'data'}-{model.arch}"
     progress = TrainingProgress()
     try:
-        result = training.train(
+        result = loop.train(
             model,
             settings,
             folder,
@@ -182,7 +182,7 @@ def _configure(
     image_skip: bool | None,
     **settings: Any,
 ) -> tuple[ModelConfig, TrainConfig]:
-    from edgeae.config import TrainConfig
+    from edgeae.config import IMAGE_TO_IMAGE, TrainConfig
     from edgeae.images.damage.spec import parse
 
     if settings["start"] is not None:
@@ -192,7 +192,7 @@ def _configure(
         model = _sized(arch, size, int(channels), widths, code, targets is None if image_skip is None else image_skip)
         task = "none" if arch == "vae" else "occlude"
     if corrupt is None:
-        corrupt = "none" if targets is not None or task == "image-to-image" else task
+        corrupt = "none" if targets is not None or task == IMAGE_TO_IMAGE else task
     parse(corrupt)
     return model, TrainConfig(data=data, targets=targets, corrupt=corrupt, augment=not no_augment, **settings)
 
@@ -214,6 +214,7 @@ def _sized(arch: str, size: int, channels: int, widths: str | None, code: int | 
 
 def _start(start: str, arch: str | None, size: int) -> tuple[ModelConfig, str]:
     """The network of a model to begin with, and what it was trained to undo."""
+    from edgeae.config import task_of
     from edgeae.network import weight_file as weights
     from edgeae.network.shipped import find_model
 
@@ -224,4 +225,4 @@ def _start(start: str, arch: str | None, size: int) -> tuple[ModelConfig, str]:
         raise UsageError(f"{start} is a {file.config.arch}, not a {arch}; leave out ARCH.")
     if "size" in given and file.config.arch == "vae" and size != file.config.size:
         raise UsageError(f"{start} takes images of {file.config.size} pixels a side; leave out --size.")
-    return replace(file.config, size=size if "size" in given else file.config.size), file.metadata.get("task", "none")
+    return replace(file.config, size=size if "size" in given else file.config.size), task_of(file.metadata)

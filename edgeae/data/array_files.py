@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from edgeae.errors import DataError
 from edgeae.images import arrays as imaging
+from edgeae.images.colours import LUMA_BT601
 
 # An image whose shorter side is below this is a mistake (an icon, or channels taken for a width), not training data.
 MIN_SIDE = 8
@@ -193,7 +194,7 @@ def to_channels(images: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
         return images
     if channels == 3:
         return np.repeat(images, 3, axis=3)
-    luma = images @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+    luma: NDArray[np.float32] = images @ LUMA_BT601
     return np.rint(luma).astype(np.uint8)[..., None]
 
 

@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeae.config import ModelConfig, TrainConfig
 from edgeae.data.array_files import MIN_SIDE
 from edgeae.data.folders import Loaded
-from edgeae.data.sources import BUILTIN_NAMES, Data, Source, find_source
+from edgeae.data.sources import Data, DatasetListing, list_dataset
 from edgeae.errors import DataError, UsageError
-
-__all__ = ["BUILTIN_NAMES", "Dataset", "Report", "Split", "open_dataset"]
 
 MIN_IMAGES = 2
 
@@ -139,11 +138,11 @@ def open_dataset(
     _check_arguments(size, channels, limit, val_fraction)
     for_evaluation = val_fraction == 1
     counts = _shares(limit, val_fraction)
-    source = find_source(data, size, channels, targets, seed, counts)
+    listing = list_dataset(data, size, channels, targets, seed, counts)
     rng = np.random.Generator(np.random.Philox(np.random.SeedSequence(seed)))
 
     parts: dict[str, tuple[Split, Loaded]] = {}
-    for name, part in source.parts.items():
+    for name, part in listing.parts.items():
         if name == "train" and for_evaluation:
             continue
         rows = _draw(len(part.names), counts[name], rng)
@@ -155,11 +154,26 @@ def open_dataset(
         val = parts["val"][0]
         train = parts["train"][0] if "train" in parts else _rows(val, np.arange(0))
 
-    found = _summarize(source, [loaded for _, loaded in parts.values()], size, len(train), len(val))
+    found = _summarize(listing, [loaded for _, loaded in parts.values()], size, len(train), len(val))
     if report is not None:
         report(found)
     _require_enough(found, for_evaluation)
-    return Dataset(train, val, source.name, found)
+    return Dataset(train, val, listing.name, found)
+
+
+def open_training_data(
+    model: ModelConfig, settings: TrainConfig, report: Callable[[Report], None] | None = None
+) -> Dataset:
+    """Load the data of a training run, fitted to its network. `report` and the errors are those of `open_dataset`."""
+    return open_dataset(
+        settings.data,
+        size=settings.crop_from or model.size,
+        channels=model.in_channels,
+        targets=settings.targets,
+        limit=settings.limit,
+        seed=settings.seed,
+        report=report,
+    )
 
 
 def _check_arguments(size: int, channels: int, limit: int | None, val_fraction: float) -> None:
@@ -199,8 +213,8 @@ def _split(images: Split, val_fraction: float, rng: np.random.Generator) -> tupl
     return _rows(images, np.sort(order[n_val:])), _rows(images, np.sort(order[:n_val]))
 
 
-def _summarize(source: Source, loaded: list[Loaded], size: int, train: int, val: int) -> Report:
-    problems = source.problems + [problem for part in loaded for problem in part.problems]
+def _summarize(listing: DatasetListing, loaded: list[Loaded], size: int, train: int, val: int) -> Report:
+    problems = listing.problems + [problem for part in loaded for problem in part.problems]
     sizes = np.concatenate([part.sizes for part in loaded])
     columns = [(int(column.min()), int(np.median(column)), int(column.max())) for column in sizes.T if column.size]
 
@@ -208,18 +222,18 @@ def _summarize(source: Source, loaded: list[Loaded], size: int, train: int, val:
         return tuple((problem.name, problem.reason) for problem in problems if problem.kind == kind)
 
     return Report(
-        name=source.name,
+        name=listing.name,
         size=size,
         train=train,
         val=val,
         enlarged=int((sizes.min(axis=1, initial=size) < size).sum()),
-        ignored=source.ignored,
+        ignored=listing.ignored,
         widths=columns[0] if columns else (0, 0, 0),
         heights=columns[1] if columns else (0, 0, 0),
         too_small=of_kind("too small"),
         unreadable=of_kind("unreadable"),
         unmatched=of_kind("unmatched"),
-        notes=tuple(source.notes),
+        notes=tuple(listing.notes),
     )
 
 

@@ -26,7 +26,7 @@ _BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
-class Remote:
+class RemoteFile:
     """One file: the addresses that serve it, tried in turn, its exact size and its SHA-256."""
 
     urls: tuple[str, ...]
@@ -39,40 +39,40 @@ class Remote:
 
 
 @dataclass(frozen=True)
-class Source:
+class DownloadedDataset:
     """A dataset's files, and the page of its authors."""
 
     homepage: str
-    train: Remote
-    val: Remote
+    train: RemoteFile
+    val: RemoteFile
 
 
-def _fashion(filename: str, size_bytes: int, sha256: str) -> Remote:
+def _fashion(filename: str, size_bytes: int, sha256: str) -> RemoteFile:
     hosts = (
         "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
         "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
     )
-    return Remote(tuple(host + filename for host in hosts), size_bytes, sha256)
+    return RemoteFile(tuple(host + filename for host in hosts), size_bytes, sha256)
 
 
-def _mnist(filename: str, size_bytes: int, sha256: str) -> Remote:
+def _mnist(filename: str, size_bytes: int, sha256: str) -> RemoteFile:
     # yann.lecun.com, the official source, no longer serves the files; these mirrors hold the same bytes.
     hosts = (
         "https://ossci-datasets.s3.amazonaws.com/mnist/",
         "https://storage.googleapis.com/cvdf-datasets/mnist/",
     )
-    return Remote(tuple(host + filename for host in hosts), size_bytes, sha256)
+    return RemoteFile(tuple(host + filename for host in hosts), size_bytes, sha256)
 
 
-_CIFAR10 = Remote(
+_CIFAR10 = RemoteFile(
     # The binary version: fixed-length records, where the Python version is a pickle.
     ("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",),
     170_052_171,
     "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
 )
 
-SOURCES: dict[str, Source] = {
-    "fashion-mnist": Source(
+DATASETS: dict[str, DownloadedDataset] = {
+    "fashion-mnist": DownloadedDataset(
         "https://github.com/zalandoresearch/fashion-mnist",
         _fashion(
             "train-images-idx3-ubyte.gz",
@@ -85,7 +85,7 @@ SOURCES: dict[str, Source] = {
             "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
         ),
     ),
-    "mnist": Source(
+    "mnist": DownloadedDataset(
         "http://yann.lecun.com/exdb/mnist/",
         _mnist(
             "train-images-idx3-ubyte.gz",
@@ -98,7 +98,7 @@ SOURCES: dict[str, Source] = {
             "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
         ),
     ),
-    "cifar10": Source("https://www.cs.toronto.edu/~kriz/cifar.html", _CIFAR10, _CIFAR10),
+    "cifar10": DownloadedDataset("https://www.cs.toronto.edu/~kriz/cifar.html", _CIFAR10, _CIFAR10),
 }
 
 
@@ -110,7 +110,7 @@ def cache_folder() -> Path:
     return (Path(base) if base else Path("~/.cache").expanduser()) / "edgeae"
 
 
-def _is_whole(path: Path, remote: Remote) -> bool:
+def _is_whole(path: Path, remote: RemoteFile) -> bool:
     try:
         if path.stat().st_size != remote.size_bytes:
             return False
@@ -120,7 +120,7 @@ def _is_whole(path: Path, remote: Remote) -> bool:
         return False
 
 
-def _receive(url: str, remote: Remote) -> Iterator[bytes]:
+def _receive(url: str, remote: RemoteFile) -> Iterator[bytes]:
     """The blocks of one file. Raises DataError when the address does not answer, or sends another file."""
     digest = hashlib.sha256()
     received_bytes = 0
@@ -137,7 +137,7 @@ def _receive(url: str, remote: Remote) -> Iterator[bytes]:
         raise DataError(f"{url}: it sent another file than the published one")
 
 
-def fetch(name: str, remote: Remote) -> Path:
+def fetch(name: str, remote: RemoteFile) -> Path:
     """The local copy of one file of the dataset `name`, downloaded if it is not there yet or is damaged.
 
     Raises DataError when it is missing and cannot be downloaded, or `EDGEAE_OFFLINE` forbids that; EdgeaeError when the
@@ -169,9 +169,9 @@ def fetch(name: str, remote: Remote) -> Path:
 def load(name: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """The training and validation images of a downloaded dataset, uint8 (N, H, W) or (N, H, W, 3).
 
-    name: a key of SOURCES. The validation images are the authors' test set. Raises DataError.
+    name: a key of DATASETS. The validation images are the authors' test set. Raises DataError.
     """
-    source = SOURCES[name]
+    source = DATASETS[name]
     if source.train is source.val:
         return _read_cifar10(fetch(name, source.train))
     return read_idx(fetch(name, source.train)), read_idx(fetch(name, source.val))

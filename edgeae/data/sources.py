@@ -19,7 +19,7 @@ from edgeae.data.folders import Loaded, decode, idx_files, list_folder, split_fo
 from edgeae.errors import DataError, UsageError
 from edgeae.images.files.listing import IMAGE_SUFFIXES, ImageFile, Problem
 
-BUILTIN_NAMES = ("faces", *downloads.SOURCES)
+BUILTIN_NAMES = ("faces", *downloads.DATASETS)
 FACES_TRAIN, FACES_VAL = 2048, 256
 
 Data = str | os.PathLike[str] | NDArray[Any]
@@ -34,7 +34,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Source:
+class DatasetListing:
     """What a listing tells: parts named "all", or "train" and "val"."""
 
     name: str
@@ -44,14 +44,14 @@ class Source:
     notes: list[str] = field(default_factory=list)
 
 
-def find_source(
+def list_dataset(
     data: Data,
     size: int,
     channels: int,
     targets: str | os.PathLike[str] | None,
     seed: int,
     counts: dict[str, int | None],
-) -> Source:
+) -> DatasetListing:
     """List what `data` holds; the arguments are those of `datasets.open_dataset`, which documents them.
 
     counts: the most images each part will be asked for, None for all. Raises DataError, or UsageError for a
@@ -90,7 +90,7 @@ def find_source(
     return _from_arrays(path.name, _read_array_file(path), target_path, size, channels)
 
 
-def _from_folder(root: Path, targets: Path | None, size: int, channels: int) -> Source:
+def _from_folder(root: Path, targets: Path | None, size: int, channels: int) -> DatasetListing:
     listings = list_folder(root, targets)
     parts = {}
     for part, listing in listings.items():
@@ -99,7 +99,7 @@ def _from_folder(root: Path, targets: Path | None, size: int, channels: int) -> 
             return decode([files[row] for row in rows], size, channels)
 
         parts[part] = Part([file.name for file in listing.files], load)
-    return Source(
+    return DatasetListing(
         root.resolve().name or str(root),
         parts,
         [problem for listing in listings.values() for problem in listing.problems],
@@ -124,7 +124,9 @@ def _read_array_file(path: Path) -> dict[str, NDArray[Any]]:
     return {"all": arrayfiles.read_npy(path) if path.suffix.lower() == ".npy" else arrayfiles.read_idx(path)}
 
 
-def _from_arrays(name: str, arrays: dict[str, NDArray[Any]], targets: Path | None, size: int, channels: int) -> Source:
+def _from_arrays(
+    name: str, arrays: dict[str, NDArray[Any]], targets: Path | None, size: int, channels: int
+) -> DatasetListing:
     if targets is not None and not targets.is_file():
         raise DataError(
             f"`targets` {targets} is not a file: the inputs are arrays, so give an array file of as many rows."
@@ -155,10 +157,10 @@ def _from_arrays(name: str, arrays: dict[str, NDArray[Any]], targets: Path | Non
             return Loaded(fitted, fitted_targets, np.arange(len(rows)), sizes)
 
         parts[part] = Part([f"{what}[{row}]" for row in range(len(images))], load)
-    return Source(name, parts)
+    return DatasetListing(name, parts)
 
 
-def _generated_faces(size: int, channels: int, seed: int, counts: dict[str, int | None]) -> Source:
+def _generated_faces(size: int, channels: int, seed: int, counts: dict[str, int | None]) -> DatasetListing:
     def part(split: str, most: int, split_seed: int) -> Part:
         def load(rows: NDArray[np.intp]) -> Loaded:
             from edgeae.data.generated_faces import generate
@@ -170,4 +172,6 @@ def _generated_faces(size: int, channels: int, seed: int, counts: dict[str, int 
         return Part([f"faces [{split}][{row}]" for row in range(count)], load)
 
     train_seed, val_seed = np.random.SeedSequence(seed).generate_state(2).tolist()
-    return Source("faces", {"train": part("train", FACES_TRAIN, train_seed), "val": part("val", FACES_VAL, val_seed)})
+    return DatasetListing(
+        "faces", {"train": part("train", FACES_TRAIN, train_seed), "val": part("val", FACES_VAL, val_seed)}
+    )

@@ -18,7 +18,7 @@ from edgeae.config import ModelConfig
 from edgeae.errors import DeviceError, EdgeaeError, ImageError, UsageError, WeightsError
 from edgeae.inference import tiles
 from edgeae.inference.session import Codes, Floats, ImageLike, Session
-from edgeae.network.weight_file import described
+from edgeae.network.describe import describe_model
 
 _MARK = re.compile(rb"edgeae library ([A-Za-z_]\w*) 1\0(\{[^\0]*\})\0")
 
@@ -170,7 +170,7 @@ def describe_library(path: Path) -> dict[str, Any]:
     """What `edgeae info` tells of a library. Raises WeightsError."""
     found = _read(path)
     size = f"{found.width}×{found.height}"
-    return described(path, found.size_bytes, found.config, found.metadata, found.width, found.height) | {
+    return describe_model(path, found.size_bytes, found.config, found.metadata, found.width, found.height) | {
         "any_size": f"no, compiled for {size}",
         "batch": found.batch,
         "threads": found.threads,

@@ -94,7 +94,7 @@ def export_onnx(
         quantize.check_scheme(scheme)
         if scheme != "none" and file.scheme != "none":
             raise UsageError(f"{file.path} is quantized already ({file.scheme}); choose that, or none.")
-        file = file.packed_as(scheme)
+        file = file.repack(scheme)
     data = onnx_bytes(file, part)
     write_bytes_atomic(output, data)
     opset = OPSET_INT4 if file.scheme == "int4" else OPSET
@@ -114,7 +114,7 @@ def _compare(data: bytes, file: WeightFile, part: str) -> float | None:
     except ImportError:
         return None
     with tinygrad_on("CPU"):
-        session = Session(weights.build_loaded(file, "CPU"), file.config, "CPU", file.metadata)
+        session = Session(file.build("CPU"), file.config, "CPU", file.metadata)
     image = golden.golden_input(file.config.size, file.config.in_channels, seed=0)
     given = session.encode(image) if part == "decode" else image
     ours = session.decode(given, np.float32) if part == "decode" else getattr(session, _METHODS[part])(given)

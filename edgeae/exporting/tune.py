@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from edgeae.config import ModelConfig, TrainConfig
-from edgeae.data.batches import open_run
+from edgeae.data.datasets import open_training_data
 from edgeae.network import quantize
 from edgeae.network.weight_file import Array
 from edgeae.runtime import devices
@@ -45,7 +45,7 @@ def tuned(
         TrainingError: the loss became NaN.
     """
     name = devices.resolve(device)
-    dataset = open_run(model, settings)
+    dataset = open_training_data(model, settings)
     briefly = replace(settings, epochs=epochs, lr=settings.lr * LEARNING_RATES[scheme], beta_warmup=0.0)
     told = on_epoch or (lambda epoch, psnr: None)
     with tinygrad_on(name):
@@ -55,11 +55,11 @@ def tuned(
 
         def put() -> None:
             for key, value in behind.items():
-                rounded[key] = quantize.rounded(key, value, scheme)
-                trainer.put(key, rounded[key])
+                rounded[key] = quantize.round_trip(key, value, scheme)
+                trainer.set_weight(key, rounded[key])
 
         def follow(step: int, loss: float) -> None:
-            for key, value in trainer.tensors().items():
+            for key, value in trainer.weights().items():
                 behind[key] = behind[key] + (value - rounded[key])
             put()
 
@@ -68,7 +68,7 @@ def tuned(
         best, least = dict(behind), first.mse
         told(0, first.psnr)
         for epoch in range(epochs):
-            row = trainer.epoch(epoch, follow)
+            row = trainer.run_epoch(epoch, follow)
             told(epoch + 1, row["val_psnr"])
             if row["val_mse"] < least:
                 best, least = dict(behind), row["val_mse"]

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeae._version import __version__
-from edgeae.config import ModelConfig
-from edgeae.data.batches import open_dataset, open_run
+from edgeae.config import IMAGE_TO_IMAGE, ModelConfig, task_of
+from edgeae.data.datasets import open_dataset, open_training_data
 from edgeae.errors import DataError, UsageError, WeightsError
 from edgeae.images import arrays as imaging
 from edgeae.images import metrics
@@ -178,21 +178,21 @@ def _tuned(
 
 def _run(file: WeightFile, device: str, trial: Trial) -> tuple[npt.NDArray[np.float32], Session]:
     with tinygrad_on(device):
-        model = weights.build_loaded(file, device, devices.supports_half(device))
+        model = file.build(device, devices.supports_half(device))
     session = Session(model, file.config, device, file.metadata, batch=32)
     return session.run_floats(trial.inputs), session
 
 
 def _trial(file: WeightFile, data: str | None) -> tuple[Trial, str]:
     """The validation images to measure on, damaged as the network was trained to undo."""
-    task = file.metadata.get("task", "none")
+    task = task_of(file.metadata)
     config = file.config
     seed = 0
     if data is None and (file.path.parent / "config.json").exists():
         _, settings = read_run(file.path.parent)
-        dataset = open_run(config, settings)
+        dataset = open_training_data(config, settings)
         seed = settings.seed
-    elif task == "image-to-image":
+    elif task == IMAGE_TO_IMAGE:
         raise DataError(
             f"{file.path} was trained on pairs of images, which its run folder names: export it from "
             "there, without `data`."
@@ -201,7 +201,7 @@ def _trial(file: WeightFile, data: str | None) -> tuple[Trial, str]:
         dataset = open_dataset(
             data or "faces", size=config.size, channels=config.in_channels, limit=MAX_VALIDATION_IMAGES, val_fraction=1
         )
-    trial = Trial.prepare(dataset.val, "none" if task == "image-to-image" else task, seed, MAX_VALIDATION_IMAGES)
+    trial = Trial.prepare(dataset.val, "none" if task == IMAGE_TO_IMAGE else task, seed, MAX_VALIDATION_IMAGES)
     if trial.clean.shape[-1] != config.out_channels:
         raise DataError(f"{dataset.name} has no targets of {config.out_channels} channels; export from the run folder.")
     return trial, dataset.name

@@ -42,5 +42,5 @@ def load(
     name = devices.resolve(device)
     devices.set_threads(threads)
     with tinygrad_on(name):
-        network = weights.build_loaded(file, name, devices.supports_half(name))
+        network = file.build(name, devices.supports_half(name))
     return Session(network, file.config, name, file.metadata, batch, max_mem)

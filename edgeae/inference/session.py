@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from tinygrad import Device, Tensor, TinyJit
+from tinygrad import Tensor, TinyJit
 
 from edgeae.config import ModelConfig
 from edgeae.errors import ImageError, UsageError
@@ -28,6 +28,7 @@ from edgeae.images.files.array_io import read_image
 from edgeae.inference import tiles
 from edgeae.network.models import Autoencoder
 from edgeae.runtime.input_buffers import Inputs
+from edgeae.runtime.jit import free_cached_buffers, was_just_captured
 from edgeae.runtime.kernels.programs import compiled_together
 from edgeae.runtime.tinygrad_lock import tinygrad_on
 
@@ -253,8 +254,8 @@ class Session:
             results: list[Floats] = [tensor.numpy() for tensor in graph(*inputs(*arrays))]
             size = self._bytes(*arrays, *results)
             self._graphs[key] = graph, inputs, size  # a graph that failed is not kept
-            if graph.cnt == 2:  # captured: what its first two calls allocated is not used again
-                free_cache(self.device)
+            if was_just_captured(graph):
+                free_cached_buffers(self.device)
             self._make_room()
             return results
 
@@ -275,19 +276,12 @@ class Session:
         ):
             self._graphs.popitem(last=False)
         if len(self._graphs) < count:
-            free_cache(self.device)
+            free_cached_buffers(self.device)
 
     def _new_graph(self, function: Callable[..., Any], arrays: Sequence[Floats]) -> tuple[TinyJit, Inputs, float]:
         with compiled_together():
             function(*(Tensor.empty(*array.shape, device=self.device) for array in arrays))
         return TinyJit(_realized(function)), Inputs([self.device]), 0.0
-
-
-def free_cache(device: str) -> None:
-    """Give back the buffers that tinygrad keeps for arrays of the same size to come."""
-    cached = getattr(Device[device].allocator, "free_cache", None)
-    if cached is not None:
-        cached()
 
 
 def _realized(function: Callable[..., Tensor | Sequence[Tensor]]) -> Callable[..., list[Tensor]]:

@@ -1,16 +1,16 @@
-"""The layers, on NHWC tensors, and the one convolution under all of them.
+"""The layers of the networks, on (B, H, W, C) tensors: convolutions, a linear layer, and the residual block.
 
-Everything here comes down to `conv_valid`: a stride-1 convolution without padding, on a 1×1, 2×2 or 3×3 window.
+On the CPU a layer runs as one kernel of our own (runtime/kernels/), where that covers its shape. Everywhere else it is
+computed by `conv_valid` (runtime/convolution.py), a stride-1 convolution without padding, which the layers reach so:
 
-- A 4×4 convolution of stride 2 is a 2×2 one on the image folded 2×2 into channels (space to depth).
-- A 4×4 transposed convolution of stride 2 is a 2×2 one to four times the channels, unfolded (depth to space) and
-  cropped by a pixel on each side: its four output phases side by side, with no zeros inserted.
+- A 3×3 convolution pads its input by one pixel on each side.
+- A 4×4 convolution of stride 2 is a 2×2 one on the image folded 2×2 into channels (`space_to_depth`).
+- A 4×4 transposed convolution of stride 2 is a 2×2 one to four times the channels, its four output phases side by
+  side, which are then unfolded (`depth_to_space`) and cropped by one pixel on each side. No zeros are inserted.
 
-So the gradients are stride-1 convolutions too, which every backend runs several times faster than the strided ones.
-On the CPU a whole layer is one kernel of our own instead (kernels/), where it covers the shape. This file is the only
-place that knows what a convolution is made of.
+All gradients are stride-1 convolutions too, then, which every backend runs several times faster than strided ones.
 
-Weights are stored as (ky, kx, in, out), those of `Linear` as (in, out). A weight may also be packed (quantize.py): any
+Weights are stored as (ky, kx, in, out), those of `Linear` as (in, out). A weight may also be packed (quantize.py): an
 object with `dequantize() -> Tensor`, whose arithmetic becomes part of the layer's own kernel on the device.
 """
 
@@ -21,40 +21,39 @@ from dataclasses import dataclass
 
 import numpy as np
 from tinygrad import Tensor, dtypes
-from tinygrad.function import function
-from tinygrad.uop.ops import UOp
 
 from edgeae.network.tracing import Value
+from edgeae.runtime.convolution import conv_valid
 from edgeae.runtime.kernels import graph
 from edgeae.runtime.kernels.operands import Activation, Weight
 from edgeae.runtime.kernels.shapes import Shape
 
 
 class Layer:
-    """Base of all layers.
+    """Base of all layers and networks.
 
-    A layer's parameters are the tensors and packed weights among its attributes, and those of the layers in them
-    (weights.py): a class that is not derived from this one cannot hold any.
+    The parameters of a layer are the tensors and packed weights among its attributes, and those of the layers in its
+    attributes. They are found by type (parameters.py): only classes derived from this one can hold any.
     """
 
 
 class _Convolution(Layer):
-    """A layer that is one convolution: what a kernel or a trace takes of it."""
+    """A layer that is one convolution; a kernel or a step of a trace takes its weight, bias and activation.
+
+    Attributes:
+        weight: (ky, kx, in, out), or (in, out) for a linear layer.
+        bias: (out,).
+        activation: `relu`, `sigmoid` or None.
+    """
 
     weight: Weight
     bias: Tensor
     activation: Activation
 
 
-def as_float(weight: Weight) -> Tensor:
-    """The weight as a float32 expression; nothing is stored, the layer's kernel computes it as it reads."""
-    tensor = weight if isinstance(weight, Tensor) else weight.dequantize()
-    return tensor.cast(dtypes.float32)
-
-
 @dataclass(frozen=True)
 class Init:
-    """Where a layer gets its first weights.
+    """Source of a layer's first weights.
 
     Attributes:
         device: tinygrad device that holds them.
@@ -65,90 +64,60 @@ class Init:
     rng: np.random.Generator | None = None
 
     def weight(self, *shape: int, gain: float = 1.0) -> Tensor:
-        """Normal weights of variance gain / fan-in (He et al. 2015); the fan-in is every axis but the last."""
+        """Draw normal weights of variance gain / fan-in (He et al. 2015); all axes but the last make up the fan-in."""
         if self.rng is None:
             return Tensor.empty(*shape, device=self.device)
         scale = math.sqrt(gain / math.prod(shape[:-1]))
         return Tensor((self.rng.standard_normal(shape) * scale).astype(np.float32), device=self.device)
 
     def bias(self, size: int) -> Tensor:
-        """Zeros."""
+        """Return zeros."""
         if self.rng is None:
             return Tensor.empty(size, device=self.device)
         return Tensor(np.zeros(size, np.float32), device=self.device)
 
 
-# ---- the convolution ---------------------------------------------------------------------------------------------
+# ---- the parts of a layer ----------------------------------------------------------------------------------------
 
 
-def _windows(x: Tensor, k: int) -> Tensor:
-    """(B, H, W, C) → (B, H−k+1, W−k+1, k, k, C): every k×k window, as a view."""
-    return x.permute(0, 3, 1, 2)._pool((k, k), 1).permute(0, 2, 3, 4, 5, 1)
-
-
-def _conv(x: Tensor, w: Tensor) -> Tensor:
-    k, cin, cout = w.shape[0], w.shape[2], w.shape[3]
-    patches = _windows(x, k)  # (B, H', W', k, k, in)
-    weight = w.permute(3, 0, 1, 2).reshape(1, 1, 1, cout, k, k, cin)
-    return (patches.unsqueeze(3) * weight).sum((4, 5, 6))
-
-
-def _weight_gradient(x: Tensor, dy: Tensor, k: int) -> Tensor:
-    batch, height, width, cout = dy.shape
-    patches = _windows(x, k).permute(0, 3, 4, 5, 1, 2).reshape(batch, k, k, -1, 1, height * width)
-    errors = dy.permute(0, 3, 1, 2).reshape(batch, 1, 1, 1, cout, height * width)
-    # NOTE: summed over pixels first and over images in a second kernel: up to twice as fast on the CPU as at once.
-    return (patches * errors).sum(-1).contiguous().sum(0)
-
-
-def _conv_gradients(dy: UOp, call: UOp) -> tuple[UOp, UOp]:
-    x, w, dy_ = Tensor(call.src[1]), Tensor(call.src[2]), Tensor(dy).contiguous()
-    k = w.shape[0]
-    flipped = w.flip((0, 1)).permute(0, 1, 3, 2)
-    dx = _conv(dy_.pad((None, (k - 1, k - 1), (k - 1, k - 1), None)), flipped)
-    return dx.uop, _weight_gradient(x, dy_, k).uop
-
-
-@function(grad_fxn=_conv_gradients)  # type: ignore[untyped-decorator]
-def _conv_function(x: Tensor, w: Tensor) -> Tensor:
-    return _conv(x, w)
-
-
-def conv_valid(x: Tensor, w: Tensor) -> Tensor:
-    """Stride-1 convolution without padding: (B, H, W, in), (k, k, in, out) → (B, H−k+1, W−k+1, out)."""
-    return _conv_function(x, w) if Tensor.training else _conv(x, w)
+def as_float(weight: Weight) -> Tensor:
+    """Return the weight as a float32 expression; nothing is stored, the layer's kernel computes it as it reads."""
+    tensor = weight if isinstance(weight, Tensor) else weight.dequantize()
+    return tensor.cast(dtypes.float32)
 
 
 def pad1(x: Tensor) -> Tensor:
-    """One pixel of zeros on every side: (B, H, W, C) → (B, H+2, W+2, C)."""
+    """Add one pixel of zeros on every side: (B, H, W, C) → (B, H+2, W+2, C)."""
     return x.pad((None, (1, 1), (1, 1), None))
 
 
 def space_to_depth(x: Tensor) -> Tensor:
-    """(B, H, W, C) → (B, H/2, W/2, 4·C), the channels ordered (row, column, channel)."""
+    """Fold 2×2 pixels into channels: (B, H, W, C) → (B, H/2, W/2, 4·C), channels ordered (row, column, channel)."""
     b, h, w, c = x.shape
     return x.reshape(b, h // 2, 2, w // 2, 2, c).permute(0, 1, 3, 2, 4, 5).reshape(b, h // 2, w // 2, 4 * c)
 
 
 def depth_to_space(x: Tensor) -> Tensor:
-    """(B, H, W, 4·C) → (B, 2·H, 2·W, C), the inverse of `space_to_depth`."""
+    """Unfold channels into 2×2 pixels: (B, H, W, 4·C) → (B, 2·H, 2·W, C), the inverse of `space_to_depth`."""
     b, h, w, c = x.shape
     return x.reshape(b, h, w, 2, 2, c // 4).permute(0, 1, 3, 2, 4, 5).reshape(b, 2 * h, 2 * w, c // 4)
 
 
 def _gain(activation: Activation) -> float:
+    # A ReLU halves the mean square of what passes it (He et al. 2015). Weights of twice the variance make up for it, so
+    # that features keep their scale through all layers without normalization.
     return 2.0 if activation == "relu" else 1.0
 
 
-def _finish(y: Tensor, bias: Tensor, add: Tensor | None, activation: Activation) -> Tensor:
+def _add_bias_and_activate(y: Tensor, bias: Tensor, add: Tensor | None, activation: Activation) -> Tensor:
     y = y + bias if add is None else y + bias + add
     if activation is None:
         return y
     return y.relu() if activation == "relu" else y.sigmoid()
 
 
-def _whole(layer: _Convolution, x: Tensor, add: Tensor | None = None, up: bool = False) -> Tensor | None:
-    """The layer all at once: one kernel, where kernels/ has one, or one step of a trace (tracing.py)."""
+def _run_as_one_kernel(layer: _Convolution, x: Tensor, add: Tensor | None = None, up: bool = False) -> Tensor | None:
+    """Run the layer as one kernel of ours, or record it as a step of a trace (tracing.py); None if neither applies."""
     batch, height, width, _ = x.shape
     *sides, c_in, c_out = layer.weight.shape
     shape = Shape(batch, height, width, c_in, c_out, kernel=sides[0] if sides else 1, up=up)
@@ -163,13 +132,13 @@ def _whole(layer: _Convolution, x: Tensor, add: Tensor | None = None, up: bool =
 class Conv2d(_Convolution):
     """Convolution, bias and activation.
 
-    A kernel of 1 or 3 keeps the size (zero padding); a kernel of 4 halves it (stride 2, zero padding of 1; the height
-    and width must be even).
+    A kernel of 1 or 3 keeps height and width (zero padding). A kernel of 4 halves them: stride 2, zero padding of 1;
+    both must be even.
 
     Args:
         cin, cout: channels in and out.
-        kernel: 1, 3 or 4.
-        init: gives the first weights.
+        kernel: side of the window: 1, 3 or 4.
+        init: source of the first weights.
         activation: applied to the result; None for none.
         gain: variance of the first weights times the fan-in; by default 2 before a ReLU, else 1.
     """
@@ -182,43 +151,46 @@ class Conv2d(_Convolution):
         self._kernel, self.activation = kernel, activation
 
     def __call__(self, x: Tensor, add: Tensor | None = None) -> Tensor:
-        """activation(convolution + bias + add): (B, H, W, cin) → (B, H', W', cout), the shape of `add`."""
-        if (y := _whole(self, x, add)) is not None:
+        """Return activation(convolution + bias + add): (B, H, W, cin) → (B, H', W', cout), the shape of `add`."""
+        if (y := _run_as_one_kernel(self, x, add)) is not None:
             return y
         w = as_float(self.weight)
         if self._kernel == 4:
             cin, cout = w.shape[2:]
-            x = space_to_depth(pad1(x))
+            x = space_to_depth(pad1(x))  # (B, H, W, cin) → (B, H/2 + 1, W/2 + 1, 4·cin)
+            # The window as 2×2 cells of 2×2 pixels: axes (cell y, y, cell x, x) → (cell y, cell x, y, x).
             w = w.reshape(2, 2, 2, 2, cin, cout).permute(0, 2, 1, 3, 4, 5).reshape(2, 2, 4 * cin, cout)
         elif self._kernel == 3:
             x = pad1(x)
-        return _finish(conv_valid(x, w), self.bias, add, self.activation)
+        return _add_bias_and_activate(conv_valid(x, w), self.bias, add, self.activation)
 
 
 class UpConv2d(_Convolution):
     """4×4 transposed convolution of stride 2 (padding 1), bias and activation: doubles height and width.
 
-    The arguments are those of `Conv2d`.
+    Args: as of `Conv2d`.
     """
 
     def __init__(
         self, cin: int, cout: int, init: Init, activation: Activation = "relu", gain: float | None = None
     ) -> None:
-        # An output pixel sees 2×2 of the 4×4 taps: a quarter of the fan-in that `Init` counts.
+        # An output pixel sees only 2×2 of the 4×4 taps, a quarter of the fan-in that `Init` counts; hence the 4.
         self.weight: Weight = init.weight(4, 4, cin, cout, gain=4 * (_gain(activation) if gain is None else gain))
         self.bias = init.bias(cout)
         self.activation = activation
 
     def __call__(self, x: Tensor, add: Tensor | None = None) -> Tensor:
-        """activation(transposed convolution + bias + add): (B, H, W, cin) → (B, 2·H, 2·W, cout), the shape of `add`."""
-        if (y := _whole(self, x, add, up=True)) is not None:
+        """Return activation(transposed convolution + bias + add): (B, H, W, cin) → (B, 2·H, 2·W, cout)."""
+        if (y := _run_as_one_kernel(self, x, add, up=True)) is not None:
             return y
         w = as_float(self.weight)
         cin, cout = w.shape[2:]
-        # Output row 2·i + q − 1 is the sum of input rows i − 1 + a times taps ky = 2·(1 − a) + q, for a, q in {0, 1}.
+        # With a, q in {0, 1}: output row 2·i + q − 1 is the sum over a of input row i − 1 + a times tap
+        # ky = 2·(1 − a) + q. So the phase q of the output is a 2×2 convolution over a, with the taps in reverse order
+        # (the flip). Rows −1 and 2·H, which exist so, are what the crop by one pixel takes off. Columns are the same.
         phases = w.reshape(2, 2, 2, 2, cin, cout).flip((0, 2)).permute(0, 2, 4, 1, 3, 5).reshape(2, 2, cin, 4 * cout)
         y = depth_to_space(conv_valid(pad1(x), phases))[:, 1:-1, 1:-1]
-        return _finish(y, self.bias, add, self.activation)
+        return _add_bias_and_activate(y, self.bias, add, self.activation)
 
 
 class Linear(_Convolution):
@@ -232,24 +204,26 @@ class Linear(_Convolution):
         self.activation = activation
 
     def __call__(self, x: Tensor) -> Tensor:
+        """Return activation(x @ weight + bias): (B, cin) → (B, cout)."""
         batch, cin = x.shape
-        columns = x.reshape(1, batch, 1, cin)  # a 1×1 convolution of one image, as high as the batch
-        if (y := _whole(self, columns)) is not None:
+        columns = x.reshape(1, batch, 1, cin)  # a 1×1 convolution on one image of batch × 1 pixels
+        if (y := _run_as_one_kernel(self, columns)) is not None:
             return y.reshape(batch, -1)
-        return _finish(x @ as_float(self.weight), self.bias, None, self.activation)
+        return _add_bias_and_activate(x @ as_float(self.weight), self.bias, None, self.activation)
 
 
 class ResBlock(Layer):
-    """Two 3×3 convolutions beside the identity: x + conv(relu(conv(x))).
+    """Residual block: x + conv(relu(conv(x))) with two 3×3 convolutions.
 
-    Nothing is done to the sum (Lim et al. 2017, EDSR): a ReLU there would let no gradient back to what it once turned
-    off, and without normalization whole scales fall silent.
+    There is no ReLU after the sum (Lim et al. 2017, EDSR). It would pass no gradient to features that it has turned
+    off, and without normalization whole scales then stay off.
     """
 
     def __init__(self, channels: int, init: Init) -> None:
         self.conv1 = Conv2d(channels, channels, 3, init)
-        # The block starts near the identity, which takes the place of a normalization layer (Zhang et al. 2019).
+        # gain 0.1: the block starts near the identity, which replaces a normalization layer (Zhang et al. 2019, Fixup).
         self.conv2 = Conv2d(channels, channels, 3, init, activation=None, gain=0.1)
 
     def __call__(self, x: Tensor) -> Tensor:
+        """Return x + conv2(conv1(x)), of the shape of x; the addition is part of the second convolution's kernel."""
         return self.conv2(self.conv1(x), add=x)

@@ -11,9 +11,15 @@ from edgeae.runtime.kernels.operands import PackedWeight, Weight
 
 
 def parameters(model: Layer, prefix: str = "") -> Iterator[tuple[str, Weight, Layer]]:
-    """Yield every parameter of a model in a fixed order: its name, its value, and the layer that holds it.
+    """Yield every parameter of a network in a fixed order.
 
-    Names are the attributes and list positions that lead to a parameter, joined with dots: `down.0.weight`.
+    Args:
+        model: the network, or one of its layers.
+        prefix: of all names.
+
+    Yields:
+        The parameter's name, its value, and the layer that holds it. A name is the attributes and list positions that
+        lead to the parameter, joined by dots: `down.0.weight`.
 
     Raises:
         TypeError: an attribute is neither a parameter, a layer, a list of layers, nor a plain setting. It could hold
@@ -36,5 +42,5 @@ def _parameters_of(value: object, name: str, holder: Layer) -> Iterator[tuple[st
 
 
 def layer_names(model: Layer) -> dict[int, str]:
-    """Return the name of each layer that holds parameters, `down.0`, by the layer's `id`."""
+    """Return the name of each layer that holds parameters, such as `down.0`, by the layer's `id`."""
     return {id(layer): name.rpartition(".")[0] for name, _, layer in parameters(model)}

@@ -1,18 +1,19 @@
-"""Weights in fewer bits: how they are packed, how a layer reads them, and what they lose.
+"""Pack weights into fewer bits, and read them back.
 
-Only weights (tensors named `….weight`) are quantized; biases stay float32. With K the product of every axis but the
-last and `out` the last, each scheme stores
+Only weights (tensors named `….weight`) are quantized; biases stay float32. Let `out` be the size of a weight's last
+axis, its output channels, and K the product of all others. Each scheme stores:
 
-    none   NAME         float32, the weight's own shape
-    fp16   NAME         float16, the weight's own shape
-    int8   NAME         int8, the weight's own shape
-           NAME.scale   float32 (out,): weight = value · scale, value in −127 … 127
-    int4   NAME         uint8 (⌈K/2⌉, out): row 2·i of the (K, out) matrix in the low four bits, row 2·i+1 in the high
-                        four, each stored as value + 8, value in −7 … 7; an odd last row is padded with 8
-           NAME.scale   float16 (⌈K/32⌉, out): one scale for 32 rows of a column: weight = value · scale
+    none   NAME         float32, in the weight's own shape
+    fp16   NAME         float16, in the weight's own shape
+    int8   NAME         int8, in the weight's own shape: q in −127 … 127
+           NAME.scale   float32 (out,): one scale per output channel; weight = q · scale
+    int4   NAME         uint8 (⌈K/2⌉, out): the weight as a (K, out) matrix, two rows in a byte. Row 2·i is in the low
+                        four bits, row 2·i+1 in the high four, each as q + 8 with q in −7 … 7. If K is odd, the missing
+                        last row is 8, that is q = 0.
+           NAME.scale   float16 (⌈K/32⌉, out): one scale for each 32 rows of a column; weight = q · scale
 
-On the device the packed integers are what stays in memory: `dequantize` is an expression, which becomes part of the
-kernel of the layer that reads it.
+A device keeps the packed integers in memory. `dequantize` is an expression that becomes part of the kernel of the layer
+that reads the weight, so the weights stay as small there as in the file.
 """
 
 from __future__ import annotations
@@ -36,7 +37,12 @@ Array = npt.NDArray[Any]
 
 @dataclass
 class Int8Weight(PackedWeight):
-    """An int8 weight on a device, with a scale for each output channel."""
+    """An int8 weight on a device, with one scale per output channel.
+
+    Attributes:
+        values: int8, (…, out).
+        scale: float32, (out,).
+    """
 
     bits: ClassVar[int] = 8
     values: Tensor
@@ -52,7 +58,13 @@ class Int8Weight(PackedWeight):
 
 @dataclass
 class Int4Weight(PackedWeight):
-    """A packed int4 weight on a device, with a scale for each group of 32 rows of a column."""
+    """A packed int4 weight on a device, with one scale for each 32 rows of a column.
+
+    Attributes:
+        values: uint8, (⌈K/2⌉, out).
+        scale: float32, (⌈K/32⌉, out).
+        unpacked_shape: shape of the weight, (…, out).
+    """
 
     bits: ClassVar[int] = 4
     values: Tensor
@@ -67,10 +79,12 @@ class Int4Weight(PackedWeight):
         out = self.shape[-1]
         rows = int(np.prod(self.shape[:-1]))
         pairs = self.values.shape[0]
+        # Each byte twice, then its low and its high half: (pairs, out) → (pairs, 2, out) → (2·pairs, out).
         high = Tensor.arange(2, device=self.values.device).reshape(1, 2, 1) == 1
         packed = self.values.reshape(pairs, 1, out).expand(pairs, 2, out)
         nibbles = high.where(packed // 16, packed % 16).reshape(2 * pairs, out)[:rows]
         groups = self.scale.shape[0]
+        # Each scale for 32 rows; both may be longer than the matrix, whose padding is cut off.
         scale = self.scale.reshape(groups, 1, out).expand(groups, GROUP, out).reshape(groups * GROUP, out)[:rows]
         return ((nibbles.cast(dtypes.float32) - 8) * scale.cast(dtypes.float32)).reshape(self.shape)
 
@@ -79,17 +93,17 @@ class Int4Weight(PackedWeight):
 
 
 def check_scheme(scheme: str) -> None:
-    """Raises UsageError for what is none of SCHEMES."""
+    """Raise UsageError if the scheme is not one of SCHEMES."""
     if scheme not in SCHEMES:
         raise UsageError(f"unknown quantization {scheme!r}; choose one of {', '.join(SCHEMES)}.")
 
 
 def pack(name: str, weight: Array, scheme: str) -> dict[str, Array]:
-    """One float32 tensor as the tensors that a file in `scheme` holds for it.
+    """Return a float32 tensor as the tensors, by name, that a file holds for it.
 
     Args:
-        name: its name; anything but `….weight` is kept as it is.
-        weight: float32, the last axis is the output channel.
+        name: its name; only `….weight` is quantized.
+        weight: float32, (…, out).
         scheme: one of `SCHEMES`.
     """
     if scheme == "none" or not name.endswith("weight"):
@@ -101,7 +115,14 @@ def pack(name: str, weight: Array, scheme: str) -> dict[str, Array]:
 
 
 def unpack(name: str, tensors: Mapping[str, Array], shape: tuple[int, ...], scheme: str) -> Array:
-    """The float32 tensor that `tensors` hold under `name`: the inverse of `pack`, but for what rounding lost."""
+    """Return the float32 tensor that `pack` stored, as far as rounding left it.
+
+    Args:
+        name: name of the tensor.
+        tensors: those of the file, by name.
+        shape: shape of the unpacked tensor.
+        scheme: the scheme that it was packed with.
+    """
     stored = tensors[name]
     if scheme in ("none", "fp16") or not name.endswith("weight"):
         return stored.astype(np.float32)
@@ -113,13 +134,13 @@ def unpack(name: str, tensors: Mapping[str, Array], shape: tuple[int, ...], sche
     return ((nibbles.astype(np.float32) - 8) * np.repeat(scale, GROUP, axis=0)[:rows]).reshape(shape)
 
 
-def rounded(name: str, weight: Array, scheme: str) -> Array:
-    """What a float32 tensor is after `pack` and `unpack`."""
+def round_trip(name: str, weight: Array, scheme: str) -> Array:
+    """Return a float32 tensor as it is after `pack` and `unpack`."""
     return unpack(name, pack(name, weight, scheme), weight.shape, scheme)
 
 
 def packed_shapes(name: str, shape: tuple[int, ...], scheme: str) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """For each tensor that a file in `scheme` holds for `name`: its type, in NumPy's spelling, and its shape."""
+    """Return type (NumPy's name) and shape of each tensor that a file holds for a tensor of this name and shape."""
     if not name.endswith("weight") or scheme == "none":
         return {name: ("float32", shape)}
     if scheme == "fp16":
@@ -133,9 +154,15 @@ def packed_shapes(name: str, shape: tuple[int, ...], scheme: str) -> dict[str, t
 def to_device(
     name: str, tensors: Mapping[str, Array], shape: tuple[int, ...], scheme: str, device: str, half: bool
 ) -> Weight:
-    """The weight as a layer holds it on `device`, still in the bits of its scheme.
+    """Return a parameter as a layer holds it on a device, in the bits of its scheme.
 
-    `half` says whether the device can read float16; where it cannot, fp16 weights are widened to float32.
+    Args:
+        name: name of the parameter.
+        tensors: those of the file, by name.
+        shape: shape of the parameter.
+        scheme: the scheme of the file.
+        device: tinygrad device.
+        half: whether the device can read float16; if it cannot, fp16 weights are widened to float32.
     """
     stored = tensors[name]
     if name.endswith("weight") and scheme in ("int8", "int4"):
@@ -147,7 +174,7 @@ def to_device(
 
 def _int8(weight: Array) -> tuple[Array, Array]:
     largest = np.abs(weight).max(axis=tuple(range(weight.ndim - 1)))
-    scale = (np.where(largest > 0, largest, 1.0) / 127).astype(np.float32)  # an all-zero channel keeps a usable scale
+    scale = (np.where(largest > 0, largest, 1.0) / 127).astype(np.float32)  # avoids 0 / 0 in a channel of zeros
     return np.clip(np.rint(weight / scale), -127, 127).astype(np.int8), scale
 
 
@@ -158,10 +185,11 @@ def _int4(weight: Array) -> tuple[Array, Array]:
     padded = np.pad(matrix, ((0, groups * GROUP - rows), (0, 0))).reshape(groups, GROUP, out)
     largest = np.abs(padded).max(axis=1, keepdims=True)
     best, best_error = np.ones_like(largest), np.full_like(largest, np.inf)
-    # Clipping the largest weights a little makes the steps finer for all others: take the least square error.
+    # Clipping the largest weights a little makes the steps finer for all others. Try 13 limits, from 70% of the largest
+    # weight to all of it, and keep the one with the least squared error for each group.
     for share in np.linspace(0.7, 1.0, 13):
         scale = np.where(largest > 0, largest * share / 7, 1.0).astype(np.float16).astype(np.float32)
-        scale = np.where(scale > 0, scale, 1.0)
+        scale = np.where(scale > 0, scale, 1.0)  # a scale below float16's smallest number became 0
         error = np.square(np.clip(np.rint(padded / scale), -7, 7) * scale - padded).sum(axis=1, keepdims=True)
         best, best_error = np.where(error < best_error, scale, best), np.minimum(error, best_error)
     values = np.clip(np.rint(padded / best), -7, 7).astype(np.int8).reshape(-1, out)[:rows] + 8

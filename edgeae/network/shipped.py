@@ -1,4 +1,4 @@
-"""The shipped models: their names, and where their files lie."""
+"""Find the weight files of the shipped models by name."""
 
 from __future__ import annotations
 
@@ -7,27 +7,28 @@ from pathlib import Path
 
 from edgeae.errors import WeightsError
 
-DEFAULT = "photos-residual"  # what `run` takes
-DEFAULT_VAE = "faces-vae"  # what `interpolate` and `sample` take
-LIBRARIES = (".so", ".dylib")  # suffixes of what `edgeae compile` makes
+DEFAULT = "photos-residual"  # of `run`
+DEFAULT_VAE = "faces-vae"  # of `interpolate` and `sample`
+LIBRARIES = (".so", ".dylib")  # suffixes of compiled libraries, which `edgeae compile` writes
 SUFFIX = ".safetensors"
 
 
 def folders() -> list[Path]:
-    """Where shipped models are looked for: in an installed package, then in a source tree."""
+    """Return the folders that may hold shipped models: of an installed package, then of a source tree."""
     package = Path(__file__).parents[1]
     return [package / "shipped", package.parent / "models"]
 
 
 def names() -> list[str]:
-    """Every shipped model, sorted."""
+    """Return the names of all shipped models, sorted."""
     return sorted({path.stem for folder in folders() for path in folder.glob(f"*{SUFFIX}") if path.is_file()})
 
 
 def find_model(model: str | os.PathLike[str]) -> Path:
-    """The weight file of a shipped name, or the path itself.
+    """Return the path of a weight file.
 
-    Anything with a slash or the suffix `.safetensors` is a path, everything else a name.
+    Args:
+        model: name of a shipped model, or a path. Text with a slash or the suffix `.safetensors` is a path.
 
     Raises:
         WeightsError: no shipped model has this name.

@@ -1,8 +1,16 @@
-"""A network as a list of steps, for everything that runs or counts it without tinygrad.
+"""Record a network as a list of steps, for everything that runs it or counts its work without tinygrad.
 
-`trace` calls the network's own method (models.py) with values that only look like tensors: each layer that meets one
-writes itself down (layers.py). So what a network is stands in one place, and what others make of it (an ONNX file, a
-count of operations) follows by itself when a layer is added.
+`trace` calls a method of the network (models.py) with `Value`s in the place of tensors. They have a shape but no
+numbers; each layer that receives one records a step instead of computing (layers.py). A network is therefore written
+down once: an ONNX file, a compiled library and a count of operations follow from the code that trains it.
+
+Values are numbered in the order in which they come to exist: with n inputs, these are 0 … n−1, and step i produces
+value n + i. With one input, a `ResBlock` reads
+
+    step 0: layer conv1, x=0           produces value 1
+    step 1: layer conv2, x=1, add=0    produces value 2
+
+`reshape` and `flatten` move no data, so their result keeps the number of the value that it views.
 """
 
 from __future__ import annotations
@@ -18,12 +26,14 @@ from edgeae.runtime.kernels.shapes import Shape
 
 @dataclass(frozen=True)
 class Step:
-    """One layer's work: activation(convolution of `x` + bias + `add`), kept in [0, 1] where it is `clipped`.
+    """The work of one layer: activation(convolution of `x` + bias + `add`).
 
     Attributes:
         layer: of layers.py, with its weight, bias and activation.
-        shape: the convolution.
-        x, add: numbers of values; `add` is None where nothing is added.
+        shape: of the convolution.
+        x: number of the value that the convolution reads.
+        add: number of the value that is added, or None.
+        clipped: whether the result is clipped to [0, 1].
     """
 
     layer: Any
@@ -40,15 +50,13 @@ class Step:
 
 @dataclass(frozen=True)
 class Trace:
-    """What a method of a network does.
-
-    Values are numbered: first the inputs, then what each step gives, in order.
+    """All steps of one method of a network; values are numbered as this module's docstring says.
 
     Attributes:
         inputs: shapes of the inputs, channels last.
         steps: in the order in which they run; each is needed for an output.
-        outputs: numbers of the values that it returns.
-        shapes: theirs.
+        outputs: numbers of the values that the method returns.
+        shapes: shapes of these outputs.
     """
 
     inputs: tuple[tuple[int, ...], ...]
@@ -64,18 +72,29 @@ class Trace:
 
 @dataclass
 class _Tape:
+    """The steps recorded so far."""
+
     inputs: int
     steps: list[Step] = field(default_factory=list)
 
+    def step_of(self, number: int) -> Step:
+        """Return the step that produces a value."""
+        return self.steps[number - self.inputs]
+
 
 class Value:
-    """Stands for a tensor while a network is traced: a shape, and a number. Has what models.py asks of a tensor."""
+    """Stand-in for a tensor while a network is traced. It has the methods of a tensor that models.py uses.
+
+    Attributes:
+        number: of this value.
+        shape: the shape that the tensor would have.
+    """
 
     def __init__(self, tape: _Tape, number: int, shape: Sequence[int]) -> None:
         self._tape, self.number, self.shape = tape, number, tuple(shape)
 
     def through(self, layer: Any, shape: Shape, add: Value | None) -> Value:
-        """What a layer gives for this value."""
+        """Record a layer that reads this value, and return the value that it produces."""
         tape = self._tape
         tape.steps.append(Step(layer, shape, self.number, None if add is None else add.number))
         return Value(tape, tape.inputs + len(tape.steps) - 1, shape.output)
@@ -91,35 +110,47 @@ class Value:
         return self.reshape(*self.shape[:first], -1)
 
     def clip(self, low: float, high: float) -> Value:
-        place = self.number - self._tape.inputs
-        step = self._tape.steps[place]
+        step = self._tape.step_of(self.number)
         if step.layer.activation == "sigmoid" and (low, high) == (0, 1):
-            return self  # it never leaves [0, 1]
-        # A step is kept in [0, 1] as it is stored; whoever read the value before would then read another one.
+            return self  # a sigmoid never leaves [0, 1]
+        # The clip becomes part of the step itself. A step that already read the unclipped value would read another one.
         if (low, high) != (0, 1) or any(self.number in later.reads for later in self._tape.steps):
-            raise ValueError("a value can be kept in [0, 1] alone, and before any other layer reads it")
-        self._tape.steps[place] = replace(step, clipped=True)
+            raise ValueError("a value can be clipped to [0, 1] only, and only before another layer reads it")
+        self._tape.steps[self.number - self._tape.inputs] = replace(step, clipped=True)
         return self
 
 
 def trace(method: Callable[..., Any], *shapes: Sequence[int]) -> Trace:
-    """Write down what a method of a network does with inputs of these shapes; nothing is computed."""
+    """Record what a method of a network does with inputs of these shapes. Nothing is computed.
+
+    Args:
+        method: such as `model.reconstruct`; returns one value or several.
+        shapes: of its inputs, (B, H, W, C) or (B, code).
+
+    Returns:
+        The steps that its outputs depend on.
+    """
     tape = _Tape(len(shapes))
-    found = method(*(Value(tape, number, shape) for number, shape in enumerate(shapes)))
-    values: list[Value] = [found] if isinstance(found, Value) else list(found)
-    needed = {value.number for value in values}
-    for number in range(len(shapes) + len(tape.steps) - 1, len(shapes) - 1, -1):
+    result = method(*(Value(tape, number, shape) for number, shape in enumerate(shapes)))
+    outputs: list[Value] = [result] if isinstance(result, Value) else list(result)
+
+    # Leave out the steps that no output depends on: `encode` of a VAE also computes log σ². A step reads only values
+    # with smaller numbers, so one pass from the last step to the first finds all that are needed.
+    needed = {value.number for value in outputs}
+    for number in reversed(range(tape.inputs, tape.inputs + len(tape.steps))):
         if number in needed:
-            needed.update(tape.steps[number - len(shapes)].reads)
-    kept = [*range(len(shapes)), *(n for n in sorted(needed) if n >= len(shapes))]
-    numbers = {old: new for new, old in enumerate(kept)}
+            needed.update(tape.step_of(number).reads)
+
+    # Number the remaining values anew without gaps; inputs keep their numbers, even those that nothing reads.
+    old_numbers = [*range(tape.inputs), *sorted(number for number in needed if number >= tape.inputs)]
+    new_number = {old: new for new, old in enumerate(old_numbers)}
     steps = []
-    for old in kept[len(shapes) :]:
-        step = tape.steps[old - len(shapes)]
-        steps.append(replace(step, x=numbers[step.x], add=None if step.add is None else numbers[step.add]))
+    for old in old_numbers[tape.inputs :]:
+        step = tape.step_of(old)
+        steps.append(replace(step, x=new_number[step.x], add=None if step.add is None else new_number[step.add]))
     return Trace(
         tuple(tuple(shape) for shape in shapes),
         tuple(steps),
-        tuple(numbers[value.number] for value in values),
-        tuple(value.shape for value in values),
+        tuple(new_number[value.number] for value in outputs),
+        tuple(value.shape for value in outputs),
     )

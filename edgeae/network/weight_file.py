@@ -1,20 +1,29 @@
-"""The weight file: one `.safetensors` file that describes itself, read with distrust.
+"""Read and write the weight file: one `.safetensors` file that describes itself.
 
-A file is an 8-byte little-endian length, a JSON header of that length, and the tensors' bytes. The header gives for
-each tensor its type, shape and place, and under `__metadata__` strings only:
+A file consists of
+
+1. eight bytes: the length of the header, little-endian;
+2. the header: JSON, which gives for each tensor its type (`dtype`), `shape` and place in the rest (`data_offsets`), and
+   under `__metadata__` the strings below;
+3. the bytes of the tensors, one after the other without gaps.
+
+The metadata:
 
     format_version    "1"
     edgeae_version, tinygrad_version
     arch, config      `conv`, `residual` or `vae`; the ModelConfig as JSON
-    quantize          `none`, `fp16`, `int8` or `int4` (quantize.py says how each is laid out)
-    task              what it was trained to undo: a damage specification, or `image-to-image`
-    train_data        name of the data, and `licence` what it allows
+    quantize          `none`, `fp16`, `int8` or `int4`; quantize.py describes the tensors of each
+    task              what the model was trained to undo: a damage specification, or `image-to-image`
+    train_data        name of the training data, and `licence` what it allows
     seed, epoch       of the training run
-    psnr, ssim        on the validation images, in dB and 0 … 1
-    golden            how to make the golden input, and what must come out (golden.py)
+    psnr, ssim        on the validation images: in dB, and 0 … 1
+    golden            how to make the golden input, and the output to expect for it (golden.py)
 
-Tensors are named by the attributes that lead to them in models.py (`down.0.weight`); `optimizer.…` are AdamW's moments,
-kept in checkpoints only. Nothing in a file is ever executed, and reading allocates no more than the file's own size.
+Tensors are named by the attributes that lead to them in models.py (`down.0.weight`). Names that begin with `optimizer.`
+are the state of AdamW; only checkpoints have them.
+
+Files come from anywhere, so reading trusts nothing: no byte of a file is executed, no more memory is allocated than the
+file's own size, and each header, shape and tensor is checked against the network that the file claims to hold.
 """
 
 from __future__ import annotations
@@ -37,12 +46,11 @@ from edgeae.files import write_bytes_atomic
 from edgeae.network import quantize
 from edgeae.network.models import Autoencoder, build
 from edgeae.network.parameters import parameters
-from edgeae.network.tracing import trace
 
 FORMAT_VERSION = "1"
-MAX_HEADER_BYTES = 1 << 20  # ours take some 10 kB; as Python objects a hostile one takes thirty times its bytes
+MAX_HEADER_BYTES = 1 << 20  # ours have about 10 kB; parsed, a hostile header takes thirty times its size
 MAX_FILE_BYTES = 4 << 30
-OPTIMIZER = "optimizer."
+OPTIMIZER = "optimizer."  # prefix of the optimizer's tensors in a checkpoint
 
 _DTYPES = {"F32": np.float32, "F16": np.float16, "I8": np.int8, "U8": np.uint8, "I32": np.int32, "I64": np.int64}
 _NAMES = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
@@ -52,13 +60,13 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class WeightFile:
-    """The contents of a weight file, checked.
+    """The checked contents of a weight file.
 
     Attributes:
-        path: where it was read from.
+        path: of the file.
         metadata: the strings of the header.
-        config: the network it holds.
-        tensors: every tensor of the file by its name, as stored.
+        config: of the network.
+        tensors: all tensors by name, as stored.
         size_bytes: of the file.
     """
 
@@ -70,16 +78,33 @@ class WeightFile:
 
     @property
     def scheme(self) -> str:
-        """How its weights are quantized."""
+        """The quantization of its weights, one of `quantize.SCHEMES`."""
         return self.metadata["quantize"]
 
     def floats(self) -> dict[str, Array]:
-        """Every parameter of the network in float32."""
+        """Return all parameters of the network by name, in float32."""
         shapes = {name: tuple(weight.shape) for name, weight, _ in parameters(build(self.config, "PYTHON"))}
         return {name: quantize.unpack(name, self.tensors, shape, self.scheme) for name, shape in shapes.items()}
 
-    def packed_as(self, scheme: str) -> WeightFile:
-        """The same weights in another form, one of `quantize.SCHEMES`; UsageError for what is none of them."""
+    def build(self, device: str, half: bool = True) -> Autoencoder:
+        """Build the network on a device, with its weights quantized as in the file.
+
+        Args:
+            device: tinygrad device.
+            half: whether the device can read float16 (devices.supports_half).
+        """
+        model = build(self.config, device)
+        for name, value, layer in list(parameters(model)):
+            weight = quantize.to_device(name, self.tensors, tuple(value.shape), self.scheme, device, half)
+            setattr(layer, name.rsplit(".", 1)[1], weight)
+        return model
+
+    def repack(self, scheme: str) -> WeightFile:
+        """Return the same weights quantized in another way.
+
+        Raises:
+            UsageError: the scheme is not one of `quantize.SCHEMES`.
+        """
         quantize.check_scheme(scheme)
         tensors: dict[str, Array] = {}
         for name, value in self.floats().items():
@@ -87,31 +112,24 @@ class WeightFile:
         return replace(self, metadata=self.metadata | {"quantize": scheme}, tensors=tensors)
 
 
-def build_loaded(file: WeightFile, device: str, half: bool = True) -> Autoencoder:
-    """The network of a weight file on a device, its weights in the bits they have in the file.
-
-    Args:
-        file: what `read` returned.
-        device: tinygrad device.
-        half: whether the device can read float16 (devices.supports_half).
-    """
-    model = build(file.config, device)
-    for name, value, layer in list(parameters(model)):
-        weight = quantize.to_device(name, file.tensors, tuple(value.shape), file.scheme, device, half)
-        setattr(layer, name.rsplit(".", 1)[1], weight)
-    return model
-
-
 # ---- writing -----------------------------------------------------------------------------------------------------
 
 
 def write(path: str | os.PathLike[str], tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> int:
-    """Write a weight file whole, or not at all; returns its size in bytes.
+    """Write a weight file completely or not at all.
+
+    Args:
+        path: of the file; an existing one is replaced.
+        tensors: by name.
+        metadata: strings, as this module's docstring lists them.
+
+    Returns:
+        Its size in bytes.
 
     Raises:
         EdgeaeError: the file cannot be written.
     """
-    # Wide types first, as safetensors itself does: every tensor then starts at a multiple of its type's size.
+    # Types of more bytes first, as safetensors itself does: each tensor then starts at a multiple of its type's size.
     ordered = sorted(tensors.items(), key=lambda item: -item[1].itemsize)
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
     offset = 0
@@ -123,7 +141,7 @@ def write(path: str | os.PathLike[str], tensors: Mapping[str, Array], metadata: 
         }
         offset += tensor.nbytes
     text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
+    text += b" " * (-len(text) % 8)  # so do the tensors as a whole, at a multiple of 8
     body = b"".join(np.ascontiguousarray(tensor).tobytes() for _, tensor in ordered)
     data = len(text).to_bytes(8, "little") + text + body
     write_bytes_atomic(path, data)
@@ -137,7 +155,7 @@ def read(path: str | os.PathLike[str]) -> WeightFile:
     """Read and check a weight file.
 
     Raises:
-        WeightsError: it is missing, truncated, oversized, not a weight file of this package, or contradicts itself.
+        WeightsError: the file is missing, truncated, oversized, not of this package, or contradicts itself.
     """
     path = Path(path)
     data = _read_bytes(path)
@@ -152,7 +170,7 @@ def read(path: str | os.PathLike[str]) -> WeightFile:
 
 
 def _read_bytes(path: Path) -> bytearray:
-    """The whole file, in writable memory: tinygrad copies to a device from nothing else."""
+    """Return the whole file in writable memory, which is the only kind that tinygrad copies to a device."""
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
@@ -161,7 +179,7 @@ def _read_bytes(path: Path) -> bytearray:
             raise WeightsError(f"{path} is not a regular file; copy the weights to one.")
         if status.st_size > MAX_FILE_BYTES:
             raise WeightsError(f"{path}: {status.st_size:,} bytes is more than any weight file of this package.")
-        data = bytearray(status.st_size)
+        data = bytearray(status.st_size)  # all that reading allocates; tensors are views of it
         with path.open("rb") as file:
             del data[file.readinto(data) :]
         return data
@@ -172,7 +190,7 @@ def _read_bytes(path: Path) -> bytearray:
 
 
 def _header(path: Path, data: bytearray) -> tuple[dict[str, Any], int]:
-    """The JSON header and where the tensors start."""
+    """Return the JSON header, and the position of the first tensor."""
     length = int.from_bytes(data[:8], "little")
     if len(data) < 10 or not 2 <= length <= MAX_HEADER_BYTES or data[8:9] != b"{":
         raise WeightsError(f"{path} is not a safetensors weight file.")
@@ -210,7 +228,7 @@ def _metadata(path: Path, metadata: Any) -> dict[str, str]:
 
 
 def _tensors(path: Path, header: dict[str, Any], body: memoryview) -> dict[str, Array]:
-    """Views into the file's own bytes; the places must follow each other, without gap or overlap, to the file's end."""
+    """Return the tensors as views of the file's bytes; they must fill the file without gap or overlap."""
     places = []
     for name, entry in header.items():
         match entry:
@@ -241,8 +259,9 @@ def _tensors(path: Path, header: dict[str, Any], body: memoryview) -> dict[str, 
 
 
 def _check_parameters(path: Path, tensors: dict[str, Array], config: ModelConfig, scheme: str) -> None:
-    """The file holds exactly the network's parameters, with finite values; unallocated shapes are compared."""
+    """Raise WeightsError unless the file holds exactly the parameters of the network, all of them finite."""
     expected: dict[str, tuple[str, tuple[int, ...]]] = {}
+    # Unallocated: whatever sizes the file claims, building the network takes no memory for its weights.
     for name, value, _ in parameters(build(config, "PYTHON")):
         expected |= quantize.packed_shapes(name, tuple(value.shape), scheme)
     for name, (dtype, shape) in expected.items():
@@ -256,40 +275,3 @@ def _check_parameters(path: Path, tensors: dict[str, Array], config: ModelConfig
     for name in tensors:
         if name not in expected and not name.startswith(OPTIMIZER):
             raise WeightsError(f"{path}: tensor {name[:60]!r} belongs to no layer of the network.")
-
-
-def describe(path: Path) -> dict[str, Any]:
-    """What `edgeae info` tells of a weight file: strings and numbers, in the order to show them."""
-    file = read(path)
-    return described(path, file.size_bytes, file.config, file.metadata, file.config.size, file.config.size)
-
-
-def described(
-    path: Path, size_bytes: int, config: ModelConfig, metadata: dict[str, str], width: int, height: int
-) -> dict[str, Any]:
-    """What is told of a model in a file, for images of width × height."""
-    model = build(config, "PYTHON")
-    count = sum(math.prod(value.shape) for _, value, _ in parameters(model))
-    code = math.prod(config.code_shape(height, width))
-    pixels = width * height * config.in_channels
-    work = trace(model.reconstruct, (1, height, width, config.in_channels))
-    return {
-        "file": str(path),
-        "size_bytes": size_bytes,
-        "architecture": config.arch,
-        "parameters": count,
-        "mflop_an_image": round(work.flop / 1e6, 1),
-        "image": f"{width}×{height}, {config.in_channels} → {config.out_channels} channels",
-        "any_size": "no" if config.arch == "vae" else f"yes, worked in multiples of {config.stride}",
-        "code_size": code,
-        "compression_ratio": round(pixels / code, 2),
-        "quantize": metadata.get("quantize", "none"),
-        "task": metadata.get("task", ""),
-        "train_data": metadata.get("train_data", ""),
-        "licence": metadata.get("licence", ""),
-        "epoch": metadata.get("epoch", ""),
-        "psnr_db": metadata.get("psnr", ""),
-        "ssim": metadata.get("ssim", ""),
-        "edgeae_version": metadata.get("edgeae_version", ""),
-        "tinygrad_version": metadata.get("tinygrad_version", ""),
-    }

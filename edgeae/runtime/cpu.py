@@ -10,6 +10,7 @@ import os
 import platform
 import re
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -127,3 +128,26 @@ def set_threads(n: int | None) -> int:
         renderer.global_max = (count, 0, 0)
     _place_workers()
     return count
+
+
+# ---- machine code ------------------------------------------------------------------------------------------------
+
+
+def link_object(object_file: bytes) -> bytes:
+    """Return the machine code of an ELF object file, relocated so that it runs at any address."""
+    from tinygrad.runtime.support.elf import jit_loader
+
+    return bytes(jit_loader(object_file))
+
+
+def load_function(code: bytes) -> Callable[..., None]:
+    """Load machine code into executable memory and return its first function, which takes ctypes arguments."""
+    from tinygrad import Device
+    from tinygrad.runtime.ops_cpu import CPUProgram
+
+    program = CPUProgram(Device["CPU"], "kernel", code)
+
+    def call(*arguments: Any) -> None:
+        program.fxn(*arguments)  # `program` owns the memory, so it has to live as long as the function
+
+    return call

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edgeae.data.batches import Split, batches, open_dataset
+from edgeae.config import IMAGE_TO_IMAGE, task_of
+from edgeae.data.batches import batches
+from edgeae.data.datasets import Split, open_dataset
 from edgeae.errors import DataError, UsageError
+from edgeae.formatting import json_ready
 from edgeae.images.damage.spec import parse
 from edgeae.images.scores import Scores, score
 from edgeae.inference.session import Session
@@ -36,14 +39,10 @@ class Evaluation:
     output: Scores
     rates: tuple[Rate, ...] = ()
 
-    def as_dict(self) -> dict[str, object]:
-        """For JSON, which has no infinity and no NaN: such a score, as the PSNR of a perfect output, is None."""
-        found = asdict(self)
-        for scores in (found["input"], found["output"]):
-            for key, value in (scores or {}).items():
-                if value is not None and not math.isfinite(value):
-                    scores[key] = None
-        return found
+    def as_dict(self) -> dict[str, Any]:
+        """Return the scores for JSON; infinity, as the PSNR of a perfect output, becomes None."""
+        document: dict[str, Any] = json_ready(self)
+        return document
 
 
 @dataclass(frozen=True)
@@ -103,8 +102,8 @@ def evaluate(
     config = session.config
     if config.arch == "vae" and size not in (None, config.size):
         raise UsageError(f"a vae has one size: leave out `size` {size}, its images have {config.size} pixels a side.")
-    task = session.metadata.get("task", "none")
-    if task == "image-to-image" and targets is None:
+    task = task_of(session.metadata)
+    if task == IMAGE_TO_IMAGE and targets is None:
         raise UsageError("this model was trained on pairs of images: give the wanted outputs with `targets`.")
     dataset = open_dataset(
         data, size=size or config.size, channels=config.in_channels, targets=targets, limit=limit, val_fraction=1

@@ -75,13 +75,13 @@ def write_config(folder: Path, model: ModelConfig, settings: TrainConfig) -> Non
     write_bytes_atomic(folder / "config.json", (json.dumps(document, indent=2) + "\n").encode())
 
 
-def best(rows: list[Row]) -> Row:
+def best_row(rows: list[Row]) -> Row:
     """The row of the epoch whose weights are in best.safetensors."""
     return max(rows, key=lambda row: row["val_psnr"])  # the first of equals
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def lock_run(folder: Path) -> Iterator[None]:
     """Keep a second training out of the folder; the system drops the lock with the process, however it ends."""
     try:
         import fcntl
@@ -104,7 +104,7 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def panels(rows: list[Row]) -> list[Panel]:
+def curve_panels(rows: list[Row]) -> list[Panel]:
     """What curves.png shows."""
 
     def column(key: str) -> list[float]:

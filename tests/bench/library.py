@@ -55,14 +55,14 @@ def weight_file(name: str, folder: Path) -> Path:
         metadata = weights.read(zoo.find_model("faces-conv")).metadata
         weights.write(path, tensors, metadata | {"config": net.config.to_json(), "quantize": "none"})
     else:
-        file = weights.read(zoo.find_model(name)).packed_as("none")
+        file = weights.read(zoo.find_model(name)).repack("none")
         weights.write(path, file.tensors, file.metadata)
     return path
 
 
 def as_int8(file: WeightFile, folder: Path) -> Path:
     path = folder / f"{file.path.stem}-int8.safetensors"
-    packed = file.packed_as("int8")
+    packed = file.repack("int8")
     weights.write(path, packed.tensors, packed.metadata)
     return path
 
@@ -114,7 +114,7 @@ def measure(
         file = weights.read(path)
         ours = compile(path, folder / "f32", batch=batch, threads=threads, name="network")
         small = compile(as_int8(file, folder), folder / "int8", batch=batch, threads=threads, name="network")
-        exact = weights.read(as_int8(file, folder)).packed_as("none")
+        exact = weights.read(as_int8(file, folder)).repack("none")
         data = onnx_bytes(file)
         config = file.config
         shape = (batch, config.size, config.size, config.in_channels)
@@ -215,7 +215,7 @@ def processes(name: str, folder: Path, repeat: int) -> None:
     values = {"size": int(np.prod(shape)), "shape": shape, "width": side, "height": side}
     (place / "script.py").write_text(_SCRIPT.format(**values))
     (place / "onnx_script.py").write_text(_ONNX_SCRIPT.format(**values))
-    (place / "network.onnx").write_bytes(onnx_bytes(file.packed_as("none")))
+    (place / "network.onnx").write_bytes(onnx_bytes(file.repack("none")))
     subprocess.run(
         [*targets.toolchain().command, "-O2", "-o", "example", "example.c", "-L.", "-lnetwork", "-Wl,-rpath,$ORIGIN"],
         cwd=place,

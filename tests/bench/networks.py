@@ -18,13 +18,13 @@ import numpy as np
 from tinygrad import Tensor
 
 from edgeae.config import ModelConfig, TrainConfig
-from edgeae.data.batches import Dataset, Report, Split
+from edgeae.data.datasets import Dataset, Report, Split
 from edgeae.network import models
 from edgeae.network.layers import Conv2d, Init, UpConv2d, as_float
 from edgeae.network.models import Autoencoder
 from edgeae.network.parameters import parameters
 from edgeae.network.shipped import find_model
-from edgeae.network.weight_file import build_loaded, read
+from edgeae.network.weight_file import read
 from edgeae.runtime.kernels import graph
 from edgeae.runtime.kernels.shapes import Shape
 from edgeae.training.trainer import Trainer
@@ -87,7 +87,7 @@ class Net:
         """With the shipped weights, in the form they are stored in or as float32. The reference net's are random."""
         if self.name == "reference":
             return self.build()
-        model = build_loaded(read(find_model(f"faces-{self.name}")), DEVICE)
+        model = read(find_model(f"faces-{self.name}")).build(DEVICE)
         for name, value, layer in [] if as_stored else list(parameters(model)):
             setattr(layer, name.rsplit(".", 1)[1], Tensor(as_float(value).numpy(), device=DEVICE))
         return model

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from edgeae.data import downloads
-from edgeae.data.batches import Dataset, Report, open_dataset
+from edgeae.data.datasets import Dataset, Report, open_dataset
 from edgeae.data.generated_faces import generate
 from edgeae.errors import DataError, UsageError
 
@@ -321,7 +321,7 @@ def test_what_is_no_dataset_is_one_sentence(tmp_path: Path, data: str) -> None:
         open_dataset(tmp_path / data, size=16)
     assert "\n" not in str(caught.value)
     if data == "nowhere":
-        assert all(name in str(caught.value) for name in ("faces", *downloads.SOURCES))
+        assert all(name in str(caught.value) for name in ("faces", *downloads.DATASETS))
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.tiers import by_tier
 
 from edgeae.config import ModelConfig, TrainConfig
 from edgeae.errors import UsageError
@@ -12,7 +13,9 @@ from edgeae.exporting.weights import export
 from edgeae.inference.load import load
 from edgeae.network import quantize
 from edgeae.network import weight_file as weights
-from edgeae.training.trainer import train
+from edgeae.training.loop import train
+
+EPOCHS = by_tier(2, 6)
 
 
 @pytest.fixture(scope="module")
@@ -32,10 +35,10 @@ def test_int4_gains_what_it_lost(run: Path, device: str, tmp_path: Path) -> None
         tmp_path / "tuned.safetensors",
         scheme="int4",
         device=device,
-        tune=6,
+        tune=EPOCHS,
         on_epoch=lambda epoch, psnr: told.append((epoch, psnr)),
     )
-    assert [epoch for epoch, _ in told] == list(range(7))
+    assert [epoch for epoch, _ in told] == list(range(EPOCHS + 1))
     assert told[0][1] == pytest.approx(plain.exported.psnr, abs=1e-3)  # it begins with what rounding left
     assert tuned.exported.psnr == pytest.approx(max(psnr for _, psnr in told), abs=1e-3)  # and gives the best back
     assert tuned.exported.psnr > plain.exported.psnr
@@ -66,10 +69,10 @@ def test_no_epoch_that_is_worse_is_kept(
 @pytest.mark.parametrize("scheme", quantize.SCHEMES)
 def test_rounded_weights_stay_as_they_are(scheme: str) -> None:
     weight = np.random.default_rng(0).standard_normal((3, 3, 11, 5)).astype(np.float32)
-    once = quantize.rounded("a.weight", weight, scheme)
+    once = quantize.round_trip("a.weight", weight, scheme)
     tolerance = {"none": 0, "fp16": 1e-3, "int8": 0.02, "int4": 0.3}[scheme]
     assert np.abs(once - weight).max() <= tolerance * np.abs(weight).max()
-    assert np.array_equal(quantize.rounded("a.bias", weight, scheme), weight) or scheme == "fp16"
+    assert np.array_equal(quantize.round_trip("a.bias", weight, scheme), weight) or scheme == "fp16"
 
 
 def test_what_cannot_be_tuned(run: Path, device: str, tmp_path: Path) -> None:

@@ -26,13 +26,13 @@ MAX_PIXELS = 1 << 22
 
 def weights(data: bytes) -> None:
     """A weight file; after a byte 1 the header's length is put right, so that what is behind it is reached."""
-    from edgeae.network import weight_file as weights
+    from edgeae.network.describe import describe
 
     if data[:1] == b"\1":
         header, _, body = data[1:].partition(b"\n\n")
         data = len(header).to_bytes(8, "little") + header + body
     with _File(data, ".safetensors") as path:
-        weights.describe(path)
+        describe(path)
 
 
 def idx(data: bytes) -> None:

@@ -164,4 +164,4 @@ def test_depths() -> None:
     np.testing.assert_array_equal(colours.to_depth(wide, np.uint8), (wide.astype(np.uint32) + 128) // 257)
     np.testing.assert_array_equal(colours.to_depth(colours.to_depth(wide, np.float32), np.uint16), wide)
     assert colours.to_depth(every, np.uint8) is every
-    assert [colours.top(np.dtype(dtype)) for dtype in TYPES] == [255, 65535, 1]
+    assert [colours.white_level(np.dtype(dtype)) for dtype in TYPES] == [255, 65535, 1]

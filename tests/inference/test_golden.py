@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.tiers import exhaustive
 
 from edgeae.errors import WeightsError
 from edgeae.inference.golden import SAMPLES, TOLERANCE, Verification, golden_input, make_golden, verify
@@ -88,7 +89,7 @@ def test_a_result_of_nan_fails() -> None:
 def session(device: str, tiny_config: Callable[..., Any], random_weights: Callable[..., Any]) -> Session:
     config = tiny_config("vae")
     file = weights.WeightFile(Path(), {"quantize": "none"}, config, random_weights(config), 0)
-    return Session(weights.build_loaded(file, device), config, device)
+    return Session(file.build(device), config, device)
 
 
 def test_a_file_without_golden_input_says_so(session: Session) -> None:
@@ -150,7 +151,10 @@ def test_sound_golden_metadata_is_read(session: Session) -> None:
     assert not result.passed
 
 
-@pytest.mark.parametrize("arch, scheme", [("conv", "int4"), ("residual", "none"), ("vae", "none")])
+@pytest.mark.parametrize(
+    "arch, scheme",
+    [("conv", "int4"), *(pytest.param(arch, "none", marks=exhaustive) for arch in ("residual", "vae"))],
+)
 def test_opencl_agrees_with_the_cpu(tiny_file: Callable[..., Path], arch: str, scheme: str) -> None:
     status = devices.probe("CL")
     if not status.usable:

@@ -37,7 +37,7 @@ def network(
     def make(arch: str, **changes: Any) -> tuple[Autoencoder, ModelConfig]:
         config = tiny_config(arch, **changes)
         file = weights.WeightFile(Path(), {"quantize": "none"}, config, random_weights(config), 0)
-        return weights.build_loaded(file, device), config
+        return file.build(device), config
 
     return make
 

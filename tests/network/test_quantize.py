@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from conftest import ConfigFactory, FileFactory
+from helpers.tiers import first_of
 from tinygrad import Tensor, TinyJit, dtypes
 from tinygrad.device import Buffer
 from tinygrad.helpers import GlobalCounters
@@ -144,14 +145,14 @@ def live_buffers(device: str) -> dict[int, Buffer]:
     return {id(b): b for b in buffers if b.device == device and b.is_allocated()}
 
 
-@pytest.mark.parametrize("scheme", ["fp16", "int8", "int4"])
+@pytest.mark.parametrize("scheme", first_of(["int4", "int8", "fp16"]))
 def test_no_float_copy_stays_on_the_device(scheme: str, device: str, tiny_file: FileFactory) -> None:
     """Loaded and run until the graph is replayed, the weights are on the device in the file's own bits alone."""
     path = tiny_file("conv", scheme, widths=(8, 64), context=0)
     file = weights.read(path)
     gc.collect()  # what earlier tests left must not be freed, and counted, in between
     before, known = GlobalCounters.mem_used_per_device[device], live_buffers(device)
-    model = weights.build_loaded(file, device)
+    model = file.build(device)
     loaded = GlobalCounters.mem_used_per_device[device] - before
     widened = sum(v.nbytes for n, v in file.tensors.items() if n.endswith(".scale") and v.dtype == np.float16)
     assert loaded == sum(value.nbytes for value in file.tensors.values()) + widened
@@ -199,5 +200,5 @@ def test_a_quantized_network_computes_with_its_unpacked_weights(
         assert isinstance(value, Tensor)
         setattr(layer, name.rsplit(".", 1)[1], Tensor(file.floats()[name], device=device).realize())
     expected = plain.reconstruct(x).numpy()
-    got: Any = weights.build_loaded(file, device).reconstruct(x).numpy()
+    got: Any = file.build(device).reconstruct(x).numpy()
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-6)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from edgeae.errors import WeightsError
-from edgeae.network import shipped as zoo
+from edgeae.network import shipped
 
 
 @pytest.fixture
@@ -18,39 +18,39 @@ def shelves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path
             (folder / f"{name}.safetensors").touch()
     (folders[0] / "README.md").touch()
     (folders[0] / "d.safetensors").mkdir()
-    monkeypatch.setattr(zoo, "folders", lambda: list(folders))
+    monkeypatch.setattr(shipped, "folders", lambda: list(folders))
     return folders
 
 
 def test_names(shelves: tuple[Path, Path]) -> None:
-    assert zoo.names() == ["a", "b", "c"]
+    assert shipped.names() == ["a", "b", "c"]
 
 
 def test_a_name_is_looked_for_in_each_folder(shelves: tuple[Path, Path]) -> None:
     first, second = shelves
-    assert zoo.find_model("a") == first / "a.safetensors"
-    assert zoo.find_model("b") == first / "b.safetensors"
-    assert zoo.find_model("c") == second / "c.safetensors"
+    assert shipped.find_model("a") == first / "a.safetensors"
+    assert shipped.find_model("b") == first / "b.safetensors"
+    assert shipped.find_model("c") == second / "c.safetensors"
 
 
 @pytest.mark.parametrize("model", ["./a", "models/a", "a.safetensors", "../x.safetensors", Path("a")])
 def test_a_path_is_taken_as_it_is(model: str | Path, shelves: tuple[Path, Path]) -> None:
-    assert zoo.find_model(model) == Path(model)
+    assert shipped.find_model(model) == Path(model)
 
 
 @pytest.mark.parametrize("name", ["d", "e", "", "A.safetensor", "README.md"])
 def test_an_unknown_name(name: str, shelves: tuple[Path, Path]) -> None:
     with pytest.raises(WeightsError, match=r"no shipped model '.*' \(shipped: a, b, c\); for a file give its path\.$"):
-        zoo.find_model(name)
+        shipped.find_model(name)
 
 
 def test_nothing_is_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zoo, "folders", lambda: [tmp_path, tmp_path / "missing"])
-    assert zoo.names() == []
+    monkeypatch.setattr(shipped, "folders", lambda: [tmp_path, tmp_path / "missing"])
+    assert shipped.names() == []
     with pytest.raises(WeightsError, match="shipped: none"):
-        zoo.find_model("faces-conv")
+        shipped.find_model("faces-conv")
 
 
 def test_the_folders_lie_in_and_beside_the_package() -> None:
-    package = Path(zoo.__file__).parents[1]
-    assert zoo.folders() == [package / "shipped", package.parent / "models"]
+    package = Path(shipped.__file__).parents[1]
+    assert shipped.folders() == [package / "shipped", package.parent / "models"]

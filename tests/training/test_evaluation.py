@@ -10,7 +10,7 @@ import pytest
 from helpers import photo
 from skimage.metrics import mean_squared_error, peak_signal_noise_ratio, structural_similarity
 
-from edgeae.data.batches import Split
+from edgeae.data.datasets import Split
 from edgeae.errors import DataError, UsageError
 from edgeae.images.scores import score
 from edgeae.inference.load import load

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from edgeae.errors import ImageError
 from edgeae.files import atomic_write
 from edgeae.images import colours
+from edgeae.images.arrays import Rows
 from edgeae.images.damage.spec import Corruption, parse
 from edgeae.images.files.formats import WRITE_FORMATS, format_of
-from edgeae.images.files.reader import Photo, stored, upright
+from edgeae.images.files.reader import Photo, to_stored, to_upright
 from edgeae.images.files.writer import Writer
-
-Rows = npt.NDArray[Any]
 
 
 def corrupt_file(source: Path, output: Path, corrupt: str, seed: int = 0) -> float:
@@ -28,7 +25,7 @@ def corrupt_file(source: Path, output: Path, corrupt: str, seed: int = 0) -> flo
     damage = parse(corrupt)
     kind = format_of(output, None, WRITE_FORMATS)
     with Photo(source) as photo:
-        rows, share = damaged_rows(photo, damage, seed)
+        rows, share = damage_rows(photo, damage, seed)
         with atomic_write(output) as file:
             writer = Writer(file, kind, photo, photo.mode)
             writer.write(rows)
@@ -36,11 +33,11 @@ def corrupt_file(source: Path, output: Path, corrupt: str, seed: int = 0) -> flo
     return share
 
 
-def damaged_rows(photo: Photo, damage: Corruption, seed: int) -> tuple[Rows, float]:
+def damage_rows(photo: Photo, damage: Corruption, seed: int) -> tuple[Rows, float]:
     """The whole photo damaged as in training, as stored, and the share of its pixels that were replaced."""
     if photo.width * photo.height > 2 * (Image.MAX_IMAGE_PIXELS or 0):
         raise ImageError(f"{photo.name} has too many pixels to be damaged in one piece: make it smaller first.")
     rows = photo.read(photo.height)
-    clean = upright(colours.to_floats(rows, photo.mode, colours.CHANNELS[photo.mode]), photo.turn)
+    clean = to_upright(colours.to_floats(rows, photo.mode, colours.CHANNELS[photo.mode]), photo.orientation)
     damaged, mask = damage(np.ascontiguousarray(clean), np.random.default_rng(seed))
-    return colours.from_floats(stored(damaged, photo.turn), rows, photo.mode, photo.mode), float(mask.mean())
+    return colours.from_floats(to_stored(damaged, photo.orientation), rows, photo.mode, photo.mode), float(mask.mean())

@@ -4,23 +4,21 @@ As in Pérez, Gangnet and Blake, Poisson Image Editing, 2003: what is known all 
 """
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float32]
-Bools = npt.NDArray[np.bool_]
+from edgeae.images.arrays import Bools, Floats
 
 _SWEEPS = 8  # of Jacobi's method at each scale; more change less than half a grey level
 
 
-def smeared(image: Floats, hole: Bools) -> Floats:
+def smear_hole(image: Floats, hole: Bools) -> Floats:
     """A picture (H, W, C) in [0, 1] with its hole (H, W) filled from its edge; one that is all hole stays as it is."""
     if hole.all():
         return image
-    filled: Floats = np.where(hole[..., None], fitted(np.zeros_like(image), image, hole), image)
+    filled: Floats = np.where(hole[..., None], blend_hole(np.zeros_like(image), image, hole), image)
     return filled
 
 
-def fitted(result: Floats, known: Floats, hole: Bools) -> Floats:
+def blend_hole(result: Floats, known: Floats, hole: Bools) -> Floats:
     """`result` with the difference to `known` at the hole's edge continued into it.
 
     A network's colours are a little off, and its edges meet those around a hole at another brightness: fitted, the hole
@@ -50,7 +48,7 @@ def _membrane(values: Floats, hole: Bools) -> Floats:
     if not hole.any():
         return values
     if min(hole.shape) > 1 and not hole.all():
-        coarse_values, coarse_hole = halved(values, hole)
+        coarse_values, coarse_hole = halve(values, hole)
         coarse = _membrane(coarse_values, coarse_hole)
         guess = coarse.repeat(2, axis=0).repeat(2, axis=1)[: hole.shape[0], : hole.shape[1]]
     else:
@@ -63,7 +61,7 @@ def _membrane(values: Floats, hole: Bools) -> Floats:
     return filled
 
 
-def halved(values: Floats, hole: Bools) -> tuple[Floats, Bools]:
+def halve(values: Floats, hole: Bools) -> tuple[Floats, Bools]:
     """Means over 2×2 pixels of what is known; a hole where nothing is."""
     height, width = (-(-side // 2) * 2 for side in hole.shape)
     pad = ((0, height - hole.shape[0]), (0, width - hole.shape[1]))

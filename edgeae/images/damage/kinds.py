@@ -13,18 +13,16 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
+from edgeae.images.arrays import Bools, Floats
 from edgeae.images.colours import LUMA_BT601
-from edgeae.images.damage.harmonic import smeared
-
-FloatArray = npt.NDArray[np.float32]
-BoolArray = npt.NDArray[np.bool_]
+from edgeae.images.damage.harmonic import smear_hole
 
 # Holes have one fixed colour. A network can learn to tell it from content, and whoever has a mask at use can paint it;
 # a random colour would look like an object, and the image's own mean like smooth content. Middle gray is near the
 # centre of the inputs, so that a hole excites the first layer little, and 128/255 survives an 8-bit file unchanged.
 FILL = np.float32(128 / 255)
 
-Damage = Callable[[FloatArray, BoolArray, float, np.random.Generator], tuple[FloatArray, BoolArray]]
+Damage = Callable[[Floats, Bools, float, np.random.Generator], tuple[Floats, Bools]]
 
 
 @dataclass(frozen=True)
@@ -43,10 +41,8 @@ class Kind:
 # Holes. Each function draws a new set of them, (H, W) bool.
 
 
-def _punch(draw: Callable[[int, int, float, np.random.Generator], BoolArray]) -> Damage:
-    def damage(
-        image: FloatArray, holes: BoolArray, share: float, rng: np.random.Generator
-    ) -> tuple[FloatArray, BoolArray]:
+def _punch(draw: Callable[[int, int, float, np.random.Generator], Bools]) -> Damage:
+    def damage(image: Floats, holes: Bools, share: float, rng: np.random.Generator) -> tuple[Floats, Bools]:
         height, width, _ = image.shape
         new = draw(height, width, share, rng)
         return np.where(new[..., None], FILL, image), holes | new
@@ -54,7 +50,7 @@ def _punch(draw: Callable[[int, int, float, np.random.Generator], BoolArray]) ->
     return damage
 
 
-def _rectangles(height: int, width: int, share: float, rng: np.random.Generator) -> BoolArray:
+def _rectangles(height: int, width: int, share: float, rng: np.random.Generator) -> Bools:
     holes = np.zeros((height, width), dtype=np.bool_)
     area = share * height * width
     most = 3 if share <= 0.25 else 2 if share <= 0.5 else 1  # more would not fit side by side
@@ -80,7 +76,7 @@ def _overlap(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> int:
     return max(rows, 0) * max(columns, 0)
 
 
-def _scratches(height: int, width: int, share: float, rng: np.random.Generator) -> BoolArray:
+def _scratches(height: int, width: int, share: float, rng: np.random.Generator) -> Bools:
     canvas = Image.new("L", (width, height))
     pen = ImageDraw.Draw(canvas)
     side = min(height, width)
@@ -103,23 +99,23 @@ def _scratches(height: int, width: int, share: float, rng: np.random.Generator) 
     return np.asarray(canvas) > 0
 
 
-def _missing_pixels(height: int, width: int, share: float, rng: np.random.Generator) -> BoolArray:
+def _missing_pixels(height: int, width: int, share: float, rng: np.random.Generator) -> Bools:
     return rng.random((height, width), dtype=np.float32) < share
 
 
-def _smear(image: FloatArray, holes: BoolArray, blend: float, rng: np.random.Generator) -> tuple[FloatArray, BoolArray]:
-    return (image + np.float32(blend) * (smeared(image, holes) - image) if holes.any() else image), holes
+def _smear(image: Floats, holes: Bools, blend: float, rng: np.random.Generator) -> tuple[Floats, Bools]:
+    return (image + np.float32(blend) * (smear_hole(image, holes) - image) if holes.any() else image), holes
 
 
 # Damage to every pixel.
 
 
-def _noise(image: FloatArray, holes: BoolArray, sigma: float, rng: np.random.Generator) -> tuple[FloatArray, BoolArray]:
+def _noise(image: Floats, holes: Bools, sigma: float, rng: np.random.Generator) -> tuple[Floats, Bools]:
     noise = np.float32(sigma) * rng.standard_normal(image.shape, dtype=np.float32)
     return np.clip(image + noise, 0, 1), holes
 
 
-def _blur(image: FloatArray, holes: BoolArray, sigma: float, rng: np.random.Generator) -> tuple[FloatArray, BoolArray]:
+def _blur(image: Floats, holes: Bools, sigma: float, rng: np.random.Generator) -> tuple[Floats, Bools]:
     sigma_px = sigma * min(holes.shape) / 64
     radius = int(3 * sigma_px + 0.5)
     if radius:
@@ -137,9 +133,7 @@ def _blur(image: FloatArray, holes: BoolArray, sigma: float, rng: np.random.Gene
     return image, holes
 
 
-def _jpeg(
-    image: FloatArray, holes: BoolArray, quality: float, rng: np.random.Generator
-) -> tuple[FloatArray, BoolArray]:
+def _jpeg(image: Floats, holes: Bools, quality: float, rng: np.random.Generator) -> tuple[Floats, Bools]:
     levels = np.rint(image * 255).astype(np.uint8)
     file = io.BytesIO()
     Image.fromarray(levels[..., 0] if levels.shape[2] == 1 else levels).save(file, "JPEG", quality=int(quality))
@@ -148,13 +142,13 @@ def _jpeg(
     return decoded, holes
 
 
-def _gray(image: FloatArray, holes: BoolArray, blend: float, rng: np.random.Generator) -> tuple[FloatArray, BoolArray]:
+def _gray(image: Floats, holes: Bools, blend: float, rng: np.random.Generator) -> tuple[Floats, Bools]:
     if image.shape[2] == 3:
         image = image + np.float32(blend) * ((image @ LUMA_BT601)[..., None] - image)
     return image, holes
 
 
-def _shift(image: FloatArray, holes: BoolArray, share: float, rng: np.random.Generator) -> tuple[FloatArray, BoolArray]:
+def _shift(image: Floats, holes: Bools, share: float, rng: np.random.Generator) -> tuple[Floats, Bools]:
     down, right, turn = rng.uniform(-share, share, 3)
     motion = (down * image.shape[0], right * image.shape[1], 2 * turn)
     moved = move(image, *motion)
@@ -164,7 +158,7 @@ def _shift(image: FloatArray, holes: BoolArray, share: float, rng: np.random.Gen
     return moved, holes
 
 
-def move(image: FloatArray, down_px: float, right_px: float, angle: float) -> FloatArray:
+def move(image: Floats, down_px: float, right_px: float, angle: float) -> Floats:
     """Turns an image, float32 (H, W, C), about its centre by `angle` radians, clockwise, then translates it.
 
     Bilinear interpolation; what comes in from outside is the image's mirror image.
@@ -182,7 +176,7 @@ def move(image: FloatArray, down_px: float, right_px: float, angle: float) -> Fl
     a, b = pixels.take(top * width + left, axis=0), pixels.take(top * width + right, axis=0)
     c, d = pixels.take(bottom * width + left, axis=0), pixels.take(bottom * width + right, axis=0)
     upper, lower = a + fx * (b - a), c + fx * (d - c)
-    moved: FloatArray = upper + fy * (lower - upper)
+    moved: Floats = upper + fy * (lower - upper)
     return moved
 
 

@@ -25,7 +25,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeae.errors import ImageError, UsageError
-from edgeae.images.damage.kinds import KINDS, BoolArray, FloatArray, Kind
+from edgeae.images.arrays import Bools, Floats
+from edgeae.images.damage.kinds import KINDS, Kind
 
 MOST = 16  # choices, and steps of one: a weight file says what it was trained on, and may say anything
 NAMES: tuple[str, ...] = ("none", *KINDS)
@@ -59,7 +60,7 @@ class Step:
         numbers = [self.strength] if self.most is None else [self.strength, self.most]
         return f"{self.name}:" + "..".join(repr(float(number)).removesuffix(".0") for number in numbers)
 
-    def drawn(self, rng: np.random.Generator) -> float:
+    def draw(self, rng: np.random.Generator) -> float:
         """A strength; one that is fixed draws nothing."""
         if self.most is None:
             return self.strength
@@ -85,7 +86,7 @@ class Corruption:
         """All that may be done."""
         return tuple(step for steps in self.choices for step in steps)
 
-    def __call__(self, image: FloatArray, rng: np.random.Generator) -> tuple[FloatArray, BoolArray]:
+    def __call__(self, image: Floats, rng: np.random.Generator) -> tuple[Floats, Bools]:
         """Damages one image, float32 (H, W, C) in [0, 1] with C 1 or 3, which stays as it was.
 
         Returns the damaged image, of the same shape and range, and a mask, bool (H, W), True where content is lost:
@@ -105,7 +106,7 @@ class Corruption:
         steps = self.choices[int(rng.integers(len(self.choices))) if len(self.choices) > 1 else 0]
         damaged, holes = image, np.zeros(image.shape[:2], dtype=np.bool_)
         for step in steps:
-            damaged, holes = KINDS[step.name].damage(damaged, holes, step.drawn(rng), rng)
+            damaged, holes = KINDS[step.name].damage(damaged, holes, step.draw(rng), rng)
         has_holes = any(KINDS[step.name].makes_holes for step in steps)
         mask = holes if has_holes or not steps else ~holes
         return np.clip(damaged, 0, 1), mask  # clip also copies, so that the result never shares memory with the input

@@ -9,10 +9,12 @@ from PIL import GifImagePlugin, Image
 
 from edgeae.errors import UsageError
 from edgeae.files import write_bytes_atomic
-from edgeae.images.arrays import AnyImage, to_pil
-from edgeae.images.drawing.grids import _same_size
+from edgeae.images.arrays import AnyImage, require_one_shape, to_pil
 from edgeae.images.files.formats import check_sides, encode_pil, format_of, to_palette
 
+# Pillow's own writers of animations merge a frame with the one before when the two are equal, or nearly so in WebP.
+# Here GIF and WebP files are put together from single frames that Pillow encodes; for APNG an option prevents it.
+# `showings` has the index of a picture and its duration in ms, as often as pictures are shown.
 ANIMATION_FORMATS = {"gif": "GIF", "webp": "WEBP", "png": "PNG"}
 
 
@@ -34,7 +36,7 @@ def write_animation(
     kind = format_of(path, None, ANIMATION_FORMATS)
     if not 0.1 <= fps <= 1000:
         raise UsageError(f"An animation cannot run at {fps} frames a second: give a number from 0.1 to 1000.")
-    pictures = [to_pil(frame) for frame in _same_size(frames)]
+    pictures = [to_pil(frame) for frame in require_one_shape(frames)]
     check_sides(pictures[0].size, kind)
     order = list(range(len(pictures)))
     if ping_pong:

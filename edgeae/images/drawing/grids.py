@@ -10,19 +10,15 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from edgeae.errors import ImageError
-from edgeae.images.arrays import AnyImage, Pixels, to_pil, to_uint8
+from edgeae.images.arrays import AnyImage, Pixels, require_one_shape, to_pil, to_uint8
 from edgeae.images.drawing.text import printable, text_font, text_size
-
-# Pillow's own writers of animations merge a frame with the one before when the two are equal, or nearly so in WebP.
-# Here GIF and WebP files are put together from single frames that Pillow encodes; for APNG an option prevents it.
-# `showings` has the index of a picture and its duration in ms, as often as pictures are shown.
 
 
 def grid(
     images: Sequence[AnyImage] | AnyImage, columns: int | None = None, gap: int = 2, background: int = 255
 ) -> Pixels:
     """Images of one shape, (N, H, W, C) or a list, side by side in rows of `columns`, by default about a square."""
-    tiles = [to_uint8(image) for image in _same_size(images)]
+    tiles = [to_uint8(image) for image in require_one_shape(images)]
     columns = columns or math.ceil(math.sqrt(len(tiles)))
     rows = math.ceil(len(tiles) / columns)
     height, width, channels = tiles[0].shape
@@ -37,15 +33,6 @@ def grid(
 def film_strip(frames: Sequence[AnyImage] | AnyImage, gap: int = 2) -> Pixels:
     """The frames, (H, W, C) of one size, in one row from left to right."""
     return grid(frames, columns=len(frames), gap=gap)
-
-
-def _same_size(images: Sequence[AnyImage] | AnyImage) -> list[AnyImage]:
-    shapes = {image.shape for image in images}
-    if len(shapes) != 1 or len(next(iter(shapes))) != 3:
-        raise ImageError(
-            f"Images of one shape (height, width, channels) are needed, not {sorted(shapes) or 'none at all'}."
-        )
-    return list(images)
 
 
 def comparison(

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from edgeae.errors import UsageError
 from edgeae.runtime.compilers import Compiler, find_compiler
+from edgeae.runtime.cpu import link_object
 from edgeae.runtime.kernels.plans import INSTRUCTION_SETS, NARROW, Constants, InstructionSet
 
 _WITHOUT = {"avx2": ("-mno-avx512f",), "plain": ("-mno-avx512f", "-mno-avx")}
@@ -204,9 +205,7 @@ def _put(key: str, code: bytes) -> None:
 
 
 def _compile(text: str, machine: InstructionSet) -> bytes:
-    from tinygrad.runtime.support.elf import jit_loader
-
-    return bytes(jit_loader(_compiler().compile(text, *flags(machine))))
+    return link_object(_compiler().compile(text, *flags(machine)))
 
 
 def _compiler() -> Compiler:

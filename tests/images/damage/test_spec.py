@@ -81,9 +81,9 @@ def test_holes_are_smeared() -> None:
 def test_a_range_of_whole_numbers_and_a_fixed_strength_that_draws_nothing() -> None:
     step = parse("jpeg:5..7").steps[0]
     rng = np.random.default_rng(0)
-    assert {step.drawn(rng) for _ in range(60)} == {5.0, 6.0, 7.0}
+    assert {step.draw(rng) for _ in range(60)} == {5.0, 6.0, 7.0}
     before = rng.bit_generator.state
-    assert parse("noise:0.2").steps[0].drawn(rng) == 0.2
+    assert parse("noise:0.2").steps[0].draw(rng) == 0.2
     assert rng.bit_generator.state == before
 
 

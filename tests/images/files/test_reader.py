@@ -17,7 +17,7 @@ from test_png import SIGNATURE, chunk, header, png
 
 from edgeae.errors import ImageError
 from edgeae.images.files import reader as photos
-from edgeae.images.files.reader import Photo, stored, upright
+from edgeae.images.files.reader import Photo, to_stored, to_upright
 
 SENTENCE = r"^photo [^\n]*[a-z][^\n]*\.$"
 
@@ -96,10 +96,10 @@ def test_turns(turn: int) -> None:
         data = file(picture(), format, exif=exif)
         with Photo(data) as opened, Image.open(io.BytesIO(data)) as image:
             rows = opened.read(opened.height)
-            assert opened.turn == turn
+            assert opened.orientation == turn
             assert (opened.width, opened.height) == (36, 24)
-            np.testing.assert_array_equal(upright(rows, turn), np.asarray(ImageOps.exif_transpose(image)))
-            np.testing.assert_array_equal(stored(upright(rows, turn), turn), rows)
+            np.testing.assert_array_equal(to_upright(rows, turn), np.asarray(ImageOps.exif_transpose(image)))
+            np.testing.assert_array_equal(to_stored(to_upright(rows, turn), turn), rows)
             assert opened.shown_size == ImageOps.exif_transpose(image).size
 
 
@@ -125,7 +125,7 @@ def test_where_a_turn_is_told(format: str, exif: bytes, xmp: bytes, turn: int) -
     texts.add_itxt("XML:com.adobe.xmp", xmp.decode())
     options = {"pnginfo": texts} if format == "PNG" else {"xmp": xmp}
     with Photo(file(picture(), format, exif=exif, **(options if xmp else {}))) as opened:
-        assert opened.turn == turn
+        assert opened.orientation == turn
 
 
 @pytest.mark.parametrize(("bits", "kind"), [("<u2", "I;16"), (">u2", "I;16B")])
@@ -248,7 +248,7 @@ def test_a_photo_from_a_path_and_its_name(tmp_path: Path) -> None:
 def test_resolutions() -> None:
     def dpi(data: bytes) -> tuple[float, float] | None:
         with Photo(data) as opened:
-            return opened.kept.dpi
+            return opened.metadata.dpi
 
     assert dpi(file(picture(), "JPEG", dpi=(300, 72))) == (300, 72)
     assert dpi(file(picture(), "TIFF", dpi=(72.5, 300))) == (72.5, 300)
@@ -275,7 +275,7 @@ def test_broken_texts_and_profiles_do_not_make_a_picture_unreadable(chunks: byte
     samples = photo(5, 4)
     with Photo(png(samples, 2, 8, before=chunks), "photo") as opened:
         np.testing.assert_array_equal(opened.read(5), samples)
-        assert opened.turn == 1
+        assert opened.orientation == 1
 
 
 @pytest.mark.parametrize(
@@ -293,7 +293,7 @@ def test_broken_texts_and_profiles_do_not_make_a_picture_unreadable(chunks: byte
 @pytest.mark.parametrize("format", ["JPEG", "WEBP"])
 def test_broken_exif_data_do_not_make_a_picture_unreadable(block: bytes, format: str) -> None:
     with Photo(file(picture(), format, exif=b"Exif\0\0" + block), "photo") as opened:
-        assert opened.turn == 1
+        assert opened.orientation == 1
         assert opened.read(24).shape == (24, 36, 3)
 
 

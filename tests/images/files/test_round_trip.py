@@ -20,12 +20,13 @@ import numpy as np
 import PIL
 import pytest
 from helpers import photo
+from helpers.tiers import exhaustive
 from PIL import ExifTags, Image, ImageCms, ImageOps, JpegImagePlugin, features
 from PIL.TiffImagePlugin import IFDRational
 from test_png import CHANNELS, KINDS, SIGNATURE, chunk, header, packed, png, read
 
 from edgeae.config import ModelConfig
-from edgeae.images.files.reader import Photo, stored, upright
+from edgeae.images.files.reader import Photo, to_stored, to_upright
 from edgeae.inference.photo import Options, Restored, restore
 
 SIZE = WIDTH, HEIGHT = 23, 18
@@ -305,7 +306,7 @@ def saved_again(data: bytes) -> np.ndarray:
         image.save(file, "WEBP", quality=90, method=4)
     else:
         turn = image.getexif()[ExifTags.Base.Orientation]
-        again = Image.fromarray(stored(np.asarray(image), turn))
+        again = Image.fromarray(to_stored(np.asarray(image), turn))
         again.save(file, "TIFF", compression="jpeg", quality=95, tiffinfo={int(ExifTags.Base.Orientation): turn})
     return pixels(file.getvalue())
 
@@ -313,12 +314,17 @@ def saved_again(data: bytes) -> np.ndarray:
 # ---- into the same format --------------------------------------------------------------------------------------------
 
 
+# Each kind of file as it is and in one other turn; `make test-all` tries all eight.
+TURNED = [
+    pytest.param(kind, turn, marks=[] if turn in (NO_TURN, 2 + i % 7) else [exhaustive])
+    for i, kind in enumerate(ALL)
+    for turn in TURNS
+    if "exif" in kind.takes or turn == NO_TURN
+]
+
+
 @needs_profiles
-@pytest.mark.parametrize(
-    ("kind", "turn"),
-    [(kind, turn) for kind in ALL for turn in TURNS if "exif" in kind.takes or turn == NO_TURN],
-    ids=str,
-)
+@pytest.mark.parametrize(("kind", "turn"), TURNED, ids=str)
 def test_a_photo_comes_back_with_all_that_belongs_to_it(kind: Kind, turn: int) -> None:
     for extra in variants(kind):
         data = source(kind, turn, extra)
@@ -425,7 +431,7 @@ def shown(data: bytes) -> np.ndarray:
     """What a viewer shows on white: (H, W, 3) in [0, 1], upright."""
     if data.startswith(SIGNATURE) and not data[28]:
         x = read(data) / np.float64(np.iinfo(read(data).dtype).max)
-        x = upright(x, opened(data).getexif().get(ExifTags.Base.Orientation, 1))
+        x = to_upright(x, opened(data).getexif().get(ExifTags.Base.Orientation, 1))
         x = x if x.shape[2] > 2 else np.concatenate([x[..., :1]] * 3 + [x[..., 1:]], axis=-1)
     else:
         image = ImageOps.exif_transpose(opened(data))
@@ -451,9 +457,16 @@ def mode_in(format: str, mode: str, wide: bool) -> str:
     return ("L" if grey else "RGB") + ("A" if alpha else "")
 
 
+# Each kind of file in two other formats, each format from a third of the kinds.
+CONVERSIONS = [
+    pytest.param(kind, extension, marks=[] if (i + j) % 3 == 0 else [exhaustive])
+    for i, kind in enumerate(ALL)
+    for j, extension in enumerate(EXTENSIONS)
+]
+
+
 @needs_profiles
-@pytest.mark.parametrize("extension", EXTENSIONS)
-@pytest.mark.parametrize("kind", ALL, ids=str)
+@pytest.mark.parametrize(("kind", "extension"), CONVERSIONS, ids=str)
 def test_a_photo_in_another_format(kind: Kind, extension: str, tmp_path: Path) -> None:
     format = EXTENSIONS[extension]
     if format == kind.format:

@@ -301,7 +301,7 @@ def test_camera_data_and_compression_go_together(compression: str) -> None:
     with_camera = written(file(picture(), "JPEG", exif=long_exif(500, 20, 6)), "TIFF")
     data = source("RGB", compression=compression)
     with Photo(data) as plain, Photo(with_camera) as taken:
-        taken.kept.options = plain.kept.options
+        taken.metadata.options = plain.metadata.options
         out = io.BytesIO()
         writer = Writer(out, "TIFF", taken, "RGB")
         writer.write(taken.read(taken.height))
@@ -392,16 +392,16 @@ def test_tags_of_either_order_are_the_same(order: str) -> None:
     tags = long_exif(7, 3, 6)
     tags.endian = order
     tags[ExifTags.Base.XPTitle] = (1, 2, 3)
-    parsed = exif.parsed(reader(tags.tobytes()[6:]))
+    parsed = exif.parse_tags(reader(tags.tobytes()[6:]))
     assert parsed[exif.ORIENTATION] == (exif.SHORT, 1, b"\6\0")
-    values = {kind: (kind, 2, bytes(range(2 * size))) for kind, size in exif._BYTES.items()}
-    block = exif.HEADER + exif.packed({**parsed, **values}, 8)
-    assert exif.parsed(reader(block)) == {**parsed, **values}
+    values = {kind: exif.Field(kind, 2, bytes(range(2 * size))) for kind, size in exif._BYTES.items()}
+    block = exif.HEADER + exif.pack_tags({**parsed, **values}, 8)
+    assert exif.parse_tags(reader(block)) == {**parsed, **values}
     again = Image.Exif()
     again.load(b"Exif\0\0" + block)
     assert again[ExifTags.Base.Make] == "Edge"
     assert again.get_ifd(ExifTags.IFD.Exif) == long_exif(7, 3, 6).get_ifd(ExifTags.IFD.Exif)
-    swapped = exif._swapped(bytes(range(16)), 5)
+    swapped = exif._swap_bytes(bytes(range(16)), 5)
     assert swapped == bytes([3, 2, 1, 0, 7, 6, 5, 4, 11, 10, 9, 8, 15, 14, 13, 12])
 
 
@@ -420,10 +420,10 @@ def test_tags_that_do_not_fit_are_left_out_and_loops_end() -> None:
         )
     ]
     block = exif.HEADER + struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
-    tags = exif.parsed(reader(block))
+    tags = exif.parse_tags(reader(block))
     assert tags.keys() == {315, exif.EXIF, exif.GPS}
     assert tags[exif.GPS] == {315: (2, 3, b"ab\0")}
-    assert exif.parsed(reader(b"II+\0" + bytes(20))) == {}  # a BigTIFF
+    assert exif.parse_tags(reader(b"II+\0" + bytes(20))) == {}  # a BigTIFF
     for broken in (b"", b"II*\0", exif.HEADER):
         with pytest.raises(struct.error):
-            exif.parsed(reader(broken))
+            exif.parse_tags(reader(broken))
