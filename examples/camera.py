@@ -30,6 +30,7 @@ from edgeae.images.arrays import fit
 from edgeae.images.files.array_io import read_image, write_image
 from edgeae.images.files.decoding import READ_FORMATS, ImageSource
 from edgeae.images.files.formats import WRITE_FORMATS
+from edgeae.inference.folder import watched
 
 # What a file is called, what read_image takes, and how many frames were dropped before it.
 Frames = Generator[tuple[str, ImageSource, int], None, None]
@@ -39,20 +40,16 @@ def is_picture(path: Path) -> bool:
     return path.suffix[1:].lower() in WRITE_FORMATS
 
 
-def pictures(folder: Path, follow: bool) -> Frames:
-    """The picture files; with `follow` for ever, each new or changed one once two looks find it the same."""
-    before: set[tuple[Path, int, int]] = set()
-    taken: set[tuple[Path, int, int]] = set()
-    while True:
-        with contextlib.suppress(FileNotFoundError):  # one was deleted meanwhile: look again
-            now = {(p, p.stat().st_size, p.stat().st_mtime_ns) for p in folder.iterdir() if is_picture(p)}
-            for file in sorted((now & before if follow else now) - taken):
-                taken.add(file)
-                yield file[0].name, file[0], 0
-            if not follow:
-                return
-            before, taken = now, taken & now
-        time.sleep(0.5)
+def pictures(folder: Path) -> Frames:
+    """Yield the picture files of a folder, in the order of their names."""
+    for path in sorted(filter(is_picture, folder.iterdir())):
+        yield path.name, path, 0
+
+
+def incoming(folder: Path, output: Path) -> Frames:
+    """Yield the picture files of a folder and then, for ever, each that is added or changed, once it is whole."""
+    for item in watched(folder, output, threading.Event(), overwrite=True):
+        yield item.source.name, item.source, 0
 
 
 def animation(path: Path) -> Frames:
@@ -139,7 +136,9 @@ def main(arguments: list[str] | None = None) -> None:
     frames = (
         camera(*args.size)
         if live
-        else pictures(args.source, args.follow)
+        else incoming(args.source, args.output)
+        if args.follow and args.source.is_dir()
+        else pictures(args.source)
         if args.source.is_dir()
         else animation(args.source)
         if is_picture(args.source)
