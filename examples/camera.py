@@ -5,7 +5,7 @@
     python examples/camera.py film.mp4 -o frames/ --size 640x480          # needs ffmpeg; GIF and WebP do not
     python examples/camera.py camera -o /dev/shm/newest.jpg               # needs rpicam-vid; keeps the newest frame
 
-`camera` reads JPEG pictures from rpicam-vid, which comes with Raspberry Pi OS: the padding of its raw frames differs from
+`camera` reads JPEG pictures from rpicam-vid of Raspberry Pi OS: the padding of its raw frames differs from
 model to model, and picamera2 would bring a second NumPy. It was tested only with a stand-in for rpicam-vid.
 """
 
