@@ -1,4 +1,4 @@
-"""Results as text: tables and durations for a terminal, values for JSON."""
+"""Results as text: tables, durations and decibels for a terminal, values for JSON."""
 
 import dataclasses
 import math
@@ -36,6 +36,11 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+def decibels(value: float | None) -> str:
+    """Return a PSNR as text, `-` if there is none."""
+    return "-" if value is None else f"{value:.1f}"
+
+
 def json_ready(value: Any) -> Any:
     """Return a value as JSON types: dataclasses become objects, paths strings, and NaN and infinity null."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -49,8 +54,3 @@ def json_ready(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     return value
-
-
-def decibels(value: float | None) -> str:
-    """Return a PSNR as text, `-` if there is none."""
-    return "-" if value is None else f"{value:.1f}"

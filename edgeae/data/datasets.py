@@ -193,7 +193,7 @@ def open_training_data(
 
 def _check_arguments(size: int, channels: int, limit: int | None, val_fraction: float) -> None:
     if size < MIN_SIDE:
-        raise UsageError(f"--size {size} is too small: give {MIN_SIDE} or more.")
+        raise UsageError(f"`size` {size} is too small: give {MIN_SIDE} or more.")
     if channels not in (1, 3):
         raise UsageError(f"channels={channels} is not possible: give 1 (grey) or 3 (RGB).")
     if not 0 < val_fraction <= 1:

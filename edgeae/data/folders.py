@@ -155,7 +155,7 @@ def list_folder(root: Path, targets: Path | None) -> dict[str, Listing]:
         DataError: `targets` is not a folder, or lacks a sub-folder.
     """
     if targets is not None and not targets.is_dir():
-        raise DataError(f"--targets {targets} is not a folder: give the folder that holds a target for each image.")
+        raise DataError(f"`targets` {targets} is not a folder: give the folder that holds a target for each image.")
     folders = split_folders(root)
     parts = {"train": folders[0], "val": folders[1]} if folders else {"all": root}
     listings = {part: scan(folder, root, targets) for part, folder in parts.items()}
@@ -167,6 +167,6 @@ def list_folder(root: Path, targets: Path | None) -> dict[str, Listing]:
     for part, folder in parts.items():
         target_folder = targets / folder.name
         if not target_folder.is_dir():
-            raise DataError(f"--targets {targets} has no folder {folder.name}, which the inputs have: add it.")
+            raise DataError(f"`targets` {targets} has no folder {folder.name}, which the inputs have: add it.")
         paired[part] = pair(listings[part], scan(target_folder, targets))
     return paired

@@ -79,7 +79,7 @@ def list_dataset(
         return _from_arrays("array", {"all": data}, target_path, size, channels)
     if isinstance(data, str) and data in BUILTIN_NAMES:
         if targets is not None:
-            raise UsageError(f"--targets cannot be used with the built-in set {data}: give a folder as --data.")
+            raise UsageError(f"`targets` cannot be used with the built-in set {data}: give a folder as `data`.")
         if data == "faces":
             listing = _generated_faces(size, channels, seed, counts)
         else:
@@ -146,9 +146,9 @@ def _from_arrays(
 ) -> DatasetListing:
     if targets is not None and not targets.is_file():
         raise DataError(
-            f"--targets {targets} is not a file: the inputs are arrays, so give an array file of as many rows."
+            f"`targets` {targets} is not a file: the inputs are arrays, so give an array file of as many rows."
         )
-    target_name = f"--targets {targets}"
+    target_name = f"`targets` {targets}"
     target_arrays = {} if targets is None else _read_array_file(targets)
     if targets is not None and target_arrays.keys() != arrays.keys():
         raise DataError(f"{target_name} holds {', '.join(target_arrays)} and the inputs {', '.join(arrays)}.")

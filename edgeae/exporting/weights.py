@@ -211,7 +211,7 @@ def _open_trial(file: WeightFile, data: str | None) -> tuple[Trial, str]:
     elif task == IMAGE_TO_IMAGE:
         raise DataError(
             f"{file.path} was trained on pairs of images, which its run folder names: export it from "
-            "there, without --data."
+            "there, without `data`."
         )
     else:
         dataset = open_dataset(

@@ -126,10 +126,10 @@ def evaluate(
     """
     config = session.config
     if config.arch == "vae" and size not in (None, config.size):
-        raise UsageError(f"a vae has one size: leave out --size {size}, its images have {config.size} pixels a side.")
+        raise UsageError(f"a vae has one size: leave out `size` {size}, its images have {config.size} pixels a side.")
     task = task_of(session.metadata)
     if task == IMAGE_TO_IMAGE and targets is None:
-        raise UsageError("this model was trained on pairs of images: give the wanted outputs with --targets.")
+        raise UsageError("this model was trained on pairs of images: give the wanted outputs with `targets`.")
     dataset = open_dataset(
         data, size=size or config.size, channels=config.in_channels, targets=targets, limit=limit, val_fraction=1
     )

@@ -99,12 +99,12 @@ def lock_run(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / ".lock").open("w")
     except OSError as e:
-        raise TrainingError(f"{folder} cannot be written ({e.strerror}); choose another -o.") from None
+        raise TrainingError(f"{folder} cannot be written ({e.strerror}); choose another `run`.") from None
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise TrainingError(f"another training writes to {folder}; wait for it or choose another -o.") from None
+            raise TrainingError(f"another training writes to {folder}; wait for it or choose another `run`.") from None
         for temporary in folder.glob(".edgeae-*.tmp"):  # of a training killed while it wrote
             temporary.unlink(missing_ok=True)
         yield
