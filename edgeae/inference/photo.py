@@ -60,7 +60,7 @@ class Options:
 
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 1:
-            raise UsageError(f"--strength must be between 0 and 1, not {self.strength:g}.")
+            raise UsageError(f"`strength` must be between 0 and 1, not {self.strength:g}.")
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def restore(
         )
         if session.config.arch == "vae":
             if mask is not None:
-                raise UsageError("--mask needs a conv or residual model: a vae changes the whole picture.")
+                raise UsageError("`mask` needs a conv or residual model: a vae changes the whole picture.")
             pieces, shown_size = 1, (session.config.size, session.config.size)
             previews = Previews(*shown_size, UPRIGHT)
             with _open_target(target) as file:

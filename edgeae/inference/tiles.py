@@ -150,7 +150,7 @@ def plan(height: int, width: int, config: ModelConfig, max_mem: int, bytes_per_c
         UsageError: not even the smallest pieces fit.
     """
     if max_mem < MIN_MEM:
-        raise UsageError(f"{max_mem >> 20} MB of memory are too few: give --max-mem {MIN_MEM >> 20}M or more.")
+        raise UsageError(f"{max_mem >> 20} MB of memory are too few: give `max_mem` {MIN_MEM >> 20}M or more.")
     pixels = _NETWORK_SHARE * max_mem / bytes_per_pixel(config)
     rows = (1 - _NETWORK_SHARE) * max_mem / (width * bytes_per_column)
     # First of all without seams, that is with overlaps of twice the reach; then the fewest pixels.
@@ -165,7 +165,7 @@ def plan(height: int, width: int, config: ModelConfig, max_mem: int, bytes_per_c
     if best is None:
         raise UsageError(
             f"{max_mem >> 20} MB of memory are too few for an image of {width}×{height} pixels and this "
-            "model: give a larger --max-mem."
+            "model: give a larger `max_mem`."
         )
     return Tiling(_cut_axis(height, best[2], config), _cut_axis(width, best[3], config))
 
