@@ -16,9 +16,9 @@ from tinygrad import Tensor
 from edgeae.benchmark.turns import Engine, WrongOutput
 from edgeae.config import TrainConfig
 from edgeae.data.batches import Batch, Dataset, Report, Split
-from edgeae.engine.session import LibrarySession
 from edgeae.errors import UsageError
 from edgeae.exporting.library import CompileReport, compile
+from edgeae.inference.load import load, open_session
 from edgeae.inference.session import Session
 from edgeae.network import weight_file as weights
 from edgeae.network.weight_file import WeightFile
@@ -176,13 +176,6 @@ def compiled(subject: Subject, case: Case, folder: Path) -> CompileReport:
     )
 
 
-def open_session(file: WeightFile, device: str, batch: int) -> Session:
-    """Of a weight file in memory."""
-    with tinygrad_on(device):
-        model = weights.build_loaded(file, device, devices.supports_half(device))
-    return Session(model, file.config, device, file.metadata, batch)
-
-
 def runner(session: Session, task: str) -> Run:
     """A task of a session, from array to array."""
     if task == "reconstruct":
@@ -206,7 +199,7 @@ def prepare(subject: Subject, case: Case) -> Prepared:
     if case.runtime == LIBRARY:
         with tempfile.TemporaryDirectory() as folder:
             report = compiled(subject, case, Path(folder))
-            session: Session = LibrarySession(Path(report.library), case.threads)
+            session = load(report.library, threads=case.threads)
             size = report.size_bytes
     else:
         session = open_session(subject.file, case.device, case.batch)

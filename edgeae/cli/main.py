@@ -427,7 +427,7 @@ def evaluate(
 @options(json_option)
 def info(model: str, as_json: bool) -> None:
     """Tell what a model file or a compiled library holds."""
-    from edgeae.engine.session import describe_library
+    from edgeae.engine.library import describe_library
     from edgeae.network.shipped import LIBRARIES, find_model
     from edgeae.network.weight_file import describe
 

@@ -22,7 +22,7 @@ from edgeae._version import __version__
 from edgeae.errors import UsageError
 from edgeae.files import write_bytes_atomic
 from edgeae.inference import golden
-from edgeae.inference.session import Session
+from edgeae.inference.load import open_session
 from edgeae.network import quantize
 from edgeae.network import weight_file as weights
 from edgeae.network.layers import Conv2d, Linear, UpConv2d
@@ -31,7 +31,6 @@ from edgeae.network.parameters import layer_names
 from edgeae.network.shipped import find_model
 from edgeae.network.tracing import Step, trace
 from edgeae.network.weight_file import WeightFile
-from edgeae.runtime.tinygrad_lock import tinygrad_on
 
 PARTS = {"reconstruct": ("image", "restored"), "encode": ("image", "code"), "decode": ("code", "image")}
 OPSET, OPSET_INT4 = 17, 21  # with their versions of the file's own format:
@@ -113,8 +112,7 @@ def _compare(data: bytes, file: WeightFile, part: str) -> float | None:
         import onnxruntime
     except ImportError:
         return None
-    with tinygrad_on("CPU"):
-        session = Session(weights.build_loaded(file, "CPU"), file.config, "CPU", file.metadata)
+    session = open_session(file, "CPU")
     image = golden.golden_input(file.config.size, file.config.in_channels, seed=0)
     given = session.encode(image) if part == "decode" else image
     ours = session.decode(given, np.float32) if part == "decode" else getattr(session, _METHODS[part])(given)

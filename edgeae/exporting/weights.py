@@ -19,12 +19,12 @@ from edgeae.images import arrays as imaging
 from edgeae.images import metrics
 from edgeae.images.scores import Scores, score
 from edgeae.inference import golden
+from edgeae.inference.load import open_session
 from edgeae.inference.session import Session
 from edgeae.network import quantize
 from edgeae.network import weight_file as weights
 from edgeae.network.weight_file import WeightFile
 from edgeae.runtime import devices
-from edgeae.runtime.tinygrad_lock import tinygrad_on
 from edgeae.training.evaluation import MAX_VALIDATION_IMAGES, Trial
 from edgeae.training.run_folder import read_run
 
@@ -177,9 +177,7 @@ def _tuned(
 
 
 def _run(file: WeightFile, device: str, trial: Trial) -> tuple[npt.NDArray[np.float32], Session]:
-    with tinygrad_on(device):
-        model = weights.build_loaded(file, device, devices.supports_half(device))
-    session = Session(model, file.config, device, file.metadata, batch=32)
+    session = open_session(file, device, batch=32)
     return session.run_floats(trial.inputs), session
 
 

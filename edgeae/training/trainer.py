@@ -32,6 +32,7 @@ from edgeae.images.drawing.charts import curves
 from edgeae.images.files.array_io import write_image
 from edgeae.inference import golden
 from edgeae.inference.session import Session
+from edgeae.inference.tinygrad_engine import TinygradEngine
 from edgeae.network import weight_file as weights
 from edgeae.network.models import Autoencoder, build
 from edgeae.network.parameters import parameters
@@ -157,7 +158,7 @@ class Trainer:
             for name, value, _ in parameters(validated)
             if isinstance(value, Tensor) and len(names) > 1
         }
-        self.session = Session(validated, config, names[0], batch=min(32, settings.batch))
+        self.session = Session(TinygradEngine(validated, config, names[0], min(32, settings.batch)))
         self._restored = self.trial.inputs[:0]
 
     def _one_step(self, x: Tensor, y: Tensor, schedule: Tensor, noise: Tensor | None = None) -> Tensor:

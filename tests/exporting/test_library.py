@@ -375,7 +375,7 @@ def test_a_compiler_that_fails(library: Factory, monkeypatch: pytest.MonkeyPatch
 def test_a_library_that_computes_nonsense_is_not_written(
     library: Factory, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from edgeae.exporting.library import source
+    from edgeae.engine import source
 
     monkeypatch.setattr(source, "_WIDEN", source._WIDEN.replace("to[c] =", "to[c * 0] ="))
     with pytest.raises(EdgeaeError, match="fails its own test"):

@@ -11,7 +11,7 @@ import pytest
 
 from edgeae.errors import WeightsError
 from edgeae.inference.golden import SAMPLES, TOLERANCE, Verification, golden_input, make_golden, verify
-from edgeae.inference.load import load
+from edgeae.inference.load import load, open_session
 from edgeae.inference.session import Session
 from edgeae.network import weight_file as weights
 from edgeae.runtime import devices
@@ -88,7 +88,7 @@ def test_a_result_of_nan_fails() -> None:
 def session(device: str, tiny_config: Callable[..., Any], random_weights: Callable[..., Any]) -> Session:
     config = tiny_config("vae")
     file = weights.WeightFile(Path(), {"quantize": "none"}, config, random_weights(config), 0)
-    return Session(weights.build_loaded(file, device), config, device)
+    return open_session(file, device)
 
 
 def test_a_file_without_golden_input_says_so(session: Session) -> None:

@@ -24,12 +24,11 @@ from edgeae.engine.targets import NATIVE, toolchain
 from edgeae.errors import EdgeaeError, UsageError
 from edgeae.files import write_bytes_atomic
 from edgeae.inference import golden
-from edgeae.inference.session import Session
+from edgeae.inference.load import open_session
 from edgeae.network import weight_file as weights
 from edgeae.network.models import build
 from edgeae.network.shipped import find_model
 from edgeae.network.weight_file import WeightFile
-from edgeae.runtime.tinygrad_lock import tinygrad_on
 
 __all__ = ["CompileReport", "compile"]
 
@@ -178,8 +177,7 @@ def _described(file: WeightFile, width: int, height: int) -> str:
 
 def _golden(file: WeightFile, width: int, height: int) -> Golden:
     """What tinygrad gives for the golden input of this size."""
-    with tinygrad_on("CPU"):
-        session = Session(weights.build_loaded(file, "CPU"), file.config, "CPU", file.metadata)
+    session = open_session(file, "CPU")
     image = golden.golden_input(height, file.config.in_channels, seed=0, width=width)
     output = session.run_floats(image)
     return Golden(golden.places(output.size), golden.sampled(output).astype(np.uint16), golden.TOLERANCE)
