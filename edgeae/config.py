@@ -136,6 +136,11 @@ class ModelConfig(_Json):
         """Pixels of the image for one position of the deepest layer: 2 to the number of halvings."""
         return int(2 ** len(self.widths))
 
+    @property
+    def takes_any_size(self) -> bool:
+        """True for the fully convolutional networks; a `vae`'s linear layers tie it to images of size × size."""
+        return self.arch != "vae"
+
     def code_shape(self, height: int, width: int) -> tuple[int, ...]:
         """Shape of one image's code: `(dims,)` for `vae`, else `(height/stride, width/stride, channels)`."""
         if self.arch == "vae":

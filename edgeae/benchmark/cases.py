@@ -137,7 +137,7 @@ class Subject:
         self._floats, self._rounded = file.packed_as("none"), self.file.packed_as("none")
         self.scheme = "float32" if self.file.scheme == "none" else self.file.scheme
         width, height = size or (self.config.size, self.config.size)
-        if self.config.arch == "vae" and (width, height) != (self.config.size,) * 2:
+        if not self.config.takes_any_size and (width, height) != (self.config.size,) * 2:
             raise UsageError(f"{self.name} is a vae: it takes images of {self.config.size}×{self.config.size} only.")
         self.width, self.height = width, height
         self._outputs: dict[tuple[Any, ...], list[Floats]] = {}

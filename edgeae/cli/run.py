@@ -285,7 +285,7 @@ def _line(result: Restored) -> str:
 
 
 def _tell_of_size(session: Session) -> None:
-    if session.config.arch == "vae":
+    if not session.config.takes_any_size:
         note(f"a vae has one size: images are fitted to {session.config.size}×{session.config.size}.")
 
 

@@ -224,7 +224,7 @@ def _start(start: str, arch: str | None, size: int) -> tuple[ModelConfig, str]:
         raise UsageError(f"--start takes the network from {start}; leave out --{min(fixed).replace('_', '-')}.")
     if arch not in (None, file.config.arch):
         raise UsageError(f"{start} is a {file.config.arch}, not a {arch}; leave out ARCH.")
-    if "size" in given and file.config.arch == "vae" and size != file.config.size:
+    if "size" in given and not file.config.takes_any_size and size != file.config.size:
         raise UsageError(f"{start} takes images of {file.config.size} pixels a side; leave out --size.")
     return replace(file.config, size=size if "size" in given else file.config.size), file.metadata.get("task", "none")
 

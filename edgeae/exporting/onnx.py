@@ -182,7 +182,7 @@ class _Writer:
         if len(shape) == 2:
             return ["batch", shape[1]]
         height, width, channels = shape[1:]
-        if self._file.config.arch == "vae":
+        if not self._file.config.takes_any_size:
             return ["batch", channels, height, width]
         code = "code_" if self._file.config.size != height else ""
         return ["batch", channels, f"{code}height", f"{code}width"]

@@ -301,7 +301,7 @@ class Session:
 
     def _fit_own(self, x: Floats) -> Floats:
         """Fit images to the one size of a `vae`."""
-        return self._fit(x, self.config.size, self.config.size) if self.config.arch == "vae" else x
+        return x if self.config.takes_any_size else self._fit(x, self.config.size, self.config.size)
 
     @staticmethod
     def _fit(x: Floats, height: int, width: int) -> Floats:

@@ -81,7 +81,7 @@ class TinygradEngine:
     @property
     def image_size(self) -> tuple[int, int] | None:
         """Height and width of a `vae`'s images; None for the networks that take any size."""
-        return (self.config.size, self.config.size) if self.config.arch == "vae" else None
+        return None if self.config.takes_any_size else (self.config.size, self.config.size)
 
     def run(self, method: str, *arrays: Floats) -> list[Floats]:
         """Run a method of the network on arrays of N rows each.

@@ -280,7 +280,7 @@ def described(
         "parameters": count,
         "mflop_an_image": round(work.flop / 1e6, 1),
         "image": f"{width}×{height}, {config.in_channels} → {config.out_channels} channels",
-        "any_size": "no" if config.arch == "vae" else f"yes, worked in multiples of {config.stride}",
+        "any_size": f"yes, worked in multiples of {config.stride}" if config.takes_any_size else "no",
         "code_size": code,
         "compression_ratio": round(pixels / code, 2),
         "quantize": metadata.get("quantize", "none"),

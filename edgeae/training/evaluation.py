@@ -101,7 +101,7 @@ def evaluate(
         UsageError: the model was trained on pairs of images, and there are no `targets`; or a `size` for a `vae`.
     """
     config = session.config
-    if config.arch == "vae" and size not in (None, config.size):
+    if not config.takes_any_size and size not in (None, config.size):
         raise UsageError(f"a vae has one size: leave out --size {size}, its images have {config.size} pixels a side.")
     task = session.metadata.get("task", "none")
     if task == "image-to-image" and targets is None:

@@ -156,7 +156,7 @@ def compile(
 def _checked_size(file: WeightFile, size: tuple[int, int] | None) -> tuple[int, int]:
     config = file.config
     width, height = size or (config.size, config.size)
-    if config.arch == "vae" and (width, height) != (config.size, config.size):
+    if not config.takes_any_size and (width, height) != (config.size, config.size):
         raise UsageError(f"this vae takes images of {config.size}×{config.size} only.")
     if min(width, height) < config.stride or width % config.stride or height % config.stride:
         raise UsageError(f"the sides must be multiples of {config.stride}.")
