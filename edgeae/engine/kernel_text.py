@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from edgeae.engine.plan import Plan
+from edgeae.engine.plan import EnginePlan
 from edgeae.runtime.kernels.plans import NARROW
 from edgeae.runtime.kernels.programs import ARGUMENTS, FILES, interleave, read_text
 
 SECTIONS = ("convolution", "narrow", "winograd", "winograd_weights")  # by their numbers in NAME.c
 
 
-def kernels(plan: Plan) -> list[str]:
+def kernel_lines(plan: EnginePlan) -> list[str]:
     """The end of NAME.c: the files of kernels/, and around them what makes their names those of the layer."""
     used = list(
         dict.fromkeys(

@@ -74,7 +74,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Plan:
+class EnginePlan:
     """A compiled network.
 
     Attributes:
@@ -99,9 +99,14 @@ class Plan:
         return self.encoder + self.decoder
 
 
+def whole_lines(floats: int) -> int:
+    """Round a number of floats up to whole cache lines."""
+    return -(-floats // LINE) * LINE
+
+
 def make_plan(
     network: Any, image: tuple[int, int, int, int], machine: InstructionSet, threads: int, whole_weights: bool = False
-) -> Plan:
+) -> EnginePlan:
     """The plan of a network.
 
     Args:
@@ -120,7 +125,7 @@ def make_plan(
     operations = [_operation(step, number, places, machine, threads) for number, step in enumerate(found.steps, 1)]
     if whole_weights:
         operations = _narrowed(operations)
-    return Plan(
+    return EnginePlan(
         tuple(operations[:count]),
         tuple(operations[count:]),
         Place(places[0], image),
@@ -152,7 +157,7 @@ def _narrowed(operations: list[Operation]) -> list[Operation]:
 def _places(found: Trace, features: Trace) -> tuple[list[int], int]:
     """Where each value begins, and how much memory they take: a value's place is used again once nobody needs it."""
     shapes = [found.inputs[0], *(step.shape.output for step in found.steps)]
-    sizes = [-(-math.prod(shape) // LINE) * LINE for shape in shapes]
+    sizes = [whole_lines(math.prod(shape)) for shape in shapes]
     last = list(range(len(shapes)))
     for number, step in enumerate(found.steps, 1):
         for read in step.reads:

@@ -375,9 +375,9 @@ def test_a_compiler_that_fails(library: Factory, monkeypatch: pytest.MonkeyPatch
 def test_a_library_that_computes_nonsense_is_not_written(
     library: Factory, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from edgeae.engine import source
+    from edgeae.engine import weight_text
 
-    monkeypatch.setattr(source, "_WIDEN", source._WIDEN.replace("to[c] =", "to[c * 0] ="))
+    monkeypatch.setattr(weight_text, "_WIDEN", weight_text._WIDEN.replace("to[c] =", "to[c * 0] ="))
     with pytest.raises(EdgeaeError, match="fails its own test"):
         library("conv", "int8")
     assert not (tmp_path / "made").exists()

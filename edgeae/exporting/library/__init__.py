@@ -19,9 +19,10 @@ import numpy as np
 
 from edgeae._version import __version__
 from edgeae.engine.plan import make_plan
-from edgeae.engine.source import Golden, Source
+from edgeae.engine.source import GoldenOutput, NetworkCode
 from edgeae.engine.targets import NATIVE, toolchain
 from edgeae.errors import EdgeaeError, UsageError
+from edgeae.exporting.library import companions
 from edgeae.files import write_bytes_atomic
 from edgeae.inference import golden
 from edgeae.inference.load import open_session
@@ -116,15 +117,15 @@ def compile(
         whole_weights=file.scheme == "int8",
     )
     title = f"{label}: {_described(file, width, height)}, compiled by edgeae {__version__}"
-    source = Source(label, file, network, plan, tools.processor, title, _golden(file, width, height))
+    code = NetworkCode(label, file, network, plan, tools.processor, title, _golden_output(file, width, height))
     folder = Path(output)
     texts = {
-        f"{label}.c": source.code(),
-        f"{label}_weights.c": source.weights(),
-        f"{label}.h": source.header(),
-        "example.c": source.example(),
-        f"edgeae_{label}.py": source.wrapper(),
-        "README.md": source.readme(),
+        f"{label}.c": code.network_c(),
+        f"{label}_weights.c": code.weights_c(),
+        f"{label}.h": companions.header(code),
+        "example.c": companions.example(code),
+        f"edgeae_{label}.py": companions.wrapper(code),
+        "README.md": companions.readme(code),
     }
     with tempfile.TemporaryDirectory() as scratch:
         for text_name, text in texts.items():
@@ -175,12 +176,12 @@ def _described(file: WeightFile, width: int, height: int) -> str:
     return f"{kind} for images of {width} x {height}, {scheme} weights"
 
 
-def _golden(file: WeightFile, width: int, height: int) -> Golden:
+def _golden_output(file: WeightFile, width: int, height: int) -> GoldenOutput:
     """What tinygrad gives for the golden input of this size."""
     session = open_session(file, "CPU")
     image = golden.golden_input(height, file.config.in_channels, seed=0, width=width)
     output = session.run_floats(image)
-    return Golden(golden.places(output.size), golden.sampled(output).astype(np.uint16), golden.TOLERANCE)
+    return GoldenOutput(golden.places(output.size), golden.sampled(output).astype(np.uint16), golden.TOLERANCE)
 
 
 def _tested(library: Path, name: str) -> float:
