@@ -98,7 +98,7 @@ def test_every_instruction_set(
         pytest.skip("these are x86 processors")
     if cpu == "x86-64-v3" and " avx2 " not in Path("/proc/cpuinfo").read_text():
         pytest.skip("this processor has no AVX2")
-    monkeypatch.setattr(plan, "FACTORS", 0)  # as in a large network
+    monkeypatch.setattr(plan, "MAX_FACTOR_FLOATS", 0)  # as in a large network
     sizes: dict[str, Any] = {"widths": (16, 32), "code": 16, "size": 32}
     report = library("residual", scheme, cpu=cpu, **sizes)
     assert report.instruction_set == {"x86-64": "plain", "x86-64-v3": "avx2"}.get(cpu or "", report.instruction_set)
@@ -123,8 +123,8 @@ def test_factors_of_large_networks_are_in_16_bits(tiny_config: ConfigFactory) ->
         ]
         for bits in (16, 32)
     }
-    assert sum(size for _, size in sizes[16]) / 2 + sum(size for _, size in sizes[32]) <= plan.FACTORS
-    assert sum(size for _, size in sizes[16] + sizes[32]) > plan.FACTORS
+    assert sum(size for _, size in sizes[16]) / 2 + sum(size for _, size in sizes[32]) <= plan.MAX_FACTOR_FLOATS
+    assert sum(size for _, size in sizes[16] + sizes[32]) > plan.MAX_FACTOR_FLOATS
     assert max(sizes[16])[0] <= min(sizes[32])[0]
 
 
@@ -287,12 +287,12 @@ def test_it_compiles_for_other_machines(target: str, library: Factory) -> None:
     assert magic == (b"\xcf\xfa\xed\xfe" if "macos" in target else b"\x7fELF")
 
 
-@pytest.mark.parametrize("most_factors", [plan.FACTORS, 0])
+@pytest.mark.parametrize("most_factors", [plan.MAX_FACTOR_FLOATS, 0])
 def test_an_arm_processor_gives_the_same_image(
     most_factors: int, tiny_file: FileFactory, library: Factory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The whole interface, and its self-test, under an emulator."""
-    monkeypatch.setattr(plan, "FACTORS", most_factors)
+    monkeypatch.setattr(plan, "MAX_FACTOR_FLOATS", most_factors)
     qemu = shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")
     if qemu is None:
         pytest.skip("there is no qemu-aarch64")
