@@ -465,6 +465,7 @@ def test_load_reads_a_file(
     ae = load(tiny_file(arch), device, batch=3)
     assert (ae.config.arch, ae.device, ae.batch, ae.metadata["arch"]) == (arch, device, 3, arch)
     assert repr(ae) == f"<edgeae.Session {arch} 16×16 on {device}>"
+    assert (ae.width, ae.height) == ((16, 16) if arch == "vae" else (None, None))
     image = floats(SIZE, SIZE, 3)
     np.testing.assert_array_equal(ae.reconstruct(image), session_of(arch).reconstruct(image))
 
