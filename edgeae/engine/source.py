@@ -155,6 +155,11 @@ class NetworkCode:
         return store(self.file.tensors, names)
 
     def _layers(self) -> _Layers:
+        """Write the sections, the calls and the preparations of all operations.
+
+        In C, `w` is the memory of the prepared weights and `v` that of the values, where one layer's stored weights are
+        widened to before Winograd's factors are made of them.
+        """
         labels: dict[str, str] = {}  # of the sections so far, by their function and constants
         lines: list[str] = []
 
@@ -184,6 +189,7 @@ class NetworkCode:
             comment = f"{name}: {_describe(operation)}"
             kernel = section(label, operation.function, operation.constants, comment)
             kernels.append(kernel)
+            # `scale` is for a kernel that reads 16-bit factors; all others find the scale in the prepared weights.
             count, scale = operation.shape.weights, "0"
             if operation.factors is None:
                 preparations.append(self._widen(f"w + {floats}", name, operation))
@@ -207,6 +213,7 @@ class NetworkCode:
         return _Layers(lines, list(dict.fromkeys(kernels)), calls, preparations, floats, wide)
 
     def _widen(self, to: str, name: str, operation: Operation) -> str:
+        """Write the call that makes floats of a layer's stored weights."""
         offsets = self._stored.offsets
         size, columns = operation.shape.weights, operation.shape.c_out
         block = columns if operation.factors else operation.constants["WEIGHT_ROW"]
@@ -217,6 +224,7 @@ class NetworkCode:
         )
 
     def _memory(self, layers: _Layers) -> list[str]:
+        """Write the sizes and places of all memory."""
         plan = self.plan
         walked = sum(place.size // plan.image.shape[0] for place in plan.features)
         return [
@@ -235,6 +243,7 @@ class NetworkCode:
         ]
 
     def _run_layer(self, calls: Sequence[str]) -> list[str]:
+        """Write the function that runs one layer by its number, from 1 on: step 0 loads the images."""
         lines = [
             "// The share of a core of one layer. `v` is where the layers' outputs lie, `w` weights, prepared.",
             "static void run_layer(const NAME *h, int number, int core)",

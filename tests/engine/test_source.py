@@ -110,7 +110,7 @@ def test_the_interface_under_sanitizers(name: str, kind: str, library: LibraryFa
 @pytest.mark.parametrize("scheme", ["int8", "int4"])
 @pytest.mark.parametrize("compiler", ["clang", "gcc"])
 def test_it_is_plain_c(compiler: str, scheme: str, library: LibraryFactory, tmp_path: Path) -> None:
-    """That wants little of the caller's stack."""
+    """Strict compilers accept the source, and no function takes more than 14 kB of stack."""
     if not shutil.which(compiler):
         pytest.skip(f"there is no {compiler}")
     report = library("residual", scheme, widths=(16, 32), code=16, size=32)
@@ -143,7 +143,7 @@ def test_it_is_plain_c(compiler: str, scheme: str, library: LibraryFactory, tmp_
 def test_an_arm_processor_gives_the_same_image(
     most_factors: int, tiny_file: FileFactory, library: LibraryFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The whole interface, and its self-test, under an emulator."""
+    """The self-test passes under an emulator."""
     monkeypatch.setattr(plan, "MAX_FACTOR_FLOATS", most_factors)
     qemu = shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")
     if qemu is None:

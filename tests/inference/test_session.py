@@ -21,7 +21,7 @@ from edgeae.inference import tinygrad_engine
 from edgeae.inference.load import load
 from edgeae.inference.session import Session, lerp, slerp
 from edgeae.inference.tinygrad_engine import TinygradEngine
-from edgeae.network import weight_file as weights
+from edgeae.network import weight_file
 from edgeae.network.models import Autoencoder, build
 
 SIZE = 16
@@ -37,8 +37,8 @@ def network(
 
     def make(arch: str, **changes: Any) -> tuple[Autoencoder, ModelConfig]:
         config = tiny_config(arch, **changes)
-        file = weights.WeightFile(Path(), {"quantize": "none"}, config, random_weights(config), 0)
-        return weights.build_loaded(file, device), config
+        file = weight_file.WeightFile(Path(), {"quantize": "none"}, config, random_weights(config), 0)
+        return weight_file.build_loaded(file, device), config
 
     return make
 

@@ -26,7 +26,7 @@ from edgeae.exporting.library import companions
 from edgeae.files import write_bytes_atomic
 from edgeae.inference import golden
 from edgeae.inference.load import open_session
-from edgeae.network import weight_file as weights
+from edgeae.network import weight_file
 from edgeae.network.models import build
 from edgeae.network.shipped import find_model
 from edgeae.network.weight_file import WeightFile
@@ -102,7 +102,7 @@ def compile(
     started = time.perf_counter()
     if Path(output).exists() and not Path(output).is_dir():
         raise UsageError(f"{output} is no folder: a library and what belongs to it are several files.")
-    file = weights.read(find_model(model))
+    file = weight_file.read(find_model(model))
     width, height = _check_size(file, size)
     count = threads or ((os.cpu_count() or 1) if target == NATIVE else 4)
     if not 1 <= batch <= MAX_BATCH or not 1 <= count <= MAX_THREADS:
