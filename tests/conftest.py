@@ -195,3 +195,25 @@ def shelf(models: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The tiny networks take the places of the shipped ones."""
     monkeypatch.setattr(zoo, "folders", lambda: [models])
     return models
+
+
+@pytest.fixture(scope="session")
+def c_compiler() -> None:
+    """Skip the tests that need a C compiler where there is none."""
+    from helpers.libraries import require_target
+
+    require_target()
+
+
+@pytest.fixture
+def library(c_compiler: None, tiny_file: FileFactory, tmp_path: Path) -> Callable[..., Any]:
+    """`library(arch, scheme, **more)`: a tiny network, compiled. `target`, `cpu`, `pixels` (the size), `batch` and
+    `threads` are for `compile`, what else there is in `more` changes the configuration."""
+    from edgeae.exporting.library import compile
+
+    def make(arch: str, scheme: str = "none", **more: Any) -> Any:
+        options = {key: more.pop(key) for key in ("target", "cpu", "pixels", "batch", "threads") if key in more}
+        options |= {"size": options.pop("pixels")} if "pixels" in options else {}
+        return compile(tiny_file(arch, scheme, **more), tmp_path / "made", name="tiny", **options)
+
+    return make
