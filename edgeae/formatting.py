@@ -1,4 +1,4 @@
-"""Results as text: tables and durations for a terminal, values for JSON."""
+"""Results as text: tables, durations and decibels for a terminal, values for JSON."""
 
 import dataclasses
 import math
@@ -8,7 +8,13 @@ from typing import Any
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]:
-    """Lines of a plain table; the columns numbered in `right` are set to the right."""
+    """Return the lines of a table.
+
+    Args:
+        header: titles of the columns.
+        rows: cells of each row, as many as the header has.
+        right: numbers of the columns to align to the right; the others are aligned to the left.
+    """
     cells = [list(header), *(list(row) for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
 
@@ -22,12 +28,17 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[
 
 
 def duration(seconds: float) -> str:
-    """`75` as `1:15`."""
+    """Return a duration as hours, minutes and seconds: `1:15` for 75; `-` if it is not finite."""
     if not math.isfinite(seconds):
         return "-"
     minutes, rest = divmod(round(max(0.0, seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def decibels(value: float | None) -> str:
+    """Return a PSNR as text, `-` if there is none."""
+    return "-" if value is None else f"{value:.1f}"
 
 
 def json_ready(value: Any) -> Any:
@@ -43,8 +54,3 @@ def json_ready(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     return value
-
-
-def decibels(value: float | None) -> str:
-    """Return a PSNR as text, `-` if there is none."""
-    return "-" if value is None else f"{value:.1f}"

@@ -22,13 +22,10 @@ LIMIT = 350  # lines
 
 # Longer files, and why each is not two.
 LONG_FILES = {
-    "cli/main.py": "the commands of a few lines each; the long ones have files of their own",
-    "cli/run.py": "the command with the most options and the most kinds of input",
     "data/generated_faces.py": "one drawing",
     "engine/source.py": "one C file from its first line to its last",
     "inference/photo.py": "one photo from file to file",
     "runtime/kernels/plans.py": "the plans of all kernels, which share their cost model",
-    "training/trainer.py": "the jitted step and the loop around it",
 }
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, TextIO
 
 import click
 
+from edgeae.cli.flags import name_flags
 from edgeae.errors import EdgeaeError
 from edgeae.formatting import json_ready
 
@@ -43,11 +44,11 @@ def note(text: str) -> None:
 
 
 def complain(sentence: str) -> None:
-    """Print an error on stderr, always as one line."""
+    """Print an error on stderr, always as one line, with flags for the arguments that it names."""
     prefix = "edgeae:"
     if is_terminal() and os.environ.get("NO_COLOR", "") in ("", "0"):
         prefix = click.style(prefix, fg="red", bold=True)
-    click.echo(f"{prefix} {printable(' '.join(sentence.split()))}", err=True)
+    click.echo(f"{prefix} {printable(' '.join(name_flags(sentence).split()))}", err=True)
 
 
 def binary(stream: TextIO | None, name: str) -> BinaryIO:

@@ -1,4 +1,4 @@
-"""`edgeae corrupt`."""
+"""`edgeae corrupt`: damage an image."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from edgeae.cli.program import command
 @command()
 @click.argument("source", type=PATH, metavar="INPUT")
 @options(
-    output_option("The damaged image.", required=True),
-    click.option("--corrupt", required=True, metavar="SPEC", help="For example occlude:0.2 or noise:0.1+blur."),
+    output_option("File for the damaged image.", required=True),
+    click.option("--corrupt", required=True, metavar="SPEC", help="Damage, for example occlude:0.2 or noise:0.1+blur."),
     seed_option,
     json_option,
 )
 def corrupt(source: Path, output: Path, corrupt: str, seed: int, as_json: bool) -> None:
-    """Damage an image as training does.
+    """Damage an image, as training does.
 
-    SPEC is one of none, occlude, scratch, pixels, smear, noise, blur, jpeg, gray and shift, with a strength where you
-    want one (occlude:0.2), or a range of them (occlude:0.1..0.3); several joined with +, or, with commas, one of them.
+    SPEC is none, occlude, scratch, pixels, smear, noise, blur, jpeg, gray or shift. Add a strength (occlude:0.2) or a
+    range of strengths (occlude:0.1..0.3). Join several with + to apply all of them, or with commas to apply one of
+    them.
     """
     from edgeae.images.damage.apply import corrupt_file
 

@@ -1,4 +1,4 @@
-"""`edgeae devices`."""
+"""`edgeae devices`: list what can run a model."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from edgeae.formatting import table
 @command()
 @options(json_option)
 def devices(as_json: bool) -> None:
-    """List the backends: usable or not, and why.
+    """List the devices: which are usable, and why others are not.
 
-    For one that is not, the command that would mend it.
+    For each that is not usable, prints the command that would mend it.
     """
     from edgeae.runtime.devices import probe_all
 
-    found = probe_all()
-    rows = [[s.name, "yes" if s.usable else "no", s.detail if s.usable else s.reason] for s in found]
-    mends = [f"  {s.name}: {s.mend}" for s in found if not s.usable and s.mend]
-    emit(found, [*table(["device", "usable", ""], rows), *(["", "to mend:", *mends] if mends else [])], as_json)
-    if not any(s.usable for s in found):
+    statuses = probe_all()
+    rows = [[s.name, "yes" if s.usable else "no", s.detail if s.usable else s.reason] for s in statuses]
+    mends = [f"  {s.name}: {s.mend}" for s in statuses if not s.usable and s.mend]
+    emit(statuses, [*table(["device", "usable", ""], rows), *(["", "to mend:", *mends] if mends else [])], as_json)
+    if not any(s.usable for s in statuses):
         raise DeviceError("no device is usable; the table says why.")

@@ -1,4 +1,4 @@
-"""`edgeae info`."""
+"""`edgeae info`: describe a model."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ import click
 from edgeae.cli.console import emit
 from edgeae.cli.options import TEXT, json_option, options
 from edgeae.cli.program import command
+from edgeae.formatting import table
 
 
 @command()
 @click.argument("model", type=TEXT)
 @options(json_option)
 def info(model: str, as_json: bool) -> None:
-    """Tell what a model file or a compiled library holds."""
+    """Describe a model or a compiled library."""
     from edgeae.engine.session import describe_library
     from edgeae.network.describe import describe
     from edgeae.network.shipped import LIBRARIES, find_model
 
-    found = describe_library(Path(model)) if model.endswith(LIBRARIES) else describe(find_model(model))
+    description = describe_library(Path(model)) if model.endswith(LIBRARIES) else describe(find_model(model))
     rows = [
-        [key.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value)] for key, value in found.items()
+        [key.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value)]
+        for key, value in description.items()
     ]
-    width = max(len(row[0]) for row in rows)
-    emit(found, [f"{key:<{width}}  {value}" for key, value in rows], as_json)
+    emit(description, table(["", ""], rows)[1:], as_json)

@@ -1,4 +1,4 @@
-"""`edgeae interpolate`."""
+"""`edgeae interpolate`: walk from image to image."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from edgeae.network.shipped import DEFAULT_VAE
 @options(
     model_option(DEFAULT_VAE),
     device_option,
-    output_option("A .gif, .webp or .png animation, or a folder for one PNG a step.", default="interpolation.gif"),
+    output_option(
+        "Animation to write (.gif, .webp or .png), or a folder for one PNG a step.", default="interpolation.gif"
+    ),
     click.option(
         "--steps",
         type=click.IntRange(2, 10000),
@@ -32,11 +34,11 @@ from edgeae.network.shipped import DEFAULT_VAE
         type=click.Choice(["linear", "slerp"]),
         default="linear",
         show_default=True,
-        help="Straight between the codes, or along the arc.",
+        help="Go from code to code in a straight line, or along an arc (spherical).",
     ),
-    click.option("--strip", is_flag=True, help="Write a film strip instead of an animation (.png)."),
+    click.option("--strip", is_flag=True, help="Write all steps side by side as one .png, not an animation."),
     click.option("--fps", type=click.FloatRange(0.1, 100), default=12, show_default=True, help="Frames a second."),
-    threads_option,
+    threads_option(),
     json_option,
 )
 def interpolate(
@@ -51,7 +53,9 @@ def interpolate(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Turn one image into another by their codes.
+    """Turn one image into another, step by step.
+
+    Walks evenly from the code of each image to that of the next, and decodes each step.
 
     \b
         edgeae interpolate -m faces-vae neutral.jpg smiling.jpg -o smile.gif

@@ -8,16 +8,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
 from edgeae.cli.console import binary, complain, emit, note
+from edgeae.cli.flags import name_flags
 from edgeae.cli.options import (
     PATH,
     PIPE,
     Memory,
+    Size,
     batch_option,
     device_option,
     json_option,
@@ -50,7 +53,7 @@ _MOST_BYTES = 1 << 30  # of a picture on standard input
     model_option(DEFAULT),
     device_option,
     output_option(
-        "A file, a folder, or - for standard output.  [default: photo.out.jpg beside photo.jpg, photos.out/ "
+        "File or folder to write, or - for standard output.  [default: photo.out.jpg beside photo.jpg, photos.out/ "
         "beside photos/; for the samples the folder edgeae-samples]"
     ),
     click.option(
@@ -58,43 +61,44 @@ _MOST_BYTES = 1 << 30  # of a picture on standard input
         type=PATH,
         default=None,
         metavar="MASK",
-        help="Image as large as the photo, white where it is damaged: nothing else is changed. Or a folder of "
-        "such, named as the photos are.",
+        help="Image of the photo's size, white where the photo is damaged: nothing else is changed. For several "
+        "photos a folder of masks with the photos' names.",
     ),
     click.option(
         "--strength",
         type=click.FloatRange(0, 1),
         default=1.0,
         show_default=True,
-        help="How much of the result, the rest is the photo.",
+        help="How much of the model's result to blend in; 0 is the photo itself.",
     ),
-    click.option("--compare", is_flag=True, help="Also write NAME.compare.png, before and after side by side."),
+    click.option("--compare", is_flag=True, help="Also write NAME.compare.png: before and after, side by side."),
     click.option(
         "--corrupt",
         default=None,
         metavar="SPEC",
-        help="Damage the input first; see `edgeae corrupt`.  [default: none; for the samples what the model "
-        "learned to undo]",
+        help="Damage the input first, see `edgeae corrupt`.  [default: none; for the samples the damage that the "
+        "model was trained on]",
     ),
-    click.option("--overwrite", is_flag=True, help="Replace outputs that exist. [default: skip them]"),
-    click.option("--watch", is_flag=True, help="Wait for more pictures in the folder INPUT, until Ctrl-C."),
+    click.option("--overwrite", is_flag=True, help="Replace outputs that exist.  [default: skip them]"),
+    click.option("--watch", is_flag=True, help="Restore each new picture in the folder INPUT, until Ctrl-C."),
     click.option(
         "--raw",
+        type=Size(1, 16_384),
         default=None,
         metavar="WxH",
-        help="INPUT is raw video frames of this size, rgb24 (or gray for a grey model).",
+        help="INPUT is raw video frames of this size: rgb24, or gray for a gray model.",
     ),
     click.option(
         "--max-mem",
         type=Memory(),
         default=None,
         metavar="SIZE",
-        help="Memory to work in; images that need more go through in pieces.  [default: 512M, or a quarter of "
-        "the machine's]",
+        help="Memory to use: larger images go through the network in pieces.  [default: 512M, or a quarter of the "
+        "machine's memory]",
     ),
     seed_option,
-    batch_option,
-    threads_option,
+    batch_option(),
+    threads_option(),
     json_option,
 )
 def run(
@@ -108,7 +112,7 @@ def run(
     corrupt: str | None,
     overwrite: bool,
     watch: bool,
-    raw: str | None,
+    raw: tuple[int, int] | None,
     max_mem: int | None,
     seed: int,
     batch: int,
@@ -154,7 +158,12 @@ def run(
 
 
 def _check(
-    inputs: Sequence[Path], output: Path | None, mask: Path | None, watch: bool, raw: str | None, as_json: bool
+    inputs: Sequence[Path],
+    output: Path | None,
+    mask: Path | None,
+    watch: bool,
+    raw: tuple[int, int] | None,
+    as_json: bool,
 ) -> None:
     """Reject flags that contradict each other or the inputs."""
     if not inputs and (mask or watch or raw):
@@ -262,7 +271,7 @@ def _emit(session: Session, model: str, summary: Summary, as_json: bool) -> None
         "model": model,
         "device": session.device,
         "done": summary.done,
-        "failed": summary.failed,
+        "failed": [replace(failure, reason=name_flags(failure.reason)) for failure in summary.failed],
         "skipped": summary.skipped,
     }
     emit(document, [_describe(result) for result in summary.done], as_json)

@@ -18,14 +18,18 @@ if TYPE_CHECKING:
     from edgeae.inference.session import Session
 
 
-def restore_frames(session: Callable[[], Session], source: Path, target: Path, raw: str, strength: float) -> None:
-    """Restore raw frames from a file or standard input to PNG files in a folder or to standard output."""
+def restore_frames(
+    session: Callable[[], Session], source: Path, target: Path, size: tuple[int, int], strength: float
+) -> None:
+    """Restore raw frames of `size`, width and height, from a file or standard input.
+
+    The results are PNG files in the folder `target`, or raw frames on standard output.
+    """
     from edgeae.images.files.array_io import write_image
     from edgeae.images.files.decoding import why_unreadable
     from edgeae.images.files.formats import WRITE_FORMATS
     from edgeae.inference import video
 
-    size = video.parse_size(raw)
     if target.suffix.lower().removeprefix(".") in WRITE_FORMATS or is_file(target):
         raise UsageError(f"-o {target} is one picture; for frames give a folder, or - for raw ones.")
     count, started = 0, time.perf_counter()

@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 
 def restore_samples(session: Session, model: str, folder: Path, corrupt: str | None, seed: int, as_json: bool) -> None:
     """Damage and restore the sample pictures, write them into `folder`, and print their scores."""
+    from edgeae.config import IMAGE_TO_IMAGE, task_of
     from edgeae.inference.demo import demonstrate
 
-    task = session.metadata.get("task", "none")
-    if task == "image-to-image":
+    task = task_of(session.metadata)
+    if task == IMAGE_TO_IMAGE:
         raise UsageError(f"{model} was trained on pairs of images, not on damage: give an INPUT.")
     corrupt = corrupt if corrupt is not None else "occlude" if task == "none" else task
     samples = demonstrate(session, folder, corrupt, seed)

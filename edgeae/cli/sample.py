@@ -1,4 +1,4 @@
-"""`edgeae sample`."""
+"""`edgeae sample`: make new images."""
 
 from __future__ import annotations
 
@@ -25,16 +25,20 @@ from edgeae.network.shipped import DEFAULT_VAE
 @options(
     model_option(DEFAULT_VAE),
     device_option,
-    output_option("The picture.", default="samples.png"),
-    click.option("-n", "--count", type=click.IntRange(1, 4096), default=16, show_default=True, help="How many."),
+    output_option("Picture to write.", default="samples.png"),
+    click.option(
+        "-n", "--count", type=click.IntRange(1, 4096), default=16, show_default=True, help="Number of samples."
+    ),
     seed_option,
-    threads_option,
+    threads_option(),
     json_option,
 )
 def sample(
     model: str, device: str | None, output: Path, count: int, seed: int, threads: int | None, as_json: bool
 ) -> None:
-    """Decode codes drawn from the unit Gaussian (vae).
+    """Make new images: decode random codes of a vae.
+
+    The codes are drawn from the unit Gaussian.
 
     \b
         edgeae sample -m faces-vae -n 36 -o faces.png

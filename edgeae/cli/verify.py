@@ -1,4 +1,4 @@
-"""`edgeae verify`."""
+"""`edgeae verify`: check a model's output on a device."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from edgeae.errors import GateError
 
 @command()
 @click.argument("model", type=TEXT)
-@options(device_option, threads_option, json_option)
+@options(device_option, threads_option(), json_option)
 def verify(model: str, device: str | None, threads: int | None, as_json: bool) -> None:
-    """Check a model's output on a device.
+    """Check that a model gives the right output on a device.
 
-    Runs the golden input stored in the file; exit 4 when the output is out of tolerance.
+    Runs the golden input that is stored in the file. Exits with code 4 if the output is out of tolerance.
     """
     from edgeae.inference.golden import verify as verify_session
 

@@ -83,11 +83,11 @@ def batches(
             not by the first item.
     """
     if batch < 1:
-        raise UsageError(f"--batch {batch} is too small: give 1 or more.")
+        raise UsageError(f"`batch` {batch} is too small: give 1 or more.")
     if seed < 0 or epoch < 0:
         raise UsageError(f"seed {seed} and epoch {epoch} must be 0 or more.")
     if crop is not None and not 1 <= crop <= min(split.inputs.shape[1:3]):
-        raise UsageError(f"--crop {crop} does not fit images of {split.inputs.shape[1]} pixels a side.")
+        raise UsageError(f"`crop` {crop} does not fit images of {split.inputs.shape[1]} pixels a side.")
     return _generate(split, batch, epoch, seed, corrupt, augment, crop, shuffle, drop_last)
 
 

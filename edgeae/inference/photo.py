@@ -59,7 +59,7 @@ class Options:
 
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 1:
-            raise UsageError(f"--strength must be between 0 and 1, not {self.strength:g}.")
+            raise UsageError(f"`strength` must be between 0 and 1, not {self.strength:g}.")
 
 
 @dataclass(frozen=True)
@@ -222,7 +222,7 @@ class _Work:
         """The way of a `vae`, which has one size."""
         size = self._config.size
         if self._masked:
-            raise UsageError("--mask needs a conv or residual model: a vae changes the whole picture.")
+            raise UsageError("`mask` needs a conv or residual model: a vae changes the whole picture.")
         photo = self._photo
         rows = self._read(photo.height)
         whole = to_upright(colours.to_floats(rows, photo.mode, self._config.in_channels), photo.orientation)

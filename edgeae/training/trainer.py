@@ -145,13 +145,13 @@ class Trainer:
                 lr, beta = self.schedule(epoch * self.steps + step)
                 losses = self.train_batch(batch, np.array([lr, beta], np.float32), epoch, step)
                 if not math.isfinite(losses["loss"]):
-                    raise TrainingError(f"the loss became {losses['loss']} in epoch {epoch + 1}; lower --lr.")
+                    raise TrainingError(f"the loss became {losses['loss']} in epoch {epoch + 1}; lower `lr`.")
                 sums = {key: sums.get(key, 0.0) + value for key, value in losses.items()}
                 on_step(step + 1, losses["loss"])
         images_per_s = self.steps * self.settings.batch / (time.perf_counter() - started)
         scores = self.validate()
         if not math.isfinite(scores.output.mse):  # the last step's update broke the weights
-            raise TrainingError(f"the network gives {scores.output.mse} after epoch {epoch + 1}; lower --lr.")
+            raise TrainingError(f"the network gives {scores.output.mse} after epoch {epoch + 1}; lower `lr`.")
         return {
             "epoch": epoch + 1,
             "lr": lr,

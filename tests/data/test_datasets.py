@@ -309,7 +309,7 @@ def test_a_name_is_the_built_in_set_and_a_path_is_a_path(tmp_path: Path, monkeyp
     assert "./faces" in built_in.report.table()
     for path in ("./faces", Path("faces")):
         assert values(open_dataset(path, size=16)) == ([200], [200])
-    with pytest.raises(UsageError, match="--targets"):
+    with pytest.raises(UsageError, match="`targets`"):
         open_dataset("faces", size=16, targets="faces")
 
 

@@ -41,6 +41,7 @@ def photo(height: int = 24, width: int = 36, channels: int = 3, seed: int = 0) -
 # ---- the command line --------------------------------------------------------------------------------------------
 
 PROGRAM = [sys.executable, "-m", "edgeae"]
+TINY_TRAINING = ["--size", "16", "--widths", "4", "--code", "4", "--limit", "16", "--batch", "8"]  # of `edgeae train`
 
 
 def run(*arguments: object, code: int = 0, **settings: Any) -> Result:

@@ -106,5 +106,5 @@ def test_evaluate_scores_a_model_on_data(device: str, tiny_file: Callable[..., P
 def test_a_model_of_pairs_needs_their_targets(tiny_file: Callable[..., Path], device: str) -> None:
     session = load(tiny_file("conv"), device)
     session.metadata["task"] = "image-to-image"
-    with pytest.raises(UsageError, match="--targets"):
+    with pytest.raises(UsageError, match="`targets`"):
         evaluate(session, "faces", limit=4)

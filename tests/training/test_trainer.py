@@ -240,11 +240,11 @@ def test_a_loss_that_is_no_number_ends_the_run(
 ) -> None:
     run = trainer("vae")
     monkeypatch.setattr(run, "train_batch", lambda *arguments: {"loss": math.nan, "recon": 0.1, "kl": math.nan})
-    with pytest.raises(TrainingError, match="loss became nan in epoch 3; lower --lr"):
+    with pytest.raises(TrainingError, match="loss became nan in epoch 3; lower `lr`"):
         run.run_epoch(2, lambda step, loss: None)
     monkeypatch.setattr(run, "train_batch", lambda *arguments: {"loss": 1.0, "recon": 1.0, "kl": 0.0})
     monkeypatch.setattr(run.session, "run_floats", lambda x: np.full_like(x, np.nan))
-    with pytest.raises(TrainingError, match="gives nan after epoch 3; lower --lr"):
+    with pytest.raises(TrainingError, match="gives nan after epoch 3; lower `lr`"):
         run.run_epoch(2, lambda step, loss: None)
 
 
@@ -364,14 +364,14 @@ def copied(run: Path, target: Path) -> Path:
 def test_a_folder_with_a_run_is_not_overwritten(runs: Runs, device: str) -> None:
     run = runs("vae").run
     before = (run / "last.safetensors").read_bytes()
-    with pytest.raises(TrainingError, match="holds a run already; go on with --resume"):
+    with pytest.raises(TrainingError, match="holds a run already; `resume`"):
         train(*read_run(run), run, device=device)
     assert (run / "last.safetensors").read_bytes() == before
 
 
 def test_a_folder_that_cannot_be_is_refused(device: str, configs: Configs, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(TrainingError, match=r"file.run cannot be written \(.*\); choose another -o"):
+    with pytest.raises(TrainingError, match=r"file.run cannot be written \(.*\); choose another `run`"):
         train(configs("vae"), settings_for("vae"), tmp_path / "file" / "run", device=device)
 
 

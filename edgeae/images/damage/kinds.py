@@ -4,8 +4,8 @@ To add a kind:
 
 1. Write its function below, among those that make holes or those that change every pixel. Its type is `Damage`.
 2. Add it to KINDS at the end of this file, under the name that users write.
-3. Describe it in the table of `spec.py` and in the help of `edgeae corrupt` (`cli/main.py`); a test compares them with
-   KINDS.
+3. Describe it in the table of `spec.py` and in the help of `edgeae corrupt` (`cli/corrupt.py`); a test compares them
+   with KINDS.
 4. Test in `tests/images/damage/test_kinds.py` what it does to pixels. That a damage keeps shape, range and input, and
    is repeatable, is tested in `test_spec.py` for all in KINDS.
 
