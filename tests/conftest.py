@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from helpers import ConfigFactory, FileFactory
 from helpers.tiers import ALL
 
 from edgeae.config import ARCHS, ModelConfig
@@ -28,9 +29,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in set(left_out)]
 
-
-ConfigFactory = Callable[..., ModelConfig]
-FileFactory = Callable[..., Path]
 
 _TINY: dict[str, dict[str, Any]] = {
     "conv": {"widths": (8, 16), "code": 4, "context": 1},

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import FileFactory
+from helpers import FileFactory
 from helpers.libraries import LibraryFactory
 
 import edgeae

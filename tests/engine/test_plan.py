@@ -2,7 +2,7 @@
 
 import math
 
-from conftest import ConfigFactory
+from helpers import ConfigFactory
 
 from edgeae.engine import plan
 from edgeae.network.models import build

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import FileFactory
-from helpers import ROOT
+from helpers import ROOT, FileFactory
 from helpers.libraries import LibraryFactory, random_images, require_target, wrapper
 
 from edgeae.engine import plan, targets

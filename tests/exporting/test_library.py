@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import FileFactory
+from helpers import FileFactory
 from helpers.libraries import LibraryFactory, random_images, wrapper
 
 from edgeae.engine import targets, weight_text

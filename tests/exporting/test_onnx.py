@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import FileFactory
+from helpers import FileFactory
 from helpers.tiers import exhaustive
 
 from edgeae.errors import UsageError, WeightsError

@@ -269,7 +269,7 @@ def test_a_failed_call_leaves_the_session_usable(
             for _ in range(calls_before):
                 ae.reconstruct(image)
             patch.setattr(model, "decode", fails)
-            with pytest.raises(OutOfMemoryError, match="smaller --batch"):
+            with pytest.raises(OutOfMemoryError, match="smaller `batch`"):
                 ae.reconstruct(image)
         for _ in range(3):
             np.testing.assert_array_equal(ae.reconstruct(image), expected)
