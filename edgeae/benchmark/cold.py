@@ -68,9 +68,11 @@ def measure(
         return _start(asked, environment), _start(asked, environment)
 
 
-def can_start(runtime: str, device: str, form: str) -> bool:
-    """Whether a peer is measured so: PyTorch is not, as a program in it has no file to load the network from."""
-    return runtime != "PyTorch" and device == "CPU" and form in ("float32", "int8")
+def can_measure(runtime: str, device: str, weights: str) -> bool:
+    """Return whether a runtime's fresh process can be timed: PyTorch has no file to load the network from."""
+    if runtime in ("edgeae", "edgeae library"):
+        return True
+    return runtime in ("ONNX Runtime", "OpenVINO") and device == "CPU" and weights in ("float32", "int8")
 
 
 class ColdStartError(Exception):

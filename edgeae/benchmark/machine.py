@@ -22,7 +22,7 @@ BUSY = 0.2  # cores that others may take before a warning
 _SYSTEM = Path("/sys")
 
 
-def this_machine(threads: int) -> dict[str, Any]:
+def describe_machine(threads: int) -> dict[str, Any]:
     """What a time depends on beside the code: hardware, load, versions, commit."""
     compiler, kernels = find_compiler(), instruction_set()
     versions = {"edgeae": __version__, "python": platform.python_version()}
