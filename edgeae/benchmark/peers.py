@@ -123,12 +123,12 @@ def _prepare_torch(subject: Subject, case: Case) -> Prepared:
 
 
 def channels_last(x: Floats) -> Floats:
-    """(N, C, H, W) → (N, H, W, C), a view; vectors as they are."""
+    """Return a view (N, H, W, C) of (N, C, H, W); vectors as they are."""
     return x.transpose(0, 2, 3, 1) if x.ndim == 4 else x
 
 
 def onnxruntime_function(data: bytes, threads: int, device: str = "CPU") -> Run:
-    """An ONNX file in ONNX Runtime, from array to array."""
+    """Return an ONNX file in ONNX Runtime as a function from array to array."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -139,9 +139,9 @@ def onnxruntime_function(data: bytes, threads: int, device: str = "CPU") -> Run:
 
 
 def openvino_function(data: bytes, threads: int) -> Run:
-    """An ONNX file in OpenVINO, from array to array, in float32 also where the processor has bf16.
+    """Return an ONNX file in OpenVINO as a function from array to array, in float32 also where the processor has bf16.
 
-    Its outputs are shared, not copied: the next call may overwrite them.
+    Outputs are not copied: the next call may overwrite them.
     """
     import openvino
 
@@ -149,15 +149,15 @@ def openvino_function(data: bytes, threads: int) -> Run:
         "INFERENCE_PRECISION_HINT": "f32",
         "INFERENCE_NUM_THREADS": threads,
         "PERFORMANCE_HINT": "LATENCY",
-        "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
-    }  # or it rounds what goes into matrix products, unasked
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,  # by default it rounds the inputs of matrix products
+    }
     core = openvino.Core()
     request = core.compile_model(core.read_model(data), "CPU", settings).create_infer_request()
     return lambda x: request.infer([x], share_inputs=True, share_outputs=True)[0]
 
 
 def _quantize_onnx(data: bytes, inputs: list[Floats]) -> bytes:
-    """An ONNX file with weights and activations in int8, as ONNX Runtime's own tool makes it."""
+    """Return an ONNX file with weights and activations in int8, made by ONNX Runtime's own tool."""
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
@@ -171,7 +171,7 @@ def _quantize_onnx(data: bytes, inputs: list[Floats]) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "int8.onnx"
         model = onnx.load_model_from_string(data)
-        logging.disable(logging.WARNING)  # it recommends a preparation that does nothing for these files
+        logging.disable(logging.WARNING)  # it recommends a preparation that changes nothing in these files
         try:
             quantize_static(
                 model,
