@@ -61,7 +61,7 @@ def demonstrate(session: Session, folder: Path, corrupt: str = "occlude", seed: 
     """
     damages = [_split_smear(session, damage) for damage in list_kinds(parse(corrupt))]
     size = session.config.size
-    shown = samples(size if session.config.arch == "vae" else max(size, SHOWN_SIDE), session.config.in_channels)
+    shown = samples(max(size, SHOWN_SIDE) if session.config.takes_any_size else size, session.config.in_channels)
     session.reconstruct(shown[0].image)  # compiles, so that the times are those of a warm network
     session.reconstruct(shown[0].image)
     rows, results = [], []
@@ -97,7 +97,7 @@ def demonstrate(session: Session, folder: Path, corrupt: str = "occlude", seed: 
 def _split_smear(session: Session, damage: Corruption) -> tuple[Corruption, bool]:
     """Return the damage to do, and whether to give its mask: smeared holes are what a mask makes of plain ones."""
     [steps] = damage.choices
-    if len(steps) > 1 and steps[-1].name == "smear" and session.config.arch != "vae":
+    if len(steps) > 1 and steps[-1].name == "smear" and session.config.takes_any_size:
         return Corruption((steps[:-1],)), True
     return damage, False
 

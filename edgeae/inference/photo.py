@@ -135,7 +135,7 @@ def restore(
             options,
             damage_rows(photo, options.corrupt, options.seed)[0] if options.corrupt.steps else None,
         )
-        if session.config.arch == "vae":
+        if not session.config.takes_any_size:
             if mask is not None:
                 raise UsageError("`mask` needs a conv or residual model: a vae changes the whole picture.")
             pieces, shown_size = 1, (session.config.size, session.config.size)
