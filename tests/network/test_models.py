@@ -1,5 +1,4 @@
-"""The networks against the same ones written in PyTorch from the dictionary of weights, and the losses against their
-formulas."""
+"""The networks and their losses, compared with the same ones written in PyTorch."""
 
 import contextlib
 import gc
@@ -194,7 +193,7 @@ def test_any_multiple_of_the_stride(
 
 
 def test_first_and_saturated_outputs(arch: str, device: str, tiny_config: ConfigFactory, random_weights: Any) -> None:
-    """He's variance carries the signal through without normalization; no weights lead out of [0, 1]."""
+    """First weights of He's variance keep the signal's scale; no weights give outputs outside [0, 1]."""
     config = tiny_config(arch)
     x = Tensor(images(2, 16, 16 if arch == "vae" else 24, 3), device=device)
     with Tensor.train(False):
@@ -323,7 +322,7 @@ def test_without_a_seed_nothing_is_allocated(arch: str, device: str) -> None:
 
 
 def test_every_tensor_of_a_network_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the three and of each network of the ablation: what `Init` made and the network still holds."""
+    """`parameters` finds all that `Init` made, in the three networks and in those of the ablation."""
     monkeypatch.syspath_prepend(ROOT / "tools")
     variants = importlib.import_module("ablation").VARIANTS
     made: list[weakref.ref[Tensor]] = []
@@ -349,7 +348,7 @@ def test_every_tensor_of_a_network_is_found(monkeypatch: pytest.MonkeyPatch) -> 
         assert {id(value) for _, value, _ in parameters(model)} == held
 
 
-def test_what_could_hold_parameters_is_no_layer(device: str) -> None:
+def test_an_object_that_is_no_layer_is_an_error(device: str) -> None:
     model = build(ModelConfig.default("conv"), device)
     model.merge = [Conv2d(4, 4, 3, Init(device)), lambda x: x]  # type: ignore[attr-defined]
     with pytest.raises(TypeError, match=r"ConvAE\.merge\.1 is a function: derive it from layers\.Layer"):
@@ -361,7 +360,7 @@ def test_what_could_hold_parameters_is_no_layer(device: str) -> None:
 
 @pytest.mark.parametrize("skip", [True, False])
 def test_the_image_skip_of_a_residual(skip: bool, device: str, tiny_config: ConfigFactory, random_weights: Any) -> None:
-    """With a last layer of zeros the output is the image, or without the skip connection grey whatever the image."""
+    """With a last layer of zeros the output is the image; without the skip connection it is gray."""
     config = tiny_config("residual", image_skip=skip)
     weights = random_weights(config)
     for name in weights:
