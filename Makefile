@@ -5,7 +5,7 @@ VENV ?= .venv
 EXTRAS ?= test
 WORKERS ?= 2
 
-.PHONY: run test lint bench clean
+.PHONY: run test test-all lint bench clean
 
 run: $(VENV)/.installed-samples
 	$(VENV)/bin/edgeae run -o out
@@ -13,7 +13,12 @@ run: $(VENV)/.installed-samples
 test: $(VENV)/.installed-$(EXTRAS) lint
 	$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile --cov=edgeae --cov-report=term:skip-covered --cov-fail-under=90
 
+# Everything: whole matrices, every backend and compiler. By hand, before a release; CONTRIBUTING.md says how long it takes.
+test-all: $(VENV)/.installed-$(EXTRAS) lint
+	EDGEAE_TESTS=all $(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile
+
 lint: $(VENV)/.installed-$(EXTRAS)
+	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from edgeae.inference.load import load
     from edgeae.inference.session import Session
     from edgeae.training.evaluation import evaluate
-    from edgeae.training.trainer import train
+    from edgeae.training.loop import train
 
 __all__ = [
     "DataError",
@@ -70,7 +70,7 @@ _HOMES = {
     "export": "exporting.weights",
     "export_onnx": "exporting.onnx",
     "load": "inference.load",
-    "train": "training.trainer",
+    "train": "training.loop",
 }
 
 

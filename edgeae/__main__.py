@@ -1,5 +1,5 @@
-"""`python -m edgeae`: the command line."""
+"""Run the command line: `python -m edgeae` is the same as `edgeae`."""
 
 from edgeae.cli.main import main
 
-main()
+main(prog_name="edgeae")

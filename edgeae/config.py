@@ -11,6 +11,7 @@ import json
 import reprlib
 import types
 import typing
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
@@ -19,9 +20,19 @@ from edgeae.errors import EdgeaeError, UsageError, WeightsError
 
 ARCHS = ("conv", "residual", "vae")
 LOSSES = ("mse", "bce")
+IMAGE_TO_IMAGE = "image-to-image"  # the task of a model that was trained on pairs of images, not on damage
 
 # Upper bounds: a hostile file cannot describe a network that takes all memory.
 MAX_WIDTH, MAX_STAGES, MAX_SIZE, MAX_CODE, MAX_CONTEXT = 4096, 8, 4096, 65536, 64
+
+
+def task_of(metadata: Mapping[str, str]) -> str:
+    """Return what a model was trained to undo: a damage specification, `none` if unknown, or IMAGE_TO_IMAGE.
+
+    Args:
+        metadata: the strings of its weight file.
+    """
+    return metadata.get("task", "none")
 
 
 class _Json:

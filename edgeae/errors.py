@@ -11,7 +11,8 @@ EdgeaeError            1  anything that went wrong and has a plain explanation
 ├── GateError          4  a result is outside its tolerance
 └── DeviceError        5  the device or its compiler is not available
 
-A message is one plain sentence that names the file or option, and says what to do.
+A message is one plain sentence that names the file or the argument, in backticks (`batch`), and says what to do. The
+command line prints its flag for an argument (cli/flags.py).
 """
 
 

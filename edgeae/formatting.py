@@ -1,7 +1,10 @@
-"""Format tables and durations for a terminal."""
+"""Results as text: tables, durations and decibels for a terminal, values for JSON."""
 
+import dataclasses
 import math
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]:
@@ -31,3 +34,23 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(max(0.0, seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def decibels(value: float | None) -> str:
+    """Return a PSNR as text, `-` if there is none."""
+    return "-" if value is None else f"{value:.1f}"
+
+
+def json_ready(value: Any) -> Any:
+    """Return a value as JSON types: dataclasses become objects, paths strings, and NaN and infinity null."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: json_ready(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {key: json_ready(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_ready(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Path):
+        return str(value)
+    return value

@@ -1,12 +1,12 @@
-"""Restore pictures as they come, on a Raspberry Pi or any computer: from a folder, a film or the Pi's camera.
+"""Restore pictures as they come, from a folder, a film or a Raspberry Pi's camera.
 
-    python examples/camera.py photos/ -o restored/                        # every picture, in the order of their names
-    python examples/camera.py incoming/ --follow -o restored/ --keep 500  # and those still to come, until Ctrl-C
+    python examples/camera.py photos/ -o restored/                        # every picture, in order of name
+    python examples/camera.py incoming/ --follow -o restored/ --keep 500  # and new ones, until Ctrl-C
     python examples/camera.py film.mp4 -o frames/ --size 640x480          # needs ffmpeg; GIF and WebP do not
-    python examples/camera.py camera -o /dev/shm/newest.jpg               # needs rpicam-vid; always the newest frame
+    python examples/camera.py camera -o /dev/shm/newest.jpg               # needs rpicam-vid; keeps the newest frame
 
-`camera` reads JPEG pictures from rpicam-vid, which comes with Raspberry Pi OS: its raw frames have padding that differs
-from model to model, and picamera2 would bring a second NumPy. It was tried with a stand-in for rpicam-vid only.
+`camera` reads JPEG pictures from rpicam-vid of Raspberry Pi OS: the padding of its raw frames differs from
+model to model, and picamera2 would bring a second NumPy. It was tested only with a stand-in for rpicam-vid.
 """
 
 import argparse
@@ -19,51 +19,53 @@ import threading
 import time
 from collections import deque
 from collections.abc import Generator, Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageSequence
 
 import edgeae
-from edgeae.images import arrays as imaging
+from edgeae.images.arrays import fit
 from edgeae.images.files.array_io import read_image, write_image
-from edgeae.images.files.decoding import READ_FORMATS
+from edgeae.images.files.decoding import READ_FORMATS, ImageSource
 from edgeae.images.files.formats import WRITE_FORMATS
+from edgeae.inference.folder import watched
 
-# What a file is called, what read_image takes, and how many frames were dropped before it.
-Frames = Generator[tuple[str, imaging.Source, int], None, None]
+# Name of the result, source of the picture for read_image, and number of frames that were dropped before it.
+Frames = Generator[tuple[str, ImageSource, int], None, None]
 
 
 def is_picture(path: Path) -> bool:
+    """Return whether a file has the name of a picture that can be written."""
     return path.suffix[1:].lower() in WRITE_FORMATS
 
 
-def pictures(folder: Path, follow: bool) -> Frames:
-    """The picture files; with `follow` for ever, each new or changed one once two looks find it the same."""
-    before, taken = set(), set()
-    while True:
-        with contextlib.suppress(FileNotFoundError):  # one was deleted meanwhile: look again
-            now = {(p, p.stat().st_size, p.stat().st_mtime_ns) for p in folder.iterdir() if is_picture(p)}
-            for file in sorted((now & before if follow else now) - taken):
-                taken.add(file)
-                yield file[0].name, file[0], 0
-            if not follow:
-                return
-            before, taken = now, taken & now
-        time.sleep(0.5)
+def pictures(folder: Path) -> Frames:
+    """Yield the picture files of a folder, in the order of their names."""
+    for path in sorted(filter(is_picture, folder.iterdir())):
+        yield path.name, path, 0
+
+
+def incoming(folder: Path, output: Path) -> Frames:
+    """Yield the picture files of a folder and then, for ever, each that is added or changed, once it is whole."""
+    for item in watched(folder, output, threading.Event(), overwrite=True):
+        yield item.source.name, item.source, 0
 
 
 def animation(path: Path) -> Frames:
+    """Yield the frames of a GIF, WebP or PNG file."""
     with Image.open(path, formats=READ_FORMATS) as film:
         for i, frame in enumerate(ImageSequence.Iterator(film)):
             yield f"{path.stem}-{i:06d}.png", frame, 0
 
 
 @contextlib.contextmanager
-def output_of(*command: str) -> Iterator[BinaryIO]:
+def output_of(*command: str) -> Iterator[BufferedReader]:
+    """Run a program in the block, and give its standard output."""
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
         try:
+            assert isinstance(process.stdout, BufferedReader)
             yield process.stdout
             if process.wait():
                 raise edgeae.EdgeaeError(f"{command[0]} failed; its own message says why.")
@@ -72,6 +74,7 @@ def output_of(*command: str) -> Iterator[BinaryIO]:
 
 
 def video(path: Path, width: int, height: int) -> Frames:
+    """Yield the frames of a film that ffmpeg can read, scaled and cut to a size."""
     fit = f"scale={width}:{height}:force_original_aspect_ratio=increase,crop={width}:{height}"
     raw = ("-f", "rawvideo", "-pix_fmt", "rgb24", "-")
     with output_of("ffmpeg", "-v", "error", "-i", f"file:{path}", "-vf", fit, *raw) as stream:
@@ -80,11 +83,11 @@ def video(path: Path, width: int, height: int) -> Frames:
 
 
 def camera(width: int, height: int) -> Frames:
-    """The newest frame each time: a thread reads them all, and drops those that come while one is restored."""
+    """Yield the newest frame each time. A thread reads all; those that come while one is restored are dropped."""
     newest: queue.Queue[tuple[bytes, int]] = queue.Queue(1)
 
-    def read(stream: BinaryIO) -> None:
-        data, end, dropped = b"", b"\xff\xd9", 0  # a JPEG picture without a thumbnail has its end mark only once
+    def read(stream: BufferedReader) -> None:
+        data, end, dropped = b"", b"\xff\xd9", 0  # a JPEG without a thumbnail has its end marker once
         with contextlib.suppress(ValueError):  # the stream is closed, as the program ends
             while part := stream.read1(1 << 16):
                 *whole, data = (data + part).split(end)
@@ -111,7 +114,57 @@ def camera(width: int, height: int) -> Frames:
             yield time.strftime("%Y%m%d-%H%M%S-") + f"{time.time_ns() // 10**6 % 1000:03d}.jpg", jpeg, dropped
 
 
+def open_source(source: Path, output: Path, size: tuple[int, int], follow: bool) -> Frames:
+    """Return the frames of a source, which is `camera`, a folder, an animation or a film."""
+    if str(source) == "camera":
+        return camera(*size)
+    if source.is_dir():
+        return incoming(source, output) if follow else pictures(source)
+    return animation(source) if is_picture(source) else video(source, *size)
+
+
+class NewestResults:
+    """The results in a folder, of this run and of those before it; only the newest are kept.
+
+    Only files named restored-* are counted and deleted.
+    """
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        self._paths = deque(sorted(folder.glob("restored-*"), key=lambda path: path.stat().st_mtime))
+        self._keep = keep
+
+    def add(self, path: Path) -> None:
+        """Count a new result, and delete the oldest ones."""
+        if path in self._paths:
+            self._paths.remove(path)
+        self._paths.append(path)
+        while len(self._paths) > self._keep:
+            self._paths.popleft().unlink(missing_ok=True)
+
+
+class Speed:
+    """Frames a second and the share of dropped frames, printed once a second."""
+
+    def __init__(self) -> None:
+        self._reset()
+
+    def _reset(self) -> None:
+        self._restored, self._dropped, self._busy_s, self._since = 0, 0, 0.0, time.monotonic()
+
+    def count(self, busy_s: float, dropped: int) -> None:
+        """Count a frame that took `busy_s` seconds, and the frames that were dropped before it."""
+        self._restored, self._dropped, self._busy_s = self._restored + 1, self._dropped + dropped, self._busy_s + busy_s
+        if (seconds := time.monotonic() - self._since) >= 1:
+            print(
+                f"{self._restored / seconds:.1f} frames/s, {self._busy_s / self._restored * 1e3:.0f} ms a frame, "
+                f"{self._dropped / (self._restored + self._dropped):.0%} dropped",
+                file=sys.stderr,
+            )
+            self._reset()
+
+
 def size(text: str) -> tuple[int, int]:
+    """Return width and height of a text such as 640x480."""
     width, height = map(int, text.lower().split("x"))
     return width, height
 
@@ -122,64 +175,45 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, help="a folder, or one picture file")
     parser.add_argument("-m", "--model", default="photos-residual", help="a shipped name or a weight file")
     parser.add_argument("-d", "--device", help="one that `edgeae devices` lists; by default the best")
-    parser.add_argument("--size", type=size, default="320x240", help="every frame is scaled and cut to it")
+    parser.add_argument(
+        "--size", type=size, default="320x240", help="scale and cut every picture to this size (default: %(default)s)"
+    )
     parser.add_argument("--follow", action="store_true", help="wait for more pictures in the folder")
-    parser.add_argument("--keep", type=int, help="newest results to keep; 1000 with --follow and a camera, else all")
+    parser.add_argument(
+        "--keep", type=int, help="newest results to keep (default: 1000 with --follow or a camera, else all)"
+    )
     args = parser.parse_args(arguments)
     if args.source.resolve() == args.output.resolve():
         parser.error("-o names the source itself")
-    live = str(args.source) == "camera"
-    keep = max(1, args.keep or (1000 if live or args.follow else sys.maxsize))
+    endless = args.follow or str(args.source) == "camera"
+    results = NewestResults(args.output, max(1, args.keep or (1000 if endless else sys.maxsize)))
 
     model = edgeae.load(args.model, args.device)
     for _ in range(2):  # compiles the network, so that no frame waits for that
         model.reconstruct(np.zeros((*args.size[::-1], model.config.in_channels), np.uint8))
-    frames = (
-        camera(*args.size)
-        if live
-        else pictures(args.source, args.follow)
-        if args.source.is_dir()
-        else animation(args.source)
-        if is_picture(args.source)
-        else video(args.source, *args.size)
-    )
-
-    # Only what has this script's mark in its name is deleted: results of now, and of before a restart.
-    results = deque(sorted(args.output.glob("restored-*"), key=lambda path: path.stat().st_mtime))
-    restored, dropped, busy_s, since = 0, 0, 0.0, time.monotonic()
-    with contextlib.closing(frames):
-        for name, picture, missed in frames:
+    speed = Speed()
+    with contextlib.closing(open_source(args.source, args.output, args.size, args.follow)) as frames:
+        for name, picture, dropped in frames:
             if stopped:
                 return
             started = time.monotonic()
             target = args.output if is_picture(args.output) else args.output / f"restored-{name}"
             try:
-                pixels = imaging.fit(read_image(picture, model.config.in_channels), args.size)
+                pixels = fit(read_image(picture, model.config.in_channels), args.size)
                 write_image(model.reconstruct(pixels), target)
             except edgeae.ImageError as error:  # one bad picture does not stop the others
                 print(error, file=sys.stderr)
                 continue
-            if target in results:
-                results.remove(target)
             if target != args.output:
-                results.append(target)
-            while len(results) > keep:
-                results.popleft().unlink(missing_ok=True)
-            now = time.monotonic()
-            restored, dropped, busy_s = restored + 1, dropped + missed, busy_s + now - started
-            if now - since >= 1:
-                print(
-                    f"{restored / (now - since):.1f} frames/s, {busy_s / restored * 1e3:.0f} ms a frame, "
-                    f"{dropped / (restored + dropped):.0%} dropped",
-                    file=sys.stderr,
-                )
-                restored, dropped, busy_s, since = 0, 0, 0.0, now
+                results.add(target)
+            speed.count(time.monotonic() - started, dropped)
 
 
-stopped: list[int] = []  # signals; one that comes while Python tidies up an object is forgotten, if it only raises
+stopped: list[int] = []  # signals that came: an exception that one raises in a finalizer would be lost
 
 
 def stop(number: int, frame: object) -> None:
+    """Handle a signal."""
     stopped.append(number)
     raise KeyboardInterrupt
 

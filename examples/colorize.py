@@ -1,13 +1,13 @@
-"""Give grey pictures colours, and measure how far off they are.
+"""Add colour to gray pictures, and measure how far off the colours are.
 
     python examples/colorize.py                    # generated faces, about 2 minutes on two cores
     python examples/colorize.py --data photos/     # your own
-    edgeae run -m runs/colorize/best.safetensors grey.jpg
+    edgeae run -m runs/colorize/best.safetensors gray.jpg
 
-The network is `residual`: the grey picture stands in a skip connection, so that every edge stays where it was, and what
-has to be learned is the colour. What grey tells nothing of, such as the hue of a wall, is best guessed as no colour at
-all. Prints the mean distance in CIELAB's a and b, beside that of grey itself and of one colour for all; writes
-colorize.png.
+The network is `residual`: a skip connection adds the gray picture to the output, so every edge stays where it was and
+only the colour has to be learned. Where the gray picture says nothing about the colour, such as that of a wall, the
+least error is no colour at all. Prints the mean distance in CIELAB's a and b, beside that of the gray picture itself
+and of one mean colour everywhere; writes colorize.png.
 """
 
 import common
@@ -22,16 +22,16 @@ XYZ_OF_WHITE = XYZ / XYZ.sum(axis=1, keepdims=True)
 
 
 def lab(images: np.ndarray) -> np.ndarray:
-    """sRGB in [0, 1], (..., 3), to CIELAB (CIE 15): L 0 to 100, a from green to red, b from blue to yellow."""
+    """Return sRGB in [0, 1], (..., 3), as CIELAB (CIE 15): L from 0 to 100, a green to red, b blue to yellow."""
     linear = np.where(images <= 0.04045, images / 12.92, ((images + 0.055) / 1.055) ** 2.4)
     t = linear @ XYZ_OF_WHITE.T
     x, y, z = np.moveaxis(np.where(t > (6 / 29) ** 3, np.cbrt(t), t / (3 * (6 / 29) ** 2) + 4 / 29), -1, 0)
     return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
 
 
-def colour_error(found: np.ndarray, wanted: np.ndarray) -> float:
-    """Mean distance of pixels in the plane of a and b; 2 is just visible, 20 another colour."""
-    return float(np.linalg.norm(found - wanted, axis=-1).mean())
+def colour_error(ab: np.ndarray, true_ab: np.ndarray) -> float:
+    """Return the mean distance of pixels in the plane of a and b; 2 is just visible, 20 is another colour."""
+    return float(np.linalg.norm(ab - true_ab, axis=-1).mean())
 
 
 def main(arguments: list[str] | None = None) -> common.Rows:
@@ -44,16 +44,16 @@ def main(arguments: list[str] | None = None) -> common.Rows:
     network, trial = common.learn(model, settings, args.out, args.device)
 
     coloured = network.reconstruct(trial.inputs)
-    wanted = lab(trial.clean)[..., 1:]
-    print(f"of {len(wanted)} validation images:      error in a, b   PSNR, dB")
+    true_ab = lab(trial.clean)[..., 1:]
+    print(f"of {len(true_ab)} validation images:      error in a, b   PSNR, dB")
     for name, images, ab in (
-        ("grey", trial.inputs, lab(trial.inputs)[..., 1:]),
-        ("the mean colour", None, wanted.mean(axis=(0, 1, 2))),
+        ("gray", trial.inputs, lab(trial.inputs)[..., 1:]),
+        ("the mean colour", None, true_ab.mean(axis=(0, 1, 2))),
         ("network", coloured, lab(coloured)[..., 1:]),
     ):
         decibels = "" if images is None else f"{pooled_psnr(images, trial.clean):18.2f}"
-        print(f"{name:<18}{colour_error(ab, wanted):20.2f}{decibels}")
-    return common.show(args.out / "colorize.png", {"grey": trial.inputs, "coloured": coloured, "wanted": trial.clean})
+        print(f"{name:<18}{colour_error(ab, true_ab):20.2f}{decibels}")
+    return common.show(args.out / "colorize.png", {"gray": trial.inputs, "coloured": coloured, "target": trial.clean})
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What denoise.py, colorize.py, align.py and segment.py share: their flags, the training, and the picture."""
+"""Shared by denoise.py, colorize.py, align.py and segment.py: flags, training, and the picture of the result."""
 
 import argparse
 import sys
@@ -8,20 +8,20 @@ from pathlib import Path
 import numpy as np
 
 import edgeae
-from edgeae.data.batches import open_dataset
-from edgeae.images.drawing import grids as pictures
+from edgeae.data.datasets import open_dataset
+from edgeae.images.drawing.grids import comparison
 from edgeae.images.files.array_io import write_image
 from edgeae.training.evaluation import Trial
+from edgeae.training.loop import Progress
 from edgeae.training.run_folder import read_run
-from edgeae.training.trainer import Progress
 
-SHOWN = 8  # images in the picture
+COLUMNS = 8  # images in a row of the picture
 
-Rows = dict[str, np.ndarray]  # a title, and images (N, H, W, 3) in the same order in each row
+Rows = dict[str, np.ndarray]  # title of a row → its images (N, H, W, 3); column i shows the same image in each row
 
 
 def flags(text: str | None, name: str, epochs: int, limit: int) -> argparse.ArgumentParser:
-    """The flags that all have; `text` is the script's docstring."""
+    """Return a parser with the flags that all four scripts have; `text` is the script's docstring."""
     parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="faces", help="a folder of pictures; by default generated faces")
     parser.add_argument("--size", type=int, default=64, help="pixels a side in training (default: %(default)s)")
@@ -39,12 +39,12 @@ def learn(
     out: Path,
     device: str | None,
 ) -> tuple[edgeae.Session, Trial]:
-    """Train; returns the best epoch's network and the validation images, damaged as training scored them.
+    """Train a network, and return that of the best epoch and the validation images, damaged as training scored them.
 
-    A run of the same settings goes on where it was stopped, or is taken as it is.
+    If `out` holds a run of the same settings, it is resumed; a finished run is not trained again.
     """
 
-    def tell(progress: Progress) -> None:
+    def show_epoch(progress: Progress) -> None:
         if row := progress.row:
             print(
                 f"epoch {progress.epoch}/{progress.epochs}  loss {row['loss']:.4f}  "
@@ -53,7 +53,7 @@ def learn(
             )
 
     resume = (out / "config.json").exists() and read_run(out) == (model, settings)
-    edgeae.train(model, settings, out, device=device, resume=resume, on_progress=tell)
+    edgeae.train(model, settings, out, device=device, resume=resume, on_progress=show_epoch)
     dataset = open_dataset(
         settings.data, size=model.size, targets=settings.targets, limit=settings.limit, seed=settings.seed
     )
@@ -61,14 +61,14 @@ def learn(
 
 
 def show(path: Path, rows: Rows) -> Rows:
-    """Write a picture with a row for each stage, the input first and what is wanted last; gives the rows back."""
-    write_image(pictures.comparison([images[:SHOWN] for images in rows.values()], labels=list(rows)), path)
+    """Write a picture of the rows, print its path, and return the rows."""
+    write_image(comparison([list(images[:COLUMNS]) for images in rows.values()], labels=list(rows)), path)
     print(path)
     return rows
 
 
 def run(main: Callable[[], Rows]) -> None:
-    """What can go wrong ends in one sentence."""
+    """Run a script; an error of edgeae ends it with one sentence."""
     try:
         main()
     except edgeae.EdgeaeError as error:

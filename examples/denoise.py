@@ -1,12 +1,13 @@
-"""Remove noise, and compare with what needs no training: a Gaussian filter, a median, OpenCV's non-local means.
+"""Remove noise, and compare with filters that need no training: Gaussian, median, OpenCV's non-local means.
 
     python examples/denoise.py                     # generated faces, about 2 minutes on two cores
     python examples/denoise.py --data photos/      # your own
     edgeae run -m runs/denoise/best.safetensors noisy.jpg
 
-The network is a `conv` with one halving and a code as large as the picture: a chain of convolutions at half the size,
-as FFDNet has it (Zhang, Zuo, Zhang, 2018), with nothing that the noise could pass by. Each filter gets the strength
-that suits these very pictures best, which no one knows beforehand. Prints PSNR; writes denoise.png.
+The network is a `conv` that halves the size once and has no small code: a chain of convolutions at half the size, as
+in FFDNet (Zhang, Zuo, Zhang, 2018), without a skip connection that would let noise through. Each filter gets the
+strength that is best for these very pictures, an advantage that it does not have in practice. Prints PSNR; writes
+denoise.png.
 """
 
 from collections.abc import Callable
@@ -16,28 +17,31 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 import edgeae
-from edgeae.images import arrays as imaging
+from edgeae.images.arrays import to_float, to_uint8
 from edgeae.images.metrics import pooled_psnr
 
 Filter = Callable[[np.ndarray], np.ndarray]
 
 
 def filters() -> dict[str, list[Filter]]:
-    """For each kind the same filter in several strengths, uint8 (H, W, 3) to the same."""
+    """Return each kind of filter in several strengths; a filter maps uint8 (H, W, 3) to the same."""
 
     def pillow(kind: ImageFilter.Filter) -> Filter:
         return lambda image: np.asarray(Image.fromarray(image).filter(kind))
 
-    found = {
+    filters_by_kind = {
         "Gaussian filter": [pillow(ImageFilter.GaussianBlur(r / 4)) for r in range(2, 9)],
         "median filter": [pillow(ImageFilter.MedianFilter(side)) for side in (3, 5)],
     }
     try:
         import cv2
     except ImportError:
-        return found
-    means = [lambda image, h=h: cv2.fastNlMeansDenoisingColored(image, None, h, h, 5, 15) for h in range(10, 71, 10)]
-    return {**found, "non-local means": means}
+        return filters_by_kind
+
+    def means(strength: int) -> Filter:
+        return lambda image: np.asarray(cv2.fastNlMeansDenoisingColored(image, None, strength, strength, 5, 15))
+
+    return {**filters_by_kind, "non-local means": [means(strength) for strength in range(10, 71, 10)]}
 
 
 def main(arguments: list[str] | None = None) -> common.Rows:
@@ -51,15 +55,15 @@ def main(arguments: list[str] | None = None) -> common.Rows:
     )
     network, trial = common.learn(model, settings, args.out, args.device)
 
-    noisy, rows = imaging.to_uint8(trial.inputs), {"noisy": trial.inputs}
+    noisy, rows = to_uint8(trial.inputs), {"noisy": trial.inputs}
     for name, strengths in filters().items():
-        tried = [imaging.to_float(np.stack([apply(image) for image in noisy])) for apply in strengths]
+        tried = [to_float(np.stack([apply(image) for image in noisy])) for apply in strengths]
         rows[name] = max(tried, key=lambda result: pooled_psnr(result, trial.clean))
     rows["network"] = network.reconstruct(trial.inputs)
     print(f"of {len(noisy)} validation images:      PSNR, dB")
     for name, images in rows.items():
         print(f"{name:<18}{pooled_psnr(images, trial.clean):15.2f}")
-    return common.show(args.out / "denoise.png", {**rows, "wanted": trial.clean})
+    return common.show(args.out / "denoise.png", {**rows, "target": trial.clean})
 
 
 if __name__ == "__main__":

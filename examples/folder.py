@@ -2,22 +2,22 @@
 
     python examples/folder.py photos/ restored/
 
-Started again it goes on where it was stopped. What cannot be restored is told at the end.
+Run it again after an interruption: photos whose result exists are skipped. Failures are listed at the end.
 """
 
 import sys
 from pathlib import Path
 
 import edgeae
-from edgeae.inference import folder as batches
+from edgeae.inference.folder import collect, restore_all
 
 
 def main(photos: str, restored: str) -> None:
     session = edgeae.load("photos-residual")
-    items = batches.collect([Path(photos)], Path(restored))
-    found = batches.restore_all(session, items, on_done=lambda outcome: print(outcome.source))
-    print(f"{len(found.done)} restored, {len(found.skipped)} were there, {len(found.failed)} failed")
-    for failure in found.failed:
+    items = collect([Path(photos)], Path(restored))
+    summary = restore_all(session, items, on_done=lambda outcome: print(outcome.source))
+    print(f"{len(summary.done)} restored, {len(summary.skipped)} existed already, {len(summary.failed)} failed")
+    for failure in summary.failed:
         print(failure.reason)
 
 

@@ -1,4 +1,4 @@
-"""Damage a photo, restore it with a shipped model, and morph it into another: the whole API on one page.
+"""Restore a photo with a shipped model, and morph it into another one: the API on one page.
 
 python examples/laptop.py photo.jpg other.jpg out/
 """
@@ -13,7 +13,7 @@ def main(photo: str, other: str, out: str) -> None:
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
 
-    restorer = edgeae.load("photos-residual")  # device=None takes the best one
+    restorer = edgeae.load("photos-residual")  # on the best device; device="CPU" names one
     restorer.reconstruct(photo).save(folder / "restored.png")  # a path in, a PIL image out
 
     vae = edgeae.load("faces-vae")

@@ -13,10 +13,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from helpers.tiers import ALL
 
 from edgeae.config import ARCHS, ModelConfig
 from edgeae.network import shipped as zoo
 from edgeae.runtime import devices
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is marked `exhaustive`, unless `make test-all` asks for it."""
+    if ALL:
+        return
+    left_out = [item for item in items if item.get_closest_marker("exhaustive")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in set(left_out)]
+
 
 ConfigFactory = Callable[..., ModelConfig]
 FileFactory = Callable[..., Path]

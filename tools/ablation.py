@@ -27,11 +27,11 @@ from score_tables import table
 from tinygrad import Tensor
 
 from edgeae.config import ModelConfig, TrainConfig
-from edgeae.data.batches import open_dataset
+from edgeae.data.datasets import open_dataset
 from edgeae.network import models
 from edgeae.network.layers import Conv2d, Init, Layer, ResBlock, UpConv2d
 from edgeae.runtime.tinygrad_lock import tinygrad_on
-from edgeae.training import trainer as training
+from edgeae.training.trainer import Trainer
 
 SIZE = 64
 KEYS = ("square, hole", "centre, hole", "undamaged", "sharpness")
@@ -70,7 +70,9 @@ class FullResolution(models.ResidualAE):
         self.to_code = Conv2d(128, config.code, 1, init, activation=None)
         self.from_code = Conv2d(config.code, 128, 3, init)
         self.up = [UpConv2d(b, a, init) for a, b in pairwise(widths)][::-1]
-        self.merge, self.to_image = SilencingBlock(16, init), Conv2d(16, 3, 3, init, activation="sigmoid")
+        self.merge = SilencingBlock(16, init)
+        to_image = Conv2d(16, 3, 3, init, activation="sigmoid")
+        self.to_image = to_image  # type: ignore[assignment] # the base class ends in a transposed convolution
 
     def features(self, x: Tensor) -> list[Tensor]:
         skips = [self.stem(x)]
@@ -107,9 +109,8 @@ class PlainContext(models.ConvAE):
     def __init__(self, config: ModelConfig, init: Init) -> None:
         super().__init__(config, init)
         width = config.widths[-1]
-        self.gather, self.spread = (
-            [Conv2d(width, width, 3, init) for _ in range(2 * config.context)]  # type: ignore
-            for _ in range(2)
+        self.gather, self.spread = (  # type: ignore[assignment] # layers where the network has blocks
+            [Conv2d(width, width, 3, init) for _ in range(2 * config.context)] for _ in range(2)
         )
 
 
@@ -190,18 +191,18 @@ def trained(variant: Variant, data: Path, run: Path, epochs: int) -> Measures:
     settings = TrainConfig(**{"data": str(path), **recipe.train, "epochs": epochs, **variant.train})
     clean = np.load(path)["val"].astype(np.float32) / 255
     with variant.patched(), tinygrad_on("CPU"):
-        trainer = training.Trainer(model, settings, open_dataset(settings.data, size=SIZE), ("CPU",))
-        mean = trainer.tensors()
+        trainer = Trainer(model, settings, open_dataset(settings.data, size=SIZE), ("CPU",))
+        mean = trainer.weights()
 
         def average(step: int, loss: float) -> None:
-            for name, value in trainer.tensors().items():
+            for name, value in trainer.weights().items():
                 mean[name] += (1 - 0.998) * (value - mean[name])
 
         for epoch in range(epochs):
-            trainer.epoch(epoch, average if variant.averaged else lambda step, loss: None)
+            trainer.run_epoch(epoch, average if variant.averaged else lambda step, loss: None)
         if variant.averaged:
             for name, value in mean.items():
-                trainer.put(name, value)
+                trainer.set_weight(name, value)
         found = score_models.undamaged_measures(trainer.session, clean)
         return found | score_models.hole_measures(clean, score_models.network_alone(trainer.session))
 
@@ -215,7 +216,8 @@ def main(data: Path, output: Path, runs: Path, epochs: int) -> None:
     runs.mkdir(parents=True, exist_ok=True)
     store = runs / f"scores-{epochs}.json"
     scores: dict[str, Measures] = json.loads(store.read_text()) if store.exists() else {}
-    rows, first = [], {}
+    rows: list[list[str]] = []
+    first: dict[str, Measures] = {}
     for variant in VARIANTS:
         name = f"{variant.arch}: {variant.name}"
         if name not in scores:

@@ -22,9 +22,9 @@ import numpy.typing as npt
 import score_tables
 
 from edgeae.config import ModelConfig, TrainConfig
-from edgeae.data.batches import open_dataset
+from edgeae.data.datasets import open_dataset
 from edgeae.exporting.weights import export
-from edgeae.training import trainer as training
+from edgeae.training.loop import Progress, train
 
 Images = npt.NDArray[np.uint8]
 
@@ -150,7 +150,7 @@ def source_of(recipe: Recipe, data: Path, runs: Path) -> Path:
     return path
 
 
-def show(progress: training.Progress) -> None:
+def show(progress: Progress) -> None:
     """One line an epoch."""
     if progress.row:
         row = progress.row
@@ -170,11 +170,11 @@ def make(name: str, data: Path, runs: Path, output: Path, device: str | None) ->
         data=str(source_of(recipe, data, runs)), source=recipe.source, licence=recipe.licence, **recipe.train
     )
     click.echo(f"{name}: training", err=True)
-    training.train(model, settings, run, device=device, resume=(run / "config.json").exists(), on_progress=show)
+    train(model, settings, run, device=device, resume=(run / "config.json").exists(), on_progress=show)
     if recipe.finish:
         settings = replace(settings, start=str(run / "best.safetensors"), **recipe.finish)
         run = runs / f"{name}-finish"
-        training.train(model, settings, run, device=device, resume=(run / "config.json").exists(), on_progress=show)
+        train(model, settings, run, device=device, resume=(run / "config.json").exists(), on_progress=show)
     standardize = str(data / recipe.standardize) if recipe.standardize else None
     report = export(
         run,

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import score_models
 
 import edgeae
-from edgeae.data.batches import open_dataset
+from edgeae.data.datasets import open_dataset
 from edgeae.images import arrays as imaging
 from edgeae.images.damage.spec import Corruption, parse
 from edgeae.images.drawing import grids as pictures
@@ -72,7 +72,7 @@ def of_faces(faces: Floats, conv: Session, residual: Session) -> imaging.Pixels:
     return pictures.comparison(rows, ["original", "damaged", "faces-conv", "faces-residual"], list(FACE_DAMAGES))
 
 
-def morphs(data: Path, vae: Session) -> list[Floats]:
+def morphs(data: Path, vae: Session) -> list[imaging.Pixels]:
     """Frames: one person from neutral to smiling, and beside it one person who becomes another."""
     size = vae.config.size
     looks = {

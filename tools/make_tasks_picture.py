@@ -37,7 +37,7 @@ def main(runs: Path, output: Path, device: str | None) -> None:
     for task, result in TASKS.items():
         arguments = ["--out", str(runs / task), *(["--device", device] if device else [])]
         rows = importlib.import_module(task).main(arguments)
-        stages = [next(iter(rows.values())), rows[result], rows["wanted"]]
+        stages = [next(iter(rows.values())), rows[result], rows["target"]]
         shown.append([stage[i] for i in range(FACES) for stage in stages])
     titles = ["input", "output", "wanted"] * FACES
     write_image(pictures.comparison(shown, titles, list(TASKS), min_side=96), output / "tasks.png")

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from skimage.color import rgb2lab
 
-from edgeae.data.batches import open_dataset
+from edgeae.data.datasets import open_dataset
 from edgeae.images import arrays as imaging
 from edgeae.images import metrics
 from edgeae.images.damage.kinds import FILL
@@ -57,7 +57,7 @@ def with_mean(image: Floats, hole: Bools) -> Floats:
 
 def inpainted(method: int) -> Filler:
     """OpenCV's inpainting, radius 3."""
-    return lambda image, hole: imaging.to_float(cv2.inpaint(imaging.to_uint8(image), np.uint8(hole), 3, method))
+    return lambda image, hole: imaging.to_float(cv2.inpaint(imaging.to_uint8(image), hole.astype(np.uint8), 3, method))
 
 
 WITHOUT_LEARNING: dict[str, Filler] = {
@@ -90,7 +90,7 @@ def with_mask(session: Session) -> Filler:
 
 
 def undamaged_measures(session: Session, clean: Floats) -> Measures:
-    """What the network gives back of whole images: fidelity and sharpness (`edgeae.metrics.sharpness`)."""
+    """What the network gives back of whole images: fidelity and sharpness (`edgeae.images.metrics.sharpness`)."""
     output = session.run_floats(clean)
     return {
         "undamaged": metrics.pooled_psnr(output, clean),
@@ -162,7 +162,8 @@ class Photos:
 def mean_colour(data: Path) -> npt.NDArray[np.float64]:
     """a and b of training photos on the average."""
     few = open_dataset(data / "photos" / "train", size=SIDE, val_fraction=1, limit=500, seed=1).val
-    return rgb2lab(few.inputs / 255)[..., 1:].mean((0, 1, 2))
+    mean: npt.NDArray[np.float64] = rgb2lab(few.inputs / 255)[..., 1:].mean((0, 1, 2))
+    return mean
 
 
 # ---- codes ---------------------------------------------------------------------------------------------------------

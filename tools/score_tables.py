@@ -17,7 +17,7 @@ import numpy as np
 import score_models
 from score_models import Floats, Measures, Photos
 
-from edgeae.data.batches import open_dataset
+from edgeae.data.datasets import open_dataset
 from edgeae.images import metrics
 from edgeae.inference.load import load
 from edgeae.inference.session import Session
@@ -109,7 +109,7 @@ def photo_table(data: Path, scorer: Scorer, scores: dict[str, Measures]) -> list
         ["mean colour of training photos", "", "", f"{mean:.2f}"],
         *([f"`{model}`", *numbers(found, keys)] for model, found in scores.items() if "noise" in found),
     ]
-    return table(["", "noise σ = 25/255, PSNR, dB", "JPEG quality 10, PSNR, dB", "grey, error in a,b"], rows)
+    return table(["", "noise σ = 25/255, PSNR, dB", "JPEG quality 10, PSNR, dB", "gray, error in a,b"], rows)
 
 
 def vae_table(scorer: Scorer, scores: dict[str, Measures], sizes: dict[str, tuple[int, int]]) -> list[str]:
@@ -224,11 +224,11 @@ def write_readme(output: Path, data: Path, runs: Path, device: str | None, limit
         "its PSNR on them; while the recipes were made, learning rates and other settings were looked at there too, so "
         "that these scores flatter a little. PSNR is that of the mean squared error over all pixels of all images. "
         "Sharpness is the amplitude of fine detail relative to the original, on undamaged input "
-        "(`edgeae.metrics.sharpness`). Tables by `python tools/score_tables.py`.",
+        "(`edgeae.images.metrics.sharpness`). Tables by `python tools/score_tables.py`.",
         "",
         f"### Holes, {score_models.SIDE}×{score_models.SIDE}",
         "",
-        '"All its own" is the network\'s output as it is, of the picture with the hole in grey; `--mask` is what '
+        '"All its own" is the network\'s output as it is, of the picture with the hole in gray; `--mask` is what '
         "`edgeae run --mask` makes of it, whose pixels outside the hole are the photo's.",
         "",
     ]

@@ -15,7 +15,8 @@ from tinygrad import Tensor
 
 from edgeae.benchmark.turns import Engine, WrongOutput
 from edgeae.config import TrainConfig
-from edgeae.data.batches import Batch, Dataset, Report, Split
+from edgeae.data.batches import Batch
+from edgeae.data.datasets import Dataset, Report, Split
 from edgeae.engine.session import LibrarySession
 from edgeae.errors import UsageError
 from edgeae.exporting.library import CompileReport, compile
@@ -241,6 +242,6 @@ def _step(subject: Subject, case: Case) -> Callable[[int], float]:
 
     def step(i: int) -> float:
         with tinygrad_on(case.device), Tensor.train():
-            return trainer._losses(batches[i % INPUTS], schedule, 0, i)["loss"]
+            return trainer.train_batch(batches[i % INPUTS], schedule, 0, i)["loss"]
 
     return step

@@ -18,7 +18,7 @@ from edgeae.benchmark.cases import Case
 from edgeae.benchmark.cold import ColdStart
 from edgeae.benchmark.turns import Timing
 from edgeae.errors import UsageError
-from edgeae.formatting import table
+from edgeae.formatting import json_ready, table
 
 SCHEMA = 1
 
@@ -91,7 +91,7 @@ class Results:
         for row in self.rows:
             values = asdict(row)
             rows.append({"name": row.case.name} | values.pop("case") | values)
-        document: dict[str, Any] = _without_nan(
+        document: dict[str, Any] = json_ready(
             {
                 "schema": SCHEMA,
                 "machine": self.machine,
@@ -192,14 +192,6 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
     for key, value in row.items():
         flat |= {f"{key}_{name}": part for name, part in value.items()} if isinstance(value, dict) else {key: value}
     return flat
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nan(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 # ---- beside an older one -----------------------------------------------------------------------------------------

@@ -1,18 +1,19 @@
-"""`edgeae bench` and `edgeae profile`."""
+"""`edgeae bench`: time models, and compare with limits and earlier results."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from edgeae.cli.console import emit, note
-from edgeae.cli.options import PATH, TEXT, Size, device_option, json_option, options, threads_option
+from edgeae.cli.flags import name_flags
+from edgeae.cli.options import PATH, SCHEME, TEXT, Positive, Several, json_option, options, size_option
+from edgeae.cli.program import command
 from edgeae.errors import GateError, UsageError
-from edgeae.formatting import table
 from edgeae.network.shipped import DEFAULT
 
 if TYPE_CHECKING:
@@ -21,36 +22,7 @@ if TYPE_CHECKING:
 TASKS = ("reconstruct", "encode", "decode", "frame", "train")
 
 
-class _Several(click.ParamType[tuple[Any, ...]]):
-    """Values with commas between them."""
-
-    name = "list"
-
-    def __init__(self, one: click.ParamType[Any]) -> None:
-        self._one = one
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
-        if isinstance(value, tuple):
-            return value
-        return tuple(self._one.convert(part.strip(), param, ctx) for part in str(value).split(","))
-
-
-class _Positive(click.ParamType[float]):
-    """A number above 0 and at most `most`."""
-
-    name = "number"
-
-    def __init__(self, most: float = 1e12) -> None:
-        self._most = most
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        found = float(click.FLOAT.convert(value, param, ctx))
-        if not 0 < found <= self._most:  # true of NaN
-            self.fail(f"{value} is no number above 0 and up to {self._most:g}.", param, ctx)
-        return found
-
-
-@click.command()
+@command()
 @options(
     click.option(
         "-m",
@@ -61,7 +33,7 @@ class _Positive(click.ParamType[float]):
         default=(DEFAULT,),
         show_default=True,
         metavar="MODEL",
-        help="A shipped name or a weight file; may be given more than once.",
+        help="Name of a shipped model, or path of a weight file. Repeat it for several.",
     ),
     click.option(
         "-d",
@@ -72,70 +44,85 @@ class _Positive(click.ParamType[float]):
         default=("auto",),
         show_default=True,
         metavar="DEVICE",
-        help="A backend, or all that are usable; may be given more than once.",
+        help="A device, or `all` for every usable one. Repeat it for several.",
     ),
     click.option(
         "--task",
         "tasks",
-        type=_Several(click.Choice(TASKS)),
+        type=Several(click.Choice(TASKS)),
         default=("reconstruct",),
         metavar="TASK,...",
-        help=f"Of {', '.join(TASKS)}.  [default: reconstruct]",
+        help=f"What to time: {', '.join(TASKS)}.  [default: reconstruct]",
     ),
     click.option(
         "--batch",
         "batches",
-        type=_Several(click.IntRange(1, 4096)),
+        type=Several(click.IntRange(1, 4096)),
         default=(1, 32),
         metavar="N,...",
-        help="Images in a call.  [default: 1,32]",
+        help="Images that go through the network at once.  [default: 1,32]",
     ),
-    click.option(
-        "--size",
-        type=Size(),
-        default=None,
-        metavar="WxH",
-        help="Of the images.  [default: what the model was trained on]",
-    ),
+    size_option,
     click.option(
         "--quantize",
-        type=_Several(click.Choice(["none", "fp16", "int8", "int4"])),
+        type=Several(SCHEME),
         default=None,
         metavar="SCHEME,...",
-        help="Forms of the weights.  [default: as the file has them]",
+        help="How the weights are stored: none, fp16, int8, int4.  [default: as in the file]",
     ),
     click.option(
         "--threads",
-        type=_Several(click.IntRange(1, 1024)),
+        type=Several(click.IntRange(1, 1024)),
         default=None,
         metavar="N,...",
-        help="CPU threads.  [default: every core]",
+        help="CPU threads.  [default: all]",
     ),
-    click.option("--peers", is_flag=True, help="Also ONNX Runtime, OpenVINO and PyTorch (edgeae[bench])."),
     click.option(
-        "--pace", type=_Positive(1000), default=None, metavar="HZ", help="Call at a camera's rhythm, with cold caches."
+        "--peers", is_flag=True, help='Time ONNX Runtime, OpenVINO and PyTorch too (pip install "edgeae[bench]").'
     ),
-    click.option("--cold/--no-cold", default=True, help="The first image of fresh processes too.  [default: cold]"),
+    click.option(
+        "--pace",
+        type=Positive(1000),
+        default=None,
+        metavar="HZ",
+        help="Call this often a second, as a camera does, with cold caches.  [default: without a pause]",
+    ),
+    click.option(
+        "--cold/--no-cold", default=True, help="Time the first image of a fresh process too.  [default: cold]"
+    ),
     click.option(
         "--runs",
         type=click.IntRange(1, 1_000_000),
         default=100,
         show_default=True,
-        help="Timed calls of each, if there is time.",
+        help="Timed calls of each case, unless --max-secs pass before.",
     ),
-    click.option("--max-secs", type=_Positive(), default=120.0, show_default=True, help="For the timed calls of all."),
     click.option(
-        "-o", "--output", type=PATH, default=None, metavar="DIR", help="Folder for bench.json, bench.csv and bench.png."
+        "--max-secs",
+        type=Positive(),
+        default=120.0,
+        show_default=True,
+        help="Seconds for the timed calls of all cases.",
+    ),
+    click.option(
+        "-o",
+        "--output",
+        type=PATH,
+        default=None,
+        metavar="DIR",
+        help="Folder for bench.json, bench.csv and bench.png.  [default: none is written]",
     ),
     click.option(
         "--against",
         type=PATH,
         default=None,
         metavar="OLD.json",
-        help="Ratios to an earlier bench.json; what moved beyond the spread is marked.",
+        help="Compare with an earlier bench.json; changes beyond the spread are marked.",
     ),
-    click.option("--max-ms", type=_Positive(), default=None, help="Exit 4 when a median is longer."),
-    click.option("--min-ips", type=_Positive(), default=None, help="Exit 4 when one gives fewer images a second."),
+    click.option("--max-ms", type=Positive(), default=None, help="Exit with code 4 if a median is longer than this."),
+    click.option(
+        "--min-ips", type=Positive(), default=None, help="Exit with code 4 if a case gives fewer images a second."
+    ),
     json_option,
 )
 def bench(
@@ -157,11 +144,12 @@ def bench(
     min_ips: float | None,
     as_json: bool,
 ) -> None:
-    """Time models on this machine's backends, and check what they give.
+    """Time models on this machine's devices.
 
-    All take turns in one process, so that what disturbs one disturbs all; outputs are compared with the CPU's in
-    float32 before a time counts. "±" is how far the median of a turn went from that of all; "parity" the largest
-    difference of a pixel in [0, 1]; "PSNR" is to the float32 weights.
+    All cases take turns in one process, so that a disturbance meets all of them. A time counts only if the output
+    agrees with the float32 output of the CPU. In the table, ± is the largest distance of a turn's median from the
+    median of all turns, "parity" the largest difference of a pixel in [0, 1], and "PSNR" is measured against the
+    float32 weights.
 
     \b
         edgeae bench -m faces-residual -d all --batch 1,32 --peers -o bench/
@@ -173,9 +161,9 @@ def bench(
 
     if against is not None and not against.is_file():
         raise UsageError(f"{against} does not exist.")
-    if output is not None and output.exists() and not output.is_dir():  # told now, not after minutes
+    if output is not None and output.exists() and not output.is_dir():  # before minutes of measuring
         raise UsageError(f"{output} is no folder: -o names the one for bench.json, bench.csv and bench.png.")
-    found = measure(
+    results = measure(
         models,
         devices,
         tasks=tasks,
@@ -190,127 +178,46 @@ def bench(
         max_secs=max_secs,
         on_progress=note,
     )
-    changes = compare(found, against) if against else []
+    results = replace(results, left_out=[name_flags(sentence) for sentence in results.left_out])
+    changes = compare(results, against) if against else []
     if output is not None:
-        _write(found, output)
-    document = found.as_dict()
+        _write(results, output)
+    document = results.as_dict()
     if against:
         document["against"] = [vars(change) | {"moved": change.moved} for change in changes]
-    lines = [*headline(found.machine), *found.table()]
+    lines = [*headline(results.machine), *results.table()]
     lines += ["", *comparison(changes)] if changes else []
-    lines += ["", *found.left_out] if found.left_out else []
+    lines += ["", *results.left_out] if results.left_out else []
     emit(document, lines, as_json)
-    for warning in found.warnings:
+    for warning in results.warnings:
         note(f"warning: {warning}")
-    _gates(found, max_ms, min_ips)
+    _check_limits(results, max_ms, min_ips)
 
 
-def _write(found: Results, folder: Path) -> None:
+def _write(results: Results, folder: Path) -> None:
     from edgeae.benchmark.picture import picture
     from edgeae.files import write_bytes_atomic
     from edgeae.images.files.array_io import write_image
 
-    write_bytes_atomic(folder / "bench.json", (json.dumps(found.as_dict(), indent=1) + "\n").encode())
-    write_bytes_atomic(folder / "bench.csv", found.csv().encode())
-    write_image(picture(found.rows), folder / "bench.png")
+    write_bytes_atomic(folder / "bench.json", (json.dumps(results.as_dict(), indent=1) + "\n").encode())
+    write_bytes_atomic(folder / "bench.csv", results.csv().encode())
+    write_image(picture(results.rows), folder / "bench.png")
 
 
-def _gates(found: Results, max_ms: float | None, min_ips: float | None) -> None:
-    """Exit 4 for what is wrong, too slow, or too few."""
-    failed: Sequence[str] = [f"{row.case.name} is wrong: {row.wrong}" for row in found.rows if row.wrong]
+def _check_limits(results: Results, max_ms: float | None, min_ips: float | None) -> None:
+    """Raise GateError if an output is wrong, or a case slower than the limits allow."""
+    failed = [f"{row.case.name} is wrong: {row.wrong}" for row in results.rows if row.wrong]
+    right = [row for row in results.rows if not row.wrong]
     if max_ms is not None:
-        failed = [
-            *failed,
-            *(
-                f"{row.case.name} takes {row.p50_ms:.2f} ms, more than {max_ms:g}"
-                for row in found.rows
-                if not row.wrong and row.p50_ms > max_ms
-            ),
+        failed += [
+            f"{row.case.name} takes {row.p50_ms:.2f} ms, more than {max_ms:g}" for row in right if row.p50_ms > max_ms
         ]
     if min_ips is not None:
-        failed = [
-            *failed,
-            *(
-                f"{row.case.name} gives {row.images_per_s:.0f} images/s, less than {min_ips:g}"
-                for row in found.rows
-                if not row.wrong and row.images_per_s < min_ips
-            ),
+        failed += [
+            f"{row.case.name} gives {row.images_per_s:.0f} images/s, less than {min_ips:g}"
+            for row in right
+            if row.images_per_s < min_ips
         ]
     if failed:
         more = f" ({len(failed) - 1} more like it)" if len(failed) > 1 else ""
         raise GateError(f"{failed[0]}{more}.")
-
-
-@click.command()
-@click.argument("model", type=TEXT)
-@options(
-    device_option,
-    click.option("--batch", type=click.IntRange(1, 4096), default=1, show_default=True, help="Images in a call."),
-    click.option(
-        "--size",
-        type=Size(),
-        default=None,
-        metavar="WxH",
-        help="Of the images.  [default: what the model was trained on]",
-    ),
-    threads_option,
-    json_option,
-)
-def profile(
-    model: str, device: str | None, batch: int, size: tuple[int, int] | None, threads: int | None, as_json: bool
-) -> None:
-    """Tell where a model's time goes, layer by layer.
-
-    Each layer is timed by itself; "of peak" is its share of the multiply-adds that this machine can do at most, which
-    are measured too.
-
-    \b
-        edgeae profile faces-residual -d CPU --batch 32
-    """
-    from edgeae.benchmark.machine import headline
-    from edgeae.benchmark.profile import profile as measure
-
-    found = measure(model, device, batch=batch, size=size, threads=threads)
-    rows = [
-        [
-            layer.name,
-            layer.kind,
-            "×".join(map(str, layer.output)),
-            f"{layer.flop / 1e6:.1f}",
-            f"{layer.bytes / 1e3:.0f}",
-            f"{layer.ms:.3f}",
-            f"{layer.share:.0%}",
-            f"{layer.of_peak:.0%}",
-        ]
-        for layer in found.layers
-    ]
-    flop = sum(layer.flop for layer in found.layers)
-    total = sum(layer.ms for layer in found.layers)
-    rows.append(
-        [
-            "all layers",
-            "",
-            "",
-            f"{flop / 1e6:.1f}",
-            f"{sum(layer.bytes for layer in found.layers) / 1e3:.0f}",
-            f"{total:.3f}",
-            "100%",
-            f"{flop / total / 1e6 / found.peak_gflops:.0%}",
-        ]
-    )
-    header = ["layer", "", "output", "MFLOP", "kB", "ms", "of time", "of peak"]
-    emit(
-        found,
-        [
-            *headline(found.machine),
-            "",
-            f"{found.model} on {found.device}, {found.batch} image{'s' * (found.batch > 1)} of "
-            f"{found.width}×{found.height}; peak {found.peak_gflops:,.0f} GFLOP/s",
-            "",
-            *table(header, rows, right=range(3, 8)),
-            "",
-            f"the network as one graph: {found.ms:.3f} ms, {flop / found.ms / 1e6:,.0f} GFLOP/s, "
-            f"{flop / found.ms / 1e6 / found.peak_gflops:.0%} of the peak",
-        ],
-        as_json,
-    )

@@ -1,4 +1,4 @@
-"""`edgeae compile`."""
+"""`edgeae compile`: write a shared library."""
 
 from __future__ import annotations
 
@@ -7,48 +7,37 @@ from pathlib import Path
 import click
 
 from edgeae.cli.console import emit
-from edgeae.cli.options import TEXT, Size, json_option, options, output_option
+from edgeae.cli.options import TEXT, batch_option, json_option, options, output_option, size_option, threads_option
+from edgeae.cli.program import command
 
 
-@click.command("compile")
+@command("compile")
 @click.argument("model", type=TEXT)
 @options(
-    output_option("The folder for the library and its sources.", required=True),
+    output_option("Folder for the library and its sources.", required=True),
     click.option(
         "--target",
         type=TEXT,
         default="native",
         show_default=True,
-        help="Machine: native, aarch64-linux, aarch64-linux-musl, armv7-linux, x86_64-linux, aarch64-macos.",
+        help="Target machine: native, aarch64-linux, aarch64-linux-musl, armv7-linux, x86_64-linux, aarch64-macos.",
     ),
     click.option(
         "--cpu",
         type=TEXT,
         default=None,
         metavar="NAME",
-        help="Its processor, as C compilers name it.  [default: this one, or a common one of the target]",
+        help="Processor of that machine, as C compilers name it.  [default: this one, or a common one of the target]",
     ),
+    size_option,
+    batch_option(1, 1024),
+    threads_option(64, "Most CPU threads that the library can use.  [default: all of this machine, 4 on another]"),
     click.option(
-        "--size",
-        type=Size(),
+        "--name",
+        type=TEXT,
         default=None,
-        metavar="WxH",
-        help="Of the images.  [default: what the model was trained on]",
+        help="Name of the library, with which its functions begin.  [default: the model's]",
     ),
-    click.option(
-        "--batch",
-        type=click.IntRange(1, 1024),
-        default=1,
-        show_default=True,
-        help="Images that are worked on together.",
-    ),
-    click.option(
-        "--threads",
-        type=click.IntRange(1, 64),
-        default=None,
-        help="The most that it can use.  [default: every core here, or 4 elsewhere]",
-    ),
-    click.option("--name", type=TEXT, default=None, help="Of the library and its functions.  [default: the model's]"),
     json_option,
 )
 def compile_(
@@ -64,9 +53,9 @@ def compile_(
 ) -> None:
     """Compile a model to a shared library that needs nothing else.
 
-    Beside it stand a C header, the C source, an example, and a Python file that needs NumPy alone. What is not for this
-    machine takes the compiler of `pip install "edgeae[compiler]"`: `--target aarch64-linux --cpu cortex-a72` is a
-    Raspberry Pi 4.
+    The folder also gets a C header, the C source, an example, and a Python file that needs only NumPy. To compile for
+    another machine, install the compiler of `pip install "edgeae[compiler]"`: for a Raspberry Pi 4 use
+    `--target aarch64-linux --cpu cortex-a72`.
 
     \b
         edgeae compile faces-residual -o faces/
@@ -75,8 +64,9 @@ def compile_(
     from edgeae.exporting.library import compile as compile_model
 
     report = compile_model(model, output, target=target, cpu=cpu, size=size, batch=batch, threads=threads, name=name)
-    tested = "not run here: its self-test is NAME_selftest".replace("NAME", report.name)
-    if report.largest_difference is not None:
+    if report.largest_difference is None:  # compiled for another machine
+        tested = f"not run here: its self-test is {report.name}_selftest"
+    else:
         tested = f"its self-test passes: {report.largest_difference:.1e} from tinygrad's float32 output at most"
     emit(
         report,

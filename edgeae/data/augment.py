@@ -1,4 +1,4 @@
-"""Vary training images: flips, crops, brightness, contrast, mixtures."""
+"""Augmentation of training images: flips, random crops, brightness, contrast, and mixtures of two images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,17 +13,19 @@ Images = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Augment:
-    """How far training images are varied. The defaults suit photographs; set `flip=0` for text and digits.
+    """How strongly training images are varied. The defaults suit photographs; set `flip=0` for text and digits.
 
-    flip: probability of mirroring left to right, 0 to 1.
-    zoom: smallest side of the random crop as a fraction of the image, above 0 to 1; the crop lies anywhere inside the
-        image and is resized back to its full size, which is zoom and translation in one.
-    brightness: largest offset added to every pixel, either way, 0 to 1.
-    contrast: largest relative change of the distance from the image's mean, either way, 0 to 1.
-    blend: probability of mixing an image with the next of its batch, from none of it to all (Zhang et al., mixup,
-        2018), 0 to 1. Of aligned images, such as faces, a mixture is one more: a few hundred become many.
+    Attributes:
+        flip: probability of mirroring left to right, 0 to 1.
+        zoom: smallest side of the random crop as a fraction of the image's side, above 0 to 1. The crop lies anywhere
+            inside the image and is resized back to its full size: zoom and translation in one.
+        brightness: largest offset added to every pixel, in either direction, 0 to 1.
+        contrast: largest relative change of each pixel's distance from the image's mean, in either direction, 0 to 1.
+        blend: probability of mixing an image with its neighbour in the batch, in a random proportion, 0 to 1 (mixup,
+            Zhang et al. 2018). A mixture of aligned images, such as faces, is one more plausible image.
 
-    Raises UsageError when a strength is out of its range.
+    Raises:
+        UsageError: a strength is out of its range.
     """
 
     flip: float = 0.5
@@ -41,61 +43,23 @@ class Augment:
 
     @classmethod
     def off(cls) -> "Augment":
-        """The settings that leave every image as it is."""
+        """Return the settings that leave every image as it is."""
         return cls(flip=0.0, zoom=1.0, brightness=0.0, contrast=0.0)
 
     @property
-    def moves(self) -> bool:
-        """Whether the geometry changes."""
+    def changes_geometry(self) -> bool:
+        """True if images are flipped or cropped."""
         return self.flip > 0 or self.zoom < 1
 
     @property
-    def changes(self) -> bool:
-        """Whether anything does."""
-        return self.moves or self.lights or self.blend > 0
-
-    @property
-    def lights(self) -> bool:
-        """Whether brightness or contrast changes."""
+    def changes_light(self) -> bool:
+        """True if brightness or contrast is varied."""
         return self.brightness > 0 or self.contrast > 0
 
-
-def _sample(images: Images, starts: Images, sides: Images, flips: NDArray[np.bool_]) -> Images:
-    """Bilinear samples of one window an image, resized to the full size.
-
-    starts: (N, 2) top and left edge of the window as fractions of the image; sides: (N,) its side, likewise.
-    Pixel centres lie at half-integers, as in `torch.nn.functional.interpolate(align_corners=False)`. The transform is
-    separable, so whole rows are blended first and columns second, which is faster than four corners a pixel.
-    """
-    n, height, width, channels = images.shape
-
-    def taps(length: int, start: Images) -> tuple[NDArray[np.intp], NDArray[np.intp], Images]:
-        centres = (np.arange(length, dtype=np.float32) + np.float32(0.5)) * sides[:, None]
-        place = np.clip(centres + start[:, None] * length - np.float32(0.5), 0, length - 1)
-        low = place.astype(np.intp)
-        return low, np.minimum(low + 1, length - 1), place - low.astype(np.float32)
-
-    rows = images.reshape(n * height, width * channels)
-    low, high, weight = taps(height, starts[:, 0])
-    base = (np.arange(n) * height)[:, None]
-    out = rows.take((base + low).ravel(), axis=0).reshape(n, height, width * channels)
-    other = rows.take((base + high).ravel(), axis=0).reshape(out.shape)
-    other -= out
-    other *= weight[:, :, None]
-    out += other
-
-    pixels = out.reshape(n * height * width, channels)
-    low, high, weight = taps(width, starts[:, 1])
-    for columns in (low, high, weight):
-        columns[flips] = columns[flips, ::-1]
-    base = (np.arange(n * height) * width).reshape(n, height, 1)
-    left: Images = pixels.take((base + low[:, None]).ravel(), axis=0).reshape(images.shape)
-    right = pixels.take((base + high[:, None]).ravel(), axis=0).reshape(images.shape)
-    right -= left
-    right *= weight[:, None, :, None]
-    left += right
-    np.minimum(left, 1, out=left)  # a blend of two ones can round up past 1
-    return left
+    @property
+    def changes_anything(self) -> bool:
+        """True if any setting is on."""
+        return self.changes_geometry or self.changes_light or self.blend > 0
 
 
 def augment(
@@ -104,24 +68,31 @@ def augment(
     settings: Augment,
     targets: Images | None = None,
 ) -> tuple[Images, Images | None]:
-    """Vary each image with its own generator: flip, crop and resize back, then brightness and contrast.
+    """Vary each image with its own random generator.
 
-    images: float32 (N, H, W, C) in [0, 1]; rngs: N generators, each advanced by eight draws whatever the settings.
-    targets: float32 (N, H, W, C_out) or None; they get the same geometry, and keep their brightness and contrast.
-    Returns new arrays (or the given ones where nothing changes), values in [0, 1].
+    Args:
+        images: float32 (N, H, W, C) in [0, 1].
+        rngs: N generators. Each is advanced by eight draws whatever the settings, so that switching one kind of
+            variation off does not change the others.
+        settings: which variations, and how strong.
+        targets: float32 (N, H, W, C_out) in [0, 1] or None. They get the geometry and the mixture of their images, but
+            keep their brightness and contrast.
+
+    Returns:
+        Images and targets in [0, 1]: new arrays, or the arguments themselves where nothing changes.
     """
     draws = np.array([rng.random(8) for rng in rngs], dtype=np.float32).reshape(-1, 8)
-    if settings.moves:
+    if settings.changes_geometry:
         sides = 1 - draws[:, 0] * np.float32(1 - settings.zoom)
         starts = draws[:, 1:3] * (1 - sides)[:, None]
         flips = draws[:, 3] < settings.flip
-        images = _sample(images, starts, sides, flips)
+        images = resample_windows(images, starts, sides, flips)
         if targets is not None:
-            targets = _sample(targets, starts, sides, flips)
-    if settings.lights:
+            targets = resample_windows(targets, starts, sides, flips)
+    if settings.changes_light:
         offset = (draws[:, 4] * 2 - 1) * np.float32(settings.brightness)
         gain = 1 + (draws[:, 5] * 2 - 1) * np.float32(settings.contrast)
-        # gain·(x − mean) + mean + offset, as one multiplication and one addition a pixel
+        # gain·(x − mean) + mean + offset, as one multiplication and one addition per pixel
         offset += images.mean(axis=(1, 2, 3)) * (1 - gain)
         images = images * gain[:, None, None, None]
         images += offset[:, None, None, None]
@@ -133,17 +104,65 @@ def augment(
     return images, targets
 
 
-def _cut(
-    images: NDArray[np.uint8], index: NDArray[np.int64], corners: Sequence[NDArray[np.float64]], crop: int | None
+def resample_windows(images: Images, starts: Images, sides: Images, flips: NDArray[np.bool_]) -> Images:
+    """Cut one window out of each image and resize it to the full size, bilinearly.
+
+    Pixel centres lie at half-integers, as in `torch.nn.functional.interpolate(align_corners=False)`.
+
+    Args:
+        images: float32 (N, H, W, C).
+        starts: float32 (N, 2), top and left edge of each window as fractions of the image.
+        sides: float32 (N,), side of each window as a fraction of the image.
+        flips: (N,), which results are mirrored left to right.
+    """
+    # Bilinear interpolation is separable: whole rows are blended first, columns second. That is faster than weighting
+    # four corners for each pixel.
+    n, height, width, channels = images.shape
+
+    def neighbours(length: int, start: Images) -> tuple[NDArray[np.intp], NDArray[np.intp], Images]:
+        """The two source pixels of each output pixel along one axis, (N, length), and the weight of the second."""
+        centres = (np.arange(length, dtype=np.float32) + np.float32(0.5)) * sides[:, None]
+        position = np.clip(centres + start[:, None] * length - np.float32(0.5), 0, length - 1)
+        low = position.astype(np.intp)
+        return low, np.minimum(low + 1, length - 1), position - low.astype(np.float32)
+
+    rows = images.reshape(n * height, width * channels)
+    low, high, weight = neighbours(height, starts[:, 0])
+    base = (np.arange(n) * height)[:, None]
+    out = rows.take((base + low).ravel(), axis=0).reshape(n, height, width * channels)
+    other = rows.take((base + high).ravel(), axis=0).reshape(out.shape)
+    other -= out
+    other *= weight[:, :, None]
+    out += other
+
+    pixels = out.reshape(n * height * width, channels)
+    low, high, weight = neighbours(width, starts[:, 1])
+    for columns in (low, high, weight):
+        columns[flips] = columns[flips, ::-1]
+    base = (np.arange(n * height) * width).reshape(n, height, 1)
+    left: Images = pixels.take((base + low[:, None]).ravel(), axis=0).reshape(images.shape)
+    right = pixels.take((base + high[:, None]).ravel(), axis=0).reshape(images.shape)
+    right -= left
+    right *= weight[:, None, :, None]
+    left += right
+    np.minimum(left, 1, out=left)  # interpolating between two ones can round up past 1
+    return left
+
+
+def crop_squares(
+    images: NDArray[np.uint8], rows: NDArray[np.int64], positions: NDArray[np.float64], side: int
 ) -> NDArray[np.uint8]:
-    """The images of these rows, or from each a square of `crop` pixels; `corners`: where, as shares of the room."""
-    if crop is None:
-        return images[index]
-    room = np.array(images.shape[1:3]) - crop + 1
-    starts = (np.stack(corners) * room).astype(int)
-    return np.stack([images[row, y : y + crop, x : x + crop] for row, (y, x) in zip(index, starts, strict=True)])
+    """Cut a square out of some images.
 
+    Args:
+        images: uint8 (N, H, W, C).
+        rows: (B,), which images.
+        positions: (B, 2), where each square lies, from 0 (top or left edge) to just below 1 (bottom or right).
+        side: of the squares in pixels, at most H and W.
 
-def _as_float(images: NDArray[np.uint8]) -> Images:
-    scaled: Images = np.multiply(images, np.float32(1 / 255), dtype=np.float32)
-    return scaled
+    Returns:
+        uint8 (B, side, side, C).
+    """
+    possible = np.array(images.shape[1:3]) - side + 1  # numbers of rows and columns that a square can start at
+    starts = (positions * possible).astype(int)
+    return np.stack([images[row, y : y + side, x : x + side] for row, (y, x) in zip(rows, starts, strict=True)])

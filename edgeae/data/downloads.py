@@ -1,8 +1,7 @@
-"""The built-in datasets that are downloaded once: where from, how they are checked, where they are kept.
+"""Built-in datasets that are downloaded once and kept in a cache folder.
 
-A file counts only when its SHA-256 is the one written here, and it is written whole or not at all, so that half a
-download is never used. `EDGEAE_CACHE` names the folder, else `XDG_CACHE_HOME/edgeae`, else
-`~/.cache/edgeae`. `EDGEAE_OFFLINE=1` forbids the network.
+A file is used only if its SHA-256 is the one written here, and it is written whole or not at all. The cache is the
+folder `EDGEAE_CACHE`, or else `XDG_CACHE_HOME/edgeae`, or else `~/.cache/edgeae`. `EDGEAE_OFFLINE=1` forbids downloads.
 """
 
 import hashlib
@@ -26,8 +25,14 @@ _BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
-class Remote:
-    """One file: the addresses that serve it, tried in turn, its exact size and its SHA-256."""
+class RemoteFile:
+    """A file to download.
+
+    Attributes:
+        urls: addresses that serve it, tried in this order.
+        size_bytes: its exact size.
+        sha256: its digest, in hexadecimal.
+    """
 
     urls: tuple[str, ...]
     size_bytes: int
@@ -39,40 +44,45 @@ class Remote:
 
 
 @dataclass(frozen=True)
-class Source:
-    """A dataset's files, and the page of its authors."""
+class DownloadedDataset:
+    """A dataset of two files, or of one archive as both.
+
+    Attributes:
+        homepage: the authors' page.
+        train, val: the files of the training and validation images.
+    """
 
     homepage: str
-    train: Remote
-    val: Remote
+    train: RemoteFile
+    val: RemoteFile
 
 
-def _fashion(filename: str, size_bytes: int, sha256: str) -> Remote:
+def _fashion(filename: str, size_bytes: int, sha256: str) -> RemoteFile:
     hosts = (
         "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
         "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
     )
-    return Remote(tuple(host + filename for host in hosts), size_bytes, sha256)
+    return RemoteFile(tuple(host + filename for host in hosts), size_bytes, sha256)
 
 
-def _mnist(filename: str, size_bytes: int, sha256: str) -> Remote:
+def _mnist(filename: str, size_bytes: int, sha256: str) -> RemoteFile:
     # yann.lecun.com, the official source, no longer serves the files; these mirrors hold the same bytes.
     hosts = (
         "https://ossci-datasets.s3.amazonaws.com/mnist/",
         "https://storage.googleapis.com/cvdf-datasets/mnist/",
     )
-    return Remote(tuple(host + filename for host in hosts), size_bytes, sha256)
+    return RemoteFile(tuple(host + filename for host in hosts), size_bytes, sha256)
 
 
-_CIFAR10 = Remote(
+_CIFAR10 = RemoteFile(
     # The binary version: fixed-length records, where the Python version is a pickle.
     ("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",),
     170_052_171,
     "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
 )
 
-SOURCES: dict[str, Source] = {
-    "fashion-mnist": Source(
+DATASETS: dict[str, DownloadedDataset] = {
+    "fashion-mnist": DownloadedDataset(
         "https://github.com/zalandoresearch/fashion-mnist",
         _fashion(
             "train-images-idx3-ubyte.gz",
@@ -85,7 +95,7 @@ SOURCES: dict[str, Source] = {
             "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
         ),
     ),
-    "mnist": Source(
+    "mnist": DownloadedDataset(
         "http://yann.lecun.com/exdb/mnist/",
         _mnist(
             "train-images-idx3-ubyte.gz",
@@ -98,19 +108,19 @@ SOURCES: dict[str, Source] = {
             "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
         ),
     ),
-    "cifar10": Source("https://www.cs.toronto.edu/~kriz/cifar.html", _CIFAR10, _CIFAR10),
+    "cifar10": DownloadedDataset("https://www.cs.toronto.edu/~kriz/cifar.html", _CIFAR10, _CIFAR10),
 }
 
 
 def cache_folder() -> Path:
-    """The folder that downloads are kept in; it may not exist yet."""
+    """Return the folder of the downloads; it may not exist yet."""
     if folder := os.environ.get("EDGEAE_CACHE"):
         return Path(folder).expanduser()
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path("~/.cache").expanduser()) / "edgeae"
 
 
-def _is_whole(path: Path, remote: Remote) -> bool:
+def _is_whole(path: Path, remote: RemoteFile) -> bool:
     try:
         if path.stat().st_size != remote.size_bytes:
             return False
@@ -120,13 +130,13 @@ def _is_whole(path: Path, remote: Remote) -> bool:
         return False
 
 
-def _receive(url: str, remote: Remote) -> Iterator[bytes]:
-    """The blocks of one file. Raises DataError when the address does not answer, or sends another file."""
+def _receive(url: str, remote: RemoteFile) -> Iterator[bytes]:
+    """Yield the blocks of a file. Raises DataError if the address does not answer or sends another file."""
     digest = hashlib.sha256()
     received_bytes = 0
     try:
         with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as response:
-            # One byte past the size is enough to tell that it is another file; an endless answer ends there.
+            # One byte past the size shows that it is another file; an endless answer ends there.
             while block := response.read(min(_BLOCK_BYTES, remote.size_bytes + 1 - received_bytes)):
                 received_bytes += len(block)
                 digest.update(block)
@@ -137,11 +147,16 @@ def _receive(url: str, remote: Remote) -> Iterator[bytes]:
         raise DataError(f"{url}: it sent another file than the published one")
 
 
-def fetch(name: str, remote: Remote) -> Path:
-    """The local copy of one file of the dataset `name`, downloaded if it is not there yet or is damaged.
+def fetch(name: str, remote: RemoteFile) -> Path:
+    """Return the local copy of a file, downloading it if it is missing or damaged.
 
-    Raises DataError when it is missing and cannot be downloaded, or `EDGEAE_OFFLINE` forbids that; EdgeaeError when the
-    cache cannot be written.
+    Args:
+        name: of the dataset, which is also the sub-folder of the cache.
+        remote: the file.
+
+    Raises:
+        DataError: the file is missing and cannot be downloaded, or `EDGEAE_OFFLINE` forbids that.
+        EdgeaeError: the cache cannot be written.
     """
     path = cache_folder() / name / remote.filename
     try:
@@ -167,14 +182,22 @@ def fetch(name: str, remote: Remote) -> Path:
 
 
 def load(name: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """The training and validation images of a downloaded dataset, uint8 (N, H, W) or (N, H, W, 3).
+    """Load a dataset, downloading it if needed.
 
-    name: a key of SOURCES. The validation images are the authors' test set. Raises DataError.
+    Args:
+        name: a key of DATASETS.
+
+    Returns:
+        Training and validation images, uint8 (N, H, W) or (N, H, W, 3). The validation images are the authors' test
+        set.
+
+    Raises:
+        DataError: it cannot be downloaded or read.
     """
-    source = SOURCES[name]
-    if source.train is source.val:
-        return _read_cifar10(fetch(name, source.train))
-    return read_idx(fetch(name, source.train)), read_idx(fetch(name, source.val))
+    dataset = DATASETS[name]
+    if dataset.train is dataset.val:
+        return _read_cifar10(fetch(name, dataset.train))
+    return read_idx(fetch(name, dataset.train)), read_idx(fetch(name, dataset.val))
 
 
 def _read_cifar10(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

@@ -1,56 +1,53 @@
-"""How near an output is to its original (MSE, PSNR, SSIM) and how sharp it is. NumPy only.
+"""Measure how near an output is to its original (MSE, PSNR, SSIM) and how sharp it is.
 
-Every metric takes one image (H, W, C) and gives a float, or a batch (N, H, W, C) and gives one float64 value an image,
-(N,). Images are floats with `data_range` between black and white, 1.0 as everywhere in edgeae. Integer images are used
-as they are and need their own `data_range`, 255 for uint8. All arithmetic is float64. Raises ImageError for shapes that
-do not match.
+Every metric takes one image (H, W, C) and returns a float, or a batch (N, H, W, C) and returns one float64 value for
+each image, (N,). All arithmetic is float64.
 
-A `mask` is bool, (H, W) or (N, H, W), and limits a metric to its True pixels; an image without any gives NaN.
+Args of all metrics:
+    a, b (`sharpness`: output, original): floats, or integers of any type, which are used as they are.
+    data_range: the difference between black and white: 1 for floats, 255 for uint8.
+    mask: bool, (H, W) or (N, H, W): only its True pixels count; an image without any gives NaN.
+
+All raise ImageError for shapes that do not match, and for integers with a data_range of 1.
 """
 
-from typing import Any, TypeAlias
-
 import numpy as np
-import numpy.typing as npt
 
 from edgeae.errors import ImageError
+from edgeae.images.arrays import AnyImage, Bools, Doubles
 
-Images: TypeAlias = npt.NDArray[np.number[Any]]
-Mask: TypeAlias = npt.NDArray[np.bool_]
-Scores: TypeAlias = npt.NDArray[np.float64]
-
-_STRIP_VALUES = 1 << 15  # values of a plane that SSIM works on at a time: what it needs then stays in the CPU's cache
+_STRIP_VALUES = 1 << 15  # of a plane, that SSIM works on at a time: its temporary arrays stay in the CPU's cache
 
 
-def mse(a: Images, b: Images, mask: Mask | None = None) -> float | Scores:
-    """Mean squared error over pixels and channels."""
+def mse(a: AnyImage, b: AnyImage, mask: Bools | None = None) -> float | Doubles:
+    """Return the mean squared error over pixels and channels."""
     total, count = _squared_error(a, b, mask)
     return _result(_ratio(total, count), a)
 
 
-def psnr(a: Images, b: Images, data_range: float = 1.0, mask: Mask | None = None) -> float | Scores:
-    """Peak signal-to-noise ratio in dB, 10·log10(data_range² / MSE), for each image; inf where the two are equal.
+def psnr(a: AnyImage, b: AnyImage, data_range: float = 1.0, mask: Bools | None = None) -> float | Doubles:
+    """Return the peak signal-to-noise ratio in dB, 10·log10(data_range² / MSE), of each image; inf for equal images.
 
-    The mean of these over a set flatters a model: a few easy images raise it much. See `pooled_psnr`.
+    The mean over a set of images flatters a model, as a few easy images raise it much: see `pooled_psnr`.
     """
     _check_range(a, data_range)
     return _result(_decibels(_ratio(*_squared_error(a, b, mask)), data_range), a)
 
 
-def pooled_psnr(a: Images, b: Images, data_range: float = 1.0, mask: Mask | None = None) -> float:
-    """PSNR in dB of the MSE over all (masked) pixels of all images together: one number for a set."""
+def pooled_psnr(a: AnyImage, b: AnyImage, data_range: float = 1.0, mask: Bools | None = None) -> float:
+    """Return one number for a set: the PSNR in dB of the MSE over all (masked) pixels of all images together."""
     _check_range(a, data_range)
     total, count = _squared_error(a, b, mask)
     return float(_decibels(_ratio(total.sum(), count.sum()), data_range))
 
 
-def ssim(a: Images, b: Images, data_range: float = 1.0) -> float | Scores:
-    """Structural similarity, the mean over windows and channels; 1 means equal.
+def ssim(a: AnyImage, b: AnyImage, data_range: float = 1.0) -> float | Doubles:
+    """Return the structural similarity, the mean over windows and channels; 1 for equal images.
 
-    Wang, Bovik, Sheikh, Simoncelli, "Image quality assessment: from error visibility to structural similarity", IEEE
-    Transactions on Image Processing 13 (4), 2004: Gaussian window of 11×11 with σ = 1.5, K1 = 0.01, K2 = 0.03,
-    population covariance, only windows that lie wholly inside the image. Where a side is shorter than 11 pixels the
-    window is cut to the largest odd size that fits the shorter side; a side of 1 leaves the brightness to compare.
+    As in Wang, Bovik, Sheikh, Simoncelli, "Image quality assessment: from error visibility to structural similarity",
+    IEEE Transactions on Image Processing 13 (4), 2004: Gaussian window of 11×11 with σ = 1.5, K1 = 0.01, K2 = 0.03,
+    population covariance, only windows that lie wholly inside the image. If a side is shorter than 11 pixels, the
+    window is cut to the largest odd size that fits it; with a side of 1 pixel only the brightness is compared.
     """
     _check_range(a, data_range)
     a4, b4 = _batches(a, b)
@@ -67,12 +64,12 @@ def ssim(a: Images, b: Images, data_range: float = 1.0) -> float | Scores:
     return _result(scores / ((height - margin) * (width - margin) * a4.shape[3]), a)
 
 
-def sharpness(output: Images, original: Images, mask: Mask | None = None) -> float | Scores:
-    """How much of the original's fine detail the output has, in amplitude: 1 as sharp, below 1 blurrier, 0 flat.
+def sharpness(output: AnyImage, original: AnyImage, mask: Bools | None = None) -> float | Doubles:
+    """Return how much of the original's fine detail the output has: 1 as sharp, below 1 blurrier, 0 flat.
 
-    sqrt(mean D(output)² / mean D(original)²), where D(x) = x - G(x) is what a Gaussian blur G of σ = 1 pixel takes away
-    (cut at 4 σ, borders mirrored) and the mean goes over pixels and channels. Halving the contrast of every detail
-    halves it. Noise and ringing count as detail: read it beside PSNR. NaN where the original is flat.
+    sqrt(mean D(output)² / mean D(original)²), where D(x) = x - G(x) is what a Gaussian blur G of σ = 1 pixel removes
+    (cut at 4 σ, borders mirrored) and the mean is over pixels and channels. Halving the contrast of every detail halves
+    it. Noise and ringing count as detail, so read it beside the PSNR. NaN if the original is flat.
     """
     a4, b4 = _batches(output, original)
     detail_out, detail_in = _fine_detail(a4), _fine_detail(b4)
@@ -81,40 +78,40 @@ def sharpness(output: Images, original: Images, mask: Mask | None = None) -> flo
     return _result(np.sqrt(_ratio(energy_out, np.where(energy_in > 1e-20 * b4[0].size, energy_in, 0))), output)
 
 
-def _ssim_map(x: Scores, y: Scores, window: Scores, data_range: float) -> Scores:
-    """SSIM of two planes (H, W) at every position of the window."""
+def _ssim_map(x: Doubles, y: Doubles, window: Doubles, data_range: float) -> Doubles:
+    """Return the SSIM of two planes (H, W) at every position of the window."""
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
-    # The formula needs the two variances only as a sum, so four filtered planes do.
+    # The formula needs only the sum of the two variances, so four filtered planes are enough.
     planes = np.stack([x, y, x * x + y * y, x * y])
     mean_x, mean_y, mean_squares, mean_xy = _correlate(_correlate(planes, window, 1), window, 2)
     product, squares = mean_x * mean_y, mean_x * mean_x + mean_y * mean_y
     covariance, variances = mean_xy - product, mean_squares - squares
-    score: Scores = (2 * product + c1) * (2 * covariance + c2) / ((squares + c1) * (variances + c2))
+    score: Doubles = (2 * product + c1) * (2 * covariance + c2) / ((squares + c1) * (variances + c2))
     return score
 
 
-def _fine_detail(images: Images) -> Scores:
+def _fine_detail(images: AnyImage) -> Doubles:
     x = np.asarray(images, np.float64)
     kernel = _gaussian(1.0, 4)
     mirrored = np.pad(x, ((0, 0), (4, 4), (4, 4), (0, 0)), mode="symmetric")
     return x - _correlate(_correlate(mirrored, kernel, 1), kernel, 2)
 
 
-def _gaussian(sigma: float, radius: int) -> Scores:
-    weights: Scores = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
+def _gaussian(sigma: float, radius: int) -> Doubles:
+    weights: Doubles = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
     weights /= weights.sum()
     return weights
 
 
-def _correlate(x: Scores, kernel: Scores, axis: int) -> Scores:
+def _correlate(x: Doubles, kernel: Doubles, axis: int) -> Doubles:
     """Correlate along `axis` with a symmetric kernel of odd length, at the positions where it lies inside (`valid`)."""
     radius = len(kernel) // 2
     length = x.shape[axis] - 2 * radius
 
-    def shifted(offset: int) -> Scores:
+    def shifted(offset: int) -> Doubles:
         return x[(slice(None),) * axis + (slice(offset, offset + length),)]
 
-    total: Scores = shifted(radius) * kernel[radius]
+    total: Doubles = shifted(radius) * kernel[radius]
     pair = np.empty_like(total)
     for offset in range(radius):
         np.add(shifted(offset), shifted(2 * radius - offset), out=pair)
@@ -123,14 +120,14 @@ def _correlate(x: Scores, kernel: Scores, axis: int) -> Scores:
     return total
 
 
-def _squared_error(a: Images, b: Images, mask: Mask | None) -> tuple[Scores, Scores]:
-    """Sum of squared differences, and how many values went into it, for each image."""
+def _squared_error(a: AnyImage, b: AnyImage, mask: Bools | None) -> tuple[Doubles, Doubles]:
+    """Return the sum of squared differences of each image, and how many values went into it."""
     a4, b4 = _batches(a, b)
     difference = np.subtract(a4, b4, dtype=np.float64)
     return _masked_sum(np.square(difference, out=difference), mask)
 
 
-def _masked_sum(values: Scores, mask: Mask | None) -> tuple[Scores, Scores]:
+def _masked_sum(values: Doubles, mask: Bools | None) -> tuple[Doubles, Doubles]:
     n, height, width, channels = values.shape
     if mask is None:
         return values.sum(axis=(1, 2, 3)), np.full(n, float(height * width * channels))
@@ -144,20 +141,20 @@ def _masked_sum(values: Scores, mask: Mask | None) -> tuple[Scores, Scores]:
     return values.sum(axis=3).sum(axis=(1, 2), where=mask), mask.sum(axis=(1, 2)) * float(channels)
 
 
-def _ratio(total: Scores, count: Scores) -> Scores:
-    """total / count, NaN where the count is zero."""
-    ratio: Scores = np.divide(total, count, out=np.full(np.shape(total), np.nan), where=np.asarray(count) > 0)
+def _ratio(total: Doubles, count: Doubles) -> Doubles:
+    """Return total / count, NaN where the count is zero."""
+    ratio: Doubles = np.divide(total, count, out=np.full(np.shape(total), np.nan), where=np.asarray(count) > 0)
     return ratio
 
 
-def _decibels(error: Scores, data_range: float) -> Scores:
-    with np.errstate(divide="ignore"):  # equal images: infinitely many decibels
-        decibels: Scores = -10 * np.log10(error / data_range**2)
+def _decibels(error: Doubles, data_range: float) -> Doubles:
+    with np.errstate(divide="ignore"):  # the error of equal images is 0, their PSNR infinite
+        decibels: Doubles = -10 * np.log10(error / data_range**2)
     return decibels
 
 
-def _batches(a: Images, b: Images) -> tuple[Images, Images]:
-    """Both as (N, H, W, C)."""
+def _batches(a: AnyImage, b: AnyImage) -> tuple[AnyImage, AnyImage]:
+    """Return both as (N, H, W, C)."""
     a, b = np.asarray(a), np.asarray(b)
     if a.shape != b.shape or a.ndim not in (3, 4) or 0 in a.shape:
         raise ImageError(
@@ -169,10 +166,10 @@ def _batches(a: Images, b: Images) -> tuple[Images, Images]:
     return (a, b) if a.ndim == 4 else (a[None], b[None])
 
 
-def _check_range(image: Images, data_range: float) -> None:
+def _check_range(image: AnyImage, data_range: float) -> None:
     if data_range == 1.0 and not np.issubdtype(np.asarray(image).dtype, np.floating):
         raise ImageError("Integer images cannot have a data_range of 1: give 255 for uint8, or floats in [0, 1].")
 
 
-def _result(values: Scores, like: Images) -> float | Scores:
+def _result(values: Doubles, like: AnyImage) -> float | Doubles:
     return values if np.ndim(like) == 4 else float(values[0])

@@ -1,4 +1,4 @@
-"""Score a set of images against clean ones: MSE, PSNR, SSIM, sharpness."""
+"""Sum up in a few numbers how near a set of images is to the clean ones: MSE, PSNR, SSIM, sharpness."""
 
 from __future__ import annotations
 
@@ -6,20 +6,18 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from edgeae.images import metrics
-
-Floats = npt.NDArray[np.float32]
+from edgeae.images.arrays import Bools, Floats
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of one set of images against the clean ones.
+    """How near a set of images is to the clean ones.
 
     Attributes:
-        mse: mean squared error over all pixels of all images, in [0, 1] units.
-        psnr: of that error, in dB. (The mean of each image's own PSNR would flatter.)
+        mse: mean squared error over all pixels of all images, which are in [0, 1].
+        psnr: of that error, in dB (`metrics.pooled_psnr`).
         ssim: mean structural similarity, at most 1.
         hole_psnr: PSNR in dB over the pixels that the damage replaced; None when it replaced none or all.
         sharpness: fine detail relative to the clean images (metrics.sharpness), 1 for as sharp.
@@ -32,8 +30,14 @@ class Scores:
     sharpness: float
 
 
-def score(images: Floats, clean: Floats, mask: npt.NDArray[np.bool_] | None = None) -> Scores:
-    """Scores of (N, H, W, C) float images in [0, 1] against clean ones; `mask` (N, H, W) is True in the holes."""
+def score(images: Floats, clean: Floats, mask: Bools | None = None) -> Scores:
+    """Compare images with the clean ones.
+
+    Args:
+        images: (N, H, W, C) in [0, 1].
+        clean: the same.
+        mask: (N, H, W), True where the damage replaced pixels; None leaves `hole_psnr` out.
+    """
     error = float(np.mean(metrics.mse(images, clean)))
     partial = mask is not None and mask.any() and not mask.all()
     sharp = np.atleast_1d(metrics.sharpness(images, clean))

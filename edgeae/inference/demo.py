@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from edgeae.config import task_of
 from edgeae.images import arrays as imaging
 from edgeae.images.damage.spec import Corruption, parse
 from edgeae.images.drawing import grids as pictures
@@ -99,7 +100,7 @@ def _asked(session: Session, damage: Corruption) -> tuple[Corruption, bool]:
 
 def mended(session: Session, damaged: Floats, hole: npt.NDArray[np.bool_]) -> Floats:
     """What `edgeae run --mask` makes of an image: (H, W, C) in [0, 1] and (H, W)."""
-    learned = Learned.of(session.config, session.metadata.get("task", ""))
+    learned = Learned.of(session.config, task_of(session.metadata))
     filled = inpainting.filled(damaged, hole, lambda x: session.run_floats(x[None])[0], learned)
     result: Floats = np.where(hole[..., None], filled, damaged)
     return result

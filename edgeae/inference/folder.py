@@ -94,7 +94,7 @@ def collect(inputs: Sequence[Path], output: Path | None = None, overwrite: bool 
     if len(inputs) == 1 and not is_folder(inputs[0]) and not _is_pattern(inputs[0]):
         return [Item(inputs[0], _target_of_one(inputs[0], output))]
     if output is not None and (is_file(output) or output.suffix.lower().removeprefix(".") in WRITE_FORMATS):
-        raise UsageError(f"{output} names one file for several inputs; name a folder after -o.")
+        raise UsageError(f"{output} names one file for several inputs; name a folder with `output`.")
     items: list[Item] = []
     for given in inputs:
         if is_folder(given):
@@ -177,7 +177,7 @@ def _check_targets(items: Sequence[Item]) -> None:
         if (other := taken.setdefault(item.target, item.source)) != item.source:
             raise UsageError(f"{other} and {item.source} would both become {item.target}; restore them one by one.")
         if os.path.realpath(item.target) == os.path.realpath(item.source):  # also through a link
-            raise UsageError(f"{item.source} would be overwritten by its result; name another folder after -o.")
+            raise UsageError(f"{item.source} would be overwritten by its result; name another folder with `output`.")
 
 
 # ---- all of them -------------------------------------------------------------------------------------------------
@@ -268,7 +268,7 @@ def watched(folder: Path, output: Path | None, stop: threading.Event, overwrite:
     Raises UsageError when `folder` is none.
     """
     if not is_folder(folder):
-        raise UsageError(f"--watch {folder} is not a folder: name the one into which pictures come.")
+        raise UsageError(f"{folder} is not a folder: name the one into which pictures come.")
     target = output or folder.with_name(f"{folder.resolve().name}.out")
     at_start = before = _states(folder, target)
     taken: dict[Path, tuple[int, int]] = {}

@@ -17,7 +17,8 @@ from PIL import Image
 
 from edgeae.config import ModelConfig
 from edgeae.errors import UsageError
-from edgeae.images.damage.harmonic import Bools, Floats, fitted, halved, smeared
+from edgeae.images.arrays import Bools, Floats
+from edgeae.images.damage.harmonic import blend_hole, halve, smear_hole
 from edgeae.images.damage.kinds import FILL
 from edgeae.images.damage.spec import parse
 
@@ -37,10 +38,10 @@ def filled(known: Floats, hole: Bools, network: Network, learned: Learned) -> Fl
     """
     guess = None
     if min(hole.shape) >= learned.size and has_square(hole, learned.large):
-        coarse, still = halved(known, hole)
+        coarse, still = halve(known, hole)
         coarse = np.where(still[..., None], filled(coarse, still, network, learned), coarse)
         guess = enlarged(coarse, 2, 0, len(hole), hole.shape[1])
-    return fitted(network(prepared(known, hole, learned, guess)), known, hole)
+    return blend_hole(network(prepared(known, hole, learned, guess)), known, hole)
 
 
 def coarse_factor(width: int, height: int) -> int:
@@ -147,7 +148,7 @@ def prepared(known: Floats, hole: Bools, learned: Learned, guess: Floats | None 
         guess: (H, W, C), what `inpainting` made of it at a coarser scale.
     """
     deep = np.zeros_like(hole) if learned.smeared else _opened(hole, THIN)
-    smooth = smeared(known, hole) if (hole & ~deep).any() else known
+    smooth = smear_hole(known, hole) if (hole & ~deep).any() else known
     given: Floats = np.where(deep[..., None], FILL, np.where(hole[..., None], smooth, known))
     if guess is None:
         return given

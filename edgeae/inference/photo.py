@@ -17,18 +17,18 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from edgeae.config import ModelConfig
+from edgeae.config import IMAGE_TO_IMAGE, ModelConfig, task_of
 from edgeae.errors import ImageError, UsageError
 from edgeae.files import atomic_write
 from edgeae.images import arrays as imaging
 from edgeae.images import colours
-from edgeae.images.damage.apply import damaged_rows
-from edgeae.images.damage.harmonic import fitted
+from edgeae.images.damage.apply import damage_rows
+from edgeae.images.damage.harmonic import blend_hole
 from edgeae.images.damage.spec import Corruption, parse
 from edgeae.images.drawing import grids as pictures
 from edgeae.images.files.array_io import write_image
 from edgeae.images.files.formats import WRITE_FORMATS, format_of
-from edgeae.images.files.reader import Photo, stored, upright
+from edgeae.images.files.reader import Photo, to_stored, to_upright
 from edgeae.images.files.writer import Writer
 from edgeae.inference import inpainting, tiles
 from edgeae.inference.inpainting import Learned, has_square, prepared
@@ -59,7 +59,7 @@ class Options:
 
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 1:
-            raise UsageError(f"--strength must be between 0 and 1, not {self.strength:g}.")
+            raise UsageError(f"`strength` must be between 0 and 1, not {self.strength:g}.")
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def output_mode(mode: str, config: ModelConfig, task: str) -> str:
     alpha = "A" if mode.endswith("A") else ""
     if config.out_channels == 1:
         return "L" + alpha
-    makes_colours = config.in_channels == 1 or colours_grey(task) or task == "image-to-image"
+    makes_colours = config.in_channels == 1 or colours_grey(task) or task == IMAGE_TO_IMAGE
     return "RGB" + alpha if makes_colours and mode.startswith("L") else mode
 
 
@@ -187,7 +187,7 @@ class _Work:
         self, photo: Photo, session: Session, options: Options, mask: Path | None, stack: ExitStack, network: Network
     ) -> None:
         self._photo, self._config, self._options, self._network = photo, session.config, options, network
-        self._task = session.metadata.get("task", "")
+        self._task = task_of(session.metadata)
         self._colours_grey = colours_grey(self._task, 1)
         self._learned = Learned.of(session.config, self._task)
         self._seen: dict[str, pictures.Thumbnail] = {}
@@ -222,10 +222,10 @@ class _Work:
         """The way of a `vae`, which has one size."""
         size = self._config.size
         if self._masked:
-            raise UsageError("--mask needs a conv or residual model: a vae changes the whole picture.")
+            raise UsageError("`mask` needs a conv or residual model: a vae changes the whole picture.")
         photo = self._photo
         rows = self._read(photo.height)
-        whole = upright(colours.to_floats(rows, photo.mode, self._config.in_channels), photo.turn)
+        whole = to_upright(colours.to_floats(rows, photo.mode, self._config.in_channels), photo.orientation)
         fitting = imaging.fit(whole, (size, size))
         result = self._asked(imaging.to_float(fitting))
         mode = output_mode(photo.mode, self._config, self._task).removesuffix("A").replace("CMYK", "RGB")
@@ -233,7 +233,7 @@ class _Work:
         square = copy.copy(photo)
         square.width = square.height = size
         writer = Writer(file, kind, square, mode)
-        writer.write(stored(done, photo.turn))
+        writer.write(to_stored(done, photo.orientation))
         writer.close()
         self.shown_size = size, size
         for title, image in (("original", fitting), ("restored", imaging.to_uint8(result))):
@@ -242,9 +242,9 @@ class _Work:
 
     def comparison(self) -> imaging.Pixels:
         """Original, what the network was given where that differs, and the result, side by side."""
-        turn = 1 if self._config.arch == "vae" else self._photo.turn
+        turn = 1 if self._config.arch == "vae" else self._photo.orientation
         titles = [title for title in ("original", "damaged", "masked", "restored") if title in self._seen]
-        row = [upright(self._seen[title].picture(), turn) for title in titles]
+        row = [to_upright(self._seen[title].picture(), turn) for title in titles]
         return pictures.comparison([row], titles, min_side=256, max_side=1024)
 
     # ---- what is read ------------------------------------------------------------------------------------------------
@@ -254,7 +254,7 @@ class _Work:
         photo = self._photo
         with Photo(photo.source, photo.name) as again:
             clean = again.read(photo.height)
-        return clean, damaged_rows(photo, self._options.corrupt, self._options.seed)[0]
+        return clean, damage_rows(photo, self._options.corrupt, self._options.seed)[0]
 
     def _fresh(self, stack: ExitStack) -> Reader:
         """A reader of the photo, or of it damaged, from its top."""
@@ -286,8 +286,8 @@ class _Work:
             mine, other = (f"{width}×{height}" for width, height in (plane.shown_size, photo.shown_size))
             raise ImageError(f"{mask} has {mine} pixels and {photo.name} {other}: make the mask as large as the photo.")
         read: Reader = plane.read
-        if photo.turn != 1 or plane.turn != 1:
-            read = tiles.reader(stored(upright(plane.read(plane.height), plane.turn), photo.turn))
+        if photo.orientation != 1 or plane.orientation != 1:
+            read = tiles.reader(to_stored(to_upright(plane.read(plane.height), plane.orientation), photo.orientation))
         return lambda count: colours.to_depth(colours.convert(read(count), plane.mode, "L"), photo.dtype)
 
     def _coarse_guess(self, mask: Path, factor: int) -> Floats | None:
@@ -308,9 +308,9 @@ class _Work:
         def network(image: Floats) -> Floats:
             return tiles.in_pieces(image, self._config, self._options.max_mem, self._asked)
 
-        seen, lost = upright(known, photo.turn), upright(hole[..., None], photo.turn)[..., 0]
+        seen, lost = to_upright(known, photo.orientation), to_upright(hole[..., None], photo.orientation)[..., 0]
         guess = inpainting.filled(np.ascontiguousarray(seen), np.ascontiguousarray(lost), network, self._learned)
-        return np.where(hole[..., None], stored(guess, photo.turn), known)
+        return np.where(hole[..., None], to_stored(guess, photo.orientation), known)
 
     def _mask_of(self, rows: Rows) -> Floats | None:
         """(n, W, 1) in [0, 1]: how much of a pixel is to be replaced."""
@@ -329,18 +329,18 @@ class _Work:
             return None
         pixels = piece[..., : len(self._photo.mode)]
         x = self._given(pixels, mask, self._config.in_channels, self._guess_of(piece))
-        turn = self._photo.turn
-        result = stored(self._asked(np.ascontiguousarray(upright(x, turn))), turn)
+        turn = self._photo.orientation
+        result = to_stored(self._asked(np.ascontiguousarray(to_upright(x, turn))), turn)
         if mask is not None:
             known = colours.to_floats(pixels, self._photo.mode, self._config.out_channels)
-            result = fitted(result, known, mask[..., 0] > 0)
+            result = blend_hole(result, known, mask[..., 0] > 0)
         return result
 
     def _given(self, pixels: Rows, mask: Floats | None, channels: int, guess: Floats | None = None) -> Floats:
         """What the network is given."""
         x = colours.to_floats(pixels, self._photo.mode, channels)
         if self._colours_grey:
-            x = colours.greyed(x)  # it has never seen a colour
+            x = colours.desaturate(x)  # it has never seen a colour
         return x if mask is None else prepared(x, mask[..., 0] > 0, self._learned, guess)
 
     def _asked(self, x: Floats) -> Floats:

@@ -135,7 +135,7 @@ def plan(height: int, width: int, config: ModelConfig, max_mem: int, bytes_per_c
         UsageError: not even the smallest pieces fit.
     """
     if max_mem < MIN_MEM:
-        raise UsageError(f"{max_mem >> 20} MB of memory are too few: give --max-mem {MIN_MEM >> 20}M or more.")
+        raise UsageError(f"{max_mem >> 20} MB of memory are too few: give `max_mem` {MIN_MEM >> 20}M or more.")
     pixels = _NETWORK_SHARE * max_mem / bytes_per_pixel(config)
     rows = (1 - _NETWORK_SHARE) * max_mem / (width * bytes_per_column)
     best: tuple[bool, int, int, int] | None = None
@@ -149,7 +149,7 @@ def plan(height: int, width: int, config: ModelConfig, max_mem: int, bytes_per_c
     if best is None:
         raise UsageError(
             f"{max_mem >> 20} MB of memory are too few for an image of {width}×{height} pixels and this "
-            "model: give a larger --max-mem."
+            "model: give a larger `max_mem`."
         )
     return Plan(_axis(height, best[2], config), _axis(width, best[3], config))
 

@@ -6,7 +6,6 @@ A frame is height × width × channels bytes, row by row, without any header; a 
 from __future__ import annotations
 
 import queue
-import re
 import threading
 from collections.abc import Callable
 from typing import BinaryIO
@@ -14,21 +13,11 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from edgeae.errors import EdgeaeError, ImageError, UsageError
+from edgeae.errors import EdgeaeError, ImageError
 from edgeae.inference.session import Session
 
 Pixels = npt.NDArray[np.uint8]
 _AHEAD = 2  # frames that are read while one is in the network
-MAX_SIDE = 16_384
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """ "640x480" → (640, 480), width and height. Raises UsageError."""
-    match = re.fullmatch(r"([0-9]{1,5})[x×X]([0-9]{1,5})", text.strip())
-    width, height = (int(match[1]), int(match[2])) if match else (0, 0)
-    if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
-        raise UsageError(f"--raw {text!r} is no size: write width and height in pixels, such as 640x480.")
-    return width, height
 
 
 def restore_frames(
@@ -57,7 +46,7 @@ def restore_frames(
             if len(frame) < np.prod(shape):
                 raise ImageError(
                     f"The input ends within a frame, {len(frame)} of {np.prod(shape)} bytes after {count} "
-                    "whole ones: check that --raw is the size of its frames."
+                    "whole ones: check that `size` is the size of its frames."
                 )
             image = np.frombuffer(frame, np.uint8).reshape(shape)
             result = session.reconstruct(image)

@@ -129,7 +129,7 @@ def set_threads(n: int | None) -> int:
         UsageError: `n` is below 1.
     """
     if n is not None and n < 1:
-        raise UsageError(f"--threads {n} makes no sense: give 1 or more.")
+        raise UsageError(f"`threads` {n} makes no sense: give 1 or more.")
     import_tinygrad()
     from tinygrad.helpers import CPU_COUNT
     from tinygrad.renderer.cstyle import ClangRenderer

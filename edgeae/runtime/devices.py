@@ -132,7 +132,7 @@ def resolve(name: str | None = None) -> str:
     if request.strip().upper() == "AUTO":
         return _auto()
     if "," in request:
-        raise UsageError(f"{request!r} names several devices, but one is needed here: give one of them with -d.")
+        raise UsageError(f"{request!r} names several devices, but one is needed here: give one of them with `device`.")
     try:
         device = normalize(request)
     except UsageError as error:

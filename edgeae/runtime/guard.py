@@ -69,7 +69,7 @@ def guard(device: str) -> Iterator[None]:
     except Exception as error:
         reason = reason_of(error)
         if _is_out_of_memory(error):
-            advice = "use a smaller --batch, smaller images, or a lower --max-mem"
+            advice = "use a smaller `batch`, smaller images, or a lower `max_mem`"
             raise OutOfMemoryError(f"{device} ran out of memory ({reason}): {advice}.") from error
         if not _passed_tinygrad(error):
             raise
@@ -132,7 +132,7 @@ def mend_for(device: str, reason: str) -> str:
     if "has no renderer" in reason or (backend == "CPU" and ":" in os.environ.get("DEV", "")):
         return "unset the environment variable DEV"
     if "number" in reason or "ordinal" in reason or "Requesting more devices" in reason:
-        return f"use -d {backend} (edgeae devices lists what there is)"
+        return f"use {backend} (edgeae devices lists what there is)"
     if backend == "WEBGPU" and "not found" not in reason:
         return "sudo apt install mesa-vulkan-drivers (or the GPU vendor's Vulkan driver)"
     if backend == "AMD" and ("comgr" in reason or "LLVM" in reason):

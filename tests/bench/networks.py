@@ -18,7 +18,7 @@ import numpy as np
 from tinygrad import Tensor
 
 from edgeae.config import ModelConfig, TrainConfig
-from edgeae.data.batches import Dataset, Report, Split
+from edgeae.data.datasets import Dataset, Report, Split
 from edgeae.network import models
 from edgeae.network.layers import Conv2d, Init, UpConv2d, as_float
 from edgeae.network.models import Autoencoder

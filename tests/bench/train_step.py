@@ -63,9 +63,9 @@ def our_step(net: Net, batches: list[Batch], kernels: str | None) -> Step:
     def step(i: int, noise: Array | None) -> float:
         with patch.dict(os.environ, setting), tinygrad_on(DEVICE), Tensor.train():
             if noise is None:
-                return trainer._losses(batches[i], schedule, 0, i)["loss"]
+                return trainer.train_batch(batches[i], schedule, 0, i)["loss"]
             with patch.object(trainer.model, "draw_noise", return_value=noise):
-                return trainer._losses(batches[i], schedule, 0, i)["loss"]
+                return trainer.train_batch(batches[i], schedule, 0, i)["loss"]
 
     return step
 

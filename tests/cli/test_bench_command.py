@@ -1,4 +1,4 @@
-"""`edgeae bench`, `edgeae profile` and ONNX files from the command line."""
+"""`edgeae bench` and `edgeae profile`."""
 
 import json
 from pathlib import Path
@@ -31,7 +31,7 @@ def test_bench_as_json_beside_an_earlier_one() -> None:
     assert "now ÷ then" in run("bench", *QUICK, "--against", "old.json").stdout
 
 
-def test_gates() -> None:
+def test_limits() -> None:
     assert "ms, more than 0.0001" in error(run("bench", *QUICK, "--max-ms", "0.0001", code=4))
     assert "less than 1e+09" in error(run("bench", *QUICK, "--min-ips", "1e9", code=4))
     run("bench", *QUICK, "--max-ms", "1e6", "--min-ips", "0.001")
@@ -62,27 +62,3 @@ def test_profile() -> None:
     assert "down.0" in result.stdout and "of peak" in result.stdout and "as one graph" in result.stdout
     document = json.loads(run("profile", "int8", "-d", "CPU", "--batch", "2", "--json").stdout)
     assert document["batch"] == 2 and document["layers"][0]["kind"] == "4×4 down"
-
-
-def test_onnx_files() -> None:
-    pytest.importorskip("onnx")
-    result = run("export", "int8", "-o", "int8.onnx")
-    assert "opset 17" in result.stdout and Path("int8.onnx").stat().st_size > 1000
-    document = json.loads(run("export", "faces-vae", "-o", "decoder.onnx", "--part", "decode", "--json").stdout)
-    assert document["part"] == "decode" and document["quantize"] == "none"
-    run("export", "faces-conv", "--format", "onnx", "-o", "small.onnx", "--quantize", "int4")
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("export int8 -o a.onnx --tune 3", "--tune"),
-        ("export int8 -o a.onnx --quantize int4", "quantized already"),
-        ("export int8 -o a.bin --format onnx", "ends in .onnx"),
-        ("export int8 -o a.safetensors --part encode", "--part is for .onnx files"),
-    ],
-)
-def test_onnx_usage(line: str, message: str) -> None:
-    pytest.importorskip("onnx")
-    assert message in error(run(*line.split(), code=2))
-    assert not list(Path().glob("a.*"))

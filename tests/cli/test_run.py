@@ -1,7 +1,8 @@
-"""`edgeae run` in its other forms: folders, masks, pipes, frames, a watched folder."""
+"""`edgeae run`: photos, folders, masks, pipes, a watched folder."""
 
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -13,12 +14,12 @@ import pytest
 from helpers import PROGRAM, child, error, photo, run
 from PIL import Image
 
-pytestmark = [pytest.mark.usefixtures("working_folder")]
+pytestmark = pytest.mark.usefixtures("working_folder")
 
 
 @pytest.fixture
 def tree(shelf: Path) -> list[str]:
-    """A folder `in` of pictures in three levels, two of them broken; gives the names of the others."""
+    """Make a folder `in` with pictures on three levels, two of them broken, and return the names of the others."""
     names = ["a.png", "b.jpg", "deep/c.png", "deep/er/d.webp"]
     for seed, name in enumerate(names):
         Path("in", name).parent.mkdir(parents=True, exist_ok=True)
@@ -32,7 +33,68 @@ def outputs(folder: str = "out") -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file())
 
 
-# ---- folders -----------------------------------------------------------------------------------------------------
+def test_run_json(shelf: Path, pictures: list[str]) -> None:
+    document = json.loads(run("run", "a.png", "b.png", "-o", "out", "--json").stdout)
+    assert document["model"] == "photos-residual" and document["failed"] == []
+    assert [(d["source"], d["output"], d["width"], d["height"]) for d in document["done"]] == [
+        (name, str(Path("out", name)), 24, 20) for name in ("a.png", "b.png")
+    ]
+
+
+def test_a_vae_notes_its_size(shelf: Path, pictures: list[str]) -> None:
+    result = run("run", "-m", "faces-vae", "a.png")
+    assert "images are fitted to 16×16" in result.stderr
+    with Image.open("a.out.png") as image:
+        assert image.size == (16, 16)
+
+
+def test_some_inputs_fail(shelf: Path, pictures: list[str]) -> None:
+    result = run("run", *pictures, "missing.png", "-o", "out", code=3)
+    assert [path.name for path in sorted(Path("out").iterdir())] == ["a.png", "b.png"]
+    assert len(result.stdout.splitlines()) == 2
+    lines = result.stderr.splitlines()[1:]
+    assert [line.split()[:2] for line in lines[:2]] == [["edgeae:", "broken.png"], ["edgeae:", "missing.png"]]
+    assert error(result) == "2 of 4 images could not be restored."
+
+    document = json.loads(run("run", *pictures, "-o", "out", "--overwrite", "--json", code=3).stdout)
+    assert [len(document[key]) for key in ("done", "failed")] == [2, 1]
+    assert document["failed"][0]["source"] == "broken.png" and document["failed"][0]["reason"]
+
+
+def test_all_inputs_fail(shelf: Path, pictures: list[str]) -> None:
+    result = run("run", "broken.png", "missing.png", "-o", "out", code=1)
+    assert result.stdout == "" and error(result) == "2 of 2 images could not be restored."
+    assert json.loads(run("run", "broken.png", "--json", code=1).stdout)["done"] == []
+
+
+AWKWARD = ["with space.png", "ünï 照片.png", "two\nlines.png", "quo'te\".png", "-dash.png", os.fsdecode(b"\xff.png")]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names")
+@pytest.mark.parametrize("name", AWKWARD)
+def test_awkward_names(name: str, shelf: Path) -> None:
+    try:
+        Image.fromarray(photo()).save(name)
+    except OSError:
+        pytest.skip("this file system has no such names")
+    document = json.loads(run("run", "--json", "-o", "out", "--", name).stdout)
+    assert document["done"][0]["source"] == name and Path("out", name).is_file()
+    run("run", "-o", "out", "--", name)
+    Path(name).unlink()
+    assert "does not exist" in error(run("run", "-o", "out", "--", name, code=1))
+
+
+def test_a_name_that_the_terminal_cannot_show(shelf: Path, pictures: list[str]) -> None:
+    Path("a.png").rename("é照.png")
+    done = child(
+        "run",
+        "é照.png",
+        "-m",
+        shelf / "faces-vae.safetensors",
+        encoding="latin-1",
+        env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+    )
+    assert done.stdout.startswith(r"é\u7167.out.png  16×16")
 
 
 def test_a_folder(tree: list[str]) -> None:
@@ -100,9 +162,6 @@ def test_masks(shelf: Path) -> None:
     assert np.array_equal(after, np.asarray(Image.open("out/photo.png")))
 
 
-# ---- pipes -------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP"])
 def test_standard_input_and_output(shelf: Path, format: str) -> None:
     picture = io.BytesIO()
@@ -122,42 +181,10 @@ def test_standard_input_and_output(shelf: Path, format: str) -> None:
     assert Path(name).read_bytes() == done.stdout
 
 
-def test_pipes_that_give_nothing(shelf: Path) -> None:
+def test_empty_pipes(shelf: Path) -> None:
     assert error(run("run", "-", code=1)) == "Standard input is empty: pipe an image file into it."
     result = run("run", "-", "--raw", "8x8", "-o", "out")
     assert "0 frames" in result.stderr and not Path("out").exists()
-
-
-@pytest.mark.parametrize("output", ["-", "out"])
-def test_raw_frames(shelf: Path, output: str) -> None:
-    frames = np.stack([photo(16, 24, seed=seed) for seed in range(3)])
-    model = shelf / "faces-conv.safetensors"
-    done = subprocess.run(
-        [*PROGRAM, "run", "-m", model, "-d", "CPU", "--raw", "24x16", "-", "-o", output],
-        input=frames.tobytes(),
-        capture_output=True,
-        check=True,
-    )
-    assert b"3 frames" in done.stderr
-    restored = (
-        np.frombuffer(done.stdout, np.uint8).reshape(-1, 16, 24, 3)
-        if output == "-"
-        else np.stack([np.asarray(Image.open(f"out/{i:06}.png")) for i in (1, 2, 3)])
-    )
-    from edgeae.inference.load import load
-
-    session = load(model, "CPU")
-    assert np.array_equal(restored, np.stack([session.reconstruct(frame) for frame in frames]))
-
-
-def test_raw_frames_that_end_early(shelf: Path) -> None:
-    Path("frames.rgb").write_bytes(photo(16, 24).tobytes() + b"abc")
-    result = run("run", "--raw", "24x16", "frames.rgb", "-o", "out", code=1)
-    assert "3 of 1152 bytes after 1 whole ones" in error(result)
-    assert outputs() == ["000001.png"]
-
-
-# ---- what makes no sense -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("arguments", "words"), [
@@ -175,20 +202,10 @@ def test_raw_frames_that_end_early(shelf: Path) -> None:
     (["a.png", "--max-mem", "1M"], "--max-mem 32M"),
     (["a.png", "--strength", "2"], "--strength"),
 ])  # fmt: skip
-def test_what_makes_no_sense(shelf: Path, arguments: list[str], words: str) -> None:
+def test_contradictory_options(shelf: Path, arguments: list[str], words: str) -> None:
     Image.fromarray(photo(100, 100)).save("a.png")
     result = run("run", *arguments, code=1 if "1M" in arguments else 2)
     assert words in result.stderr and not Path("x.png").exists()
-
-
-@pytest.mark.parametrize(("text", "size"), [("1000", 1000), ("64k", 65536), ("512M", 512 << 20), ("2GiB", 2 << 30)])
-def test_memory_sizes(text: str, size: int) -> None:
-    from edgeae.cli.options import Memory
-
-    assert Memory().convert(text, None, None) == size
-
-
-# ---- watch -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
@@ -213,16 +230,3 @@ def test_watch_until_interrupted(tree: list[str], shelf: Path) -> None:
     stdout, stderr = program.communicate(timeout=60)
     assert program.returncode == 3 and "Traceback" not in stderr  # one is broken, one still empty
     assert "out/new.png  36×24" in stdout and "5 restored, 0 existed already, 1 failed" in stderr
-
-
-def test_samples_show_what_the_model_learned(shelf: Path) -> None:
-    from edgeae.network import weight_file as weights
-
-    file = weights.read(shelf / "faces-conv.safetensors")
-    for task, damage in (("noise:0.2+blur:1", "noise:0.2+blur:1"), ("none", "occlude")):
-        weights.write("m.safetensors", file.tensors, file.metadata | {"task": task})
-        device, _, first, *_ = run("run", "-m", "./m.safetensors").stdout.splitlines()
-        assert device == "device CPU" and first.split()[1].startswith(damage)
-    weights.write("m.safetensors", file.tensors, file.metadata | {"task": "image-to-image"})
-    assert "give an INPUT" in error(run("run", "-m", "./m.safetensors", code=2))
-    assert "from there, without --data" in error(run("export", "m.safetensors", "-o", "x.safetensors", code=1))

@@ -10,8 +10,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from edgeae.data.augment import Augment, _sample, augment
-from edgeae.data.batches import Batch, Split, batches, prefetch
+from edgeae.data.augment import Augment, augment, resample_windows
+from edgeae.data.batches import Batch, batches
+from edgeae.data.datasets import Split
+from edgeae.data.prefetch import prefetch
 from edgeae.errors import UsageError
 from edgeae.images.damage.spec import parse
 
@@ -58,7 +60,7 @@ def test_windows_are_sampled_as_pytorch_does() -> None:
     grid = torch.nn.functional.affine_grid(theta, [6, 3, 12, 20], align_corners=False)
     source = torch.from_numpy(images).permute(0, 3, 1, 2)
     wanted = torch.nn.functional.grid_sample(source, grid, padding_mode="border", align_corners=False)
-    found = _sample(images, starts, sides, flips)
+    found = resample_windows(images, starts, sides, flips)
     np.testing.assert_allclose(found, wanted.permute(0, 2, 3, 1).numpy(), atol=2e-6)
 
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from edgeae.data import downloads
-from edgeae.data.batches import Dataset, Report, open_dataset
+from edgeae.data.datasets import Dataset, Report, open_dataset
 from edgeae.data.generated_faces import generate
 from edgeae.errors import DataError, UsageError
 
@@ -309,7 +309,7 @@ def test_a_name_is_the_built_in_set_and_a_path_is_a_path(tmp_path: Path, monkeyp
     assert "./faces" in built_in.report.table()
     for path in ("./faces", Path("faces")):
         assert values(open_dataset(path, size=16)) == ([200], [200])
-    with pytest.raises(UsageError, match="--targets"):
+    with pytest.raises(UsageError, match="`targets`"):
         open_dataset("faces", size=16, targets="faces")
 
 
@@ -321,7 +321,7 @@ def test_what_is_no_dataset_is_one_sentence(tmp_path: Path, data: str) -> None:
         open_dataset(tmp_path / data, size=16)
     assert "\n" not in str(caught.value)
     if data == "nowhere":
-        assert all(name in str(caught.value) for name in ("faces", *downloads.SOURCES))
+        assert all(name in str(caught.value) for name in ("faces", *downloads.DATASETS))
 
 
 @pytest.mark.parametrize(

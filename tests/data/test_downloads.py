@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from edgeae.data import downloads
-from edgeae.data.batches import open_dataset
-from edgeae.data.downloads import Remote, Source
+from edgeae.data.datasets import open_dataset
+from edgeae.data.downloads import DownloadedDataset, RemoteFile
 from edgeae.errors import DataError, EdgeaeError
 
 
@@ -50,10 +50,10 @@ class Server:
         self.thread = threading.Thread(target=self.http.serve_forever, args=(0.01,))
         self.thread.start()
 
-    def remote(self, name: str, body: bytes, *other_urls: str) -> Remote:
+    def remote(self, name: str, body: bytes, *other_urls: str) -> RemoteFile:
         self.files[name] = body
         url = f"http://127.0.0.1:{self.http.server_port}/{name}"
-        return Remote((*other_urls, url), len(body), hashlib.sha256(body).hexdigest())
+        return RemoteFile((*other_urls, url), len(body), hashlib.sha256(body).hexdigest())
 
 
 @pytest.fixture
@@ -75,8 +75,8 @@ def cached_files(tmp_path: Path) -> list[str]:
 def test_idx_set_is_downloaded_once(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     train, val = rng.integers(0, 256, (6, 28, 28), np.uint8), rng.integers(0, 256, (3, 28, 28), np.uint8)
-    source = Source("", server.remote("train.gz", idx(train)), server.remote("val.gz", idx(val)))
-    monkeypatch.setitem(downloads.SOURCES, "mnist", source)
+    source = DownloadedDataset("", server.remote("train.gz", idx(train)), server.remote("val.gz", idx(val)))
+    monkeypatch.setitem(downloads.DATASETS, "mnist", source)
     for _ in range(2):
         dataset = open_dataset("mnist", size=28, channels=1)
         np.testing.assert_array_equal(dataset.train.inputs[..., 0], train)
@@ -98,7 +98,7 @@ def test_cifar10_records_become_nhwc(server: Server, monkeypatch: pytest.MonkeyP
             archive.addfile(info, io.BytesIO(record))
         archive.addfile(tarfile.TarInfo("cifar-10-batches-bin/readme.html"))
     remote = server.remote("cifar.tar.gz", buffer.getvalue())
-    monkeypatch.setitem(downloads.SOURCES, "cifar10", Source("", remote, remote))
+    monkeypatch.setitem(downloads.DATASETS, "cifar10", DownloadedDataset("", remote, remote))
     train, val = downloads.load("cifar10")
     np.testing.assert_array_equal(train, images[:5].reshape(10, 32, 32, 3))
     np.testing.assert_array_equal(val, images[5])
@@ -106,7 +106,7 @@ def test_cifar10_records_become_nhwc(server: Server, monkeypatch: pytest.MonkeyP
 
 def test_another_archive_is_refused(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     remote = server.remote("cifar.tar.gz", gzip.compress(b"no tar at all" * 100))
-    monkeypatch.setitem(downloads.SOURCES, "cifar10", Source("", remote, remote))
+    monkeypatch.setitem(downloads.DATASETS, "cifar10", DownloadedDataset("", remote, remote))
     with pytest.raises(DataError, match="not the CIFAR-10 binary archive"):
         downloads.load("cifar10")
 
@@ -153,7 +153,7 @@ def test_offline_names_the_variable_and_the_file(server: Server, monkeypatch: py
 
 def test_a_file_address_works_too(server: Server, tmp_path: Path) -> None:
     (tmp_path / "a.gz").write_bytes(b"content")
-    remote = Remote(((tmp_path / "a.gz").as_uri(),), 7, hashlib.sha256(b"content").hexdigest())
+    remote = RemoteFile(((tmp_path / "a.gz").as_uri(),), 7, hashlib.sha256(b"content").hexdigest())
     assert downloads.fetch("mnist", remote).read_bytes() == b"content"
 
 
@@ -177,7 +177,7 @@ def test_cache_folder_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 
 
 def test_the_table_is_complete() -> None:
-    for source in downloads.SOURCES.values():
+    for source in downloads.DATASETS.values():
         for remote in (source.train, source.val):
             assert len(remote.sha256) == 64
             assert int(remote.sha256, 16) > 0

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -210,13 +210,17 @@ def test_follow(camera: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     )
     looks = []
 
-    def sleep(seconds: float) -> None:
-        assert seconds > 0
-        looks.append(seconds)
-        next(events)()
+    class Never:
+        """The event that ends the watching: it is never set, and something happens while it is waited for."""
 
-    monkeypatch.setattr(camera.time, "sleep", sleep)
-    frames = camera.pictures(tmp_path, follow=True)
+        def wait(self, seconds: float) -> bool:
+            assert seconds > 0
+            looks.append(seconds)
+            next(events)()
+            return False
+
+    monkeypatch.setattr(camera, "threading", SimpleNamespace(Event=Never))
+    frames = camera.incoming(tmp_path, tmp_path / "out")
     taken = [(len(looks), name, Path(path).read_bytes() == data) for name, path, _ in (next(frames) for _ in range(3))]
     assert taken == [(4, "a.jpg", False), (5, "b.png", True), (8, "a.jpg", False)]
 

@@ -52,7 +52,7 @@ def test_folder(size: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(tmp_path / "in" / name)
     (tmp_path / "in" / "broken.png").touch()
-    for end in ("2 restored, 0 were there, 1 failed", "0 restored, 2 were there, 1 failed"):
+    for end in ("2 restored, 0 existed already, 1 failed", "0 restored, 2 existed already, 1 failed"):
         example("folder").main(str(tmp_path / "in"), str(tmp_path / "out"))
         told = capsys.readouterr().out.splitlines()
         assert told[-2] == end and "broken.png" in told[-1]

@@ -24,7 +24,7 @@ from edgeae.images.files.array_io import write_image
 
 TASKS = {
     "denoise": ["noisy", "Gaussian filter", "median filter", "network"],
-    "colorize": ["grey", "the mean colour", "network"],
+    "colorize": ["gray", "the mean colour", "network"],
     "align": ["shifted", "network", "moved to fit it"],
     "segment": ["eyes", "background", "clothes", "skin", "hair"],
 }
@@ -135,8 +135,8 @@ def test_motion_is_found(example: Callable[[str], ModuleType]) -> None:
     align = example("align")
     image = imaging.to_float(faces.generate(1, 64, seed=3)[0][0])
     smooth, _ = corruptions.parse("blur:2")(image, np.random.default_rng(0))
-    wanted = damages.move(smooth, 3.5, -2.25, 0.08)
-    error = align.motion_between(smooth, 0.1 + 0.8 * wanted) - [3.5, -2.25, 0.08]
+    guide = damages.move(smooth, 3.5, -2.25, 0.08)
+    error = align.motion_between(smooth, 0.1 + 0.8 * guide) - [3.5, -2.25, 0.08]
     assert (np.abs(error) < [0.05, 0.05, 0.002]).all(), error
     # A turn by a small angle moves a pixel by angle × radius: the mean square of the radius is (H² + W²) / 12.
     turned = damages.move(smooth, 0, 0, 0.05)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.tiers import by_tier
 
 from edgeae.config import ModelConfig, TrainConfig
 from edgeae.errors import UsageError
@@ -12,7 +13,9 @@ from edgeae.exporting.weights import export
 from edgeae.inference.load import load
 from edgeae.network import quantize
 from edgeae.network import weight_file as weights
-from edgeae.training.trainer import train
+from edgeae.training.loop import train
+
+EPOCHS = by_tier(2, 6)
 
 
 @pytest.fixture(scope="module")
@@ -32,10 +35,10 @@ def test_int4_gains_what_it_lost(run: Path, device: str, tmp_path: Path) -> None
         tmp_path / "tuned.safetensors",
         scheme="int4",
         device=device,
-        tune=6,
+        tune=EPOCHS,
         on_epoch=lambda epoch, psnr: told.append((epoch, psnr)),
     )
-    assert [epoch for epoch, _ in told] == list(range(7))
+    assert [epoch for epoch, _ in told] == list(range(EPOCHS + 1))
     assert told[0][1] == pytest.approx(plain.exported.psnr, abs=1e-3)  # it begins with what rounding left
     assert tuned.exported.psnr == pytest.approx(max(psnr for _, psnr in told), abs=1e-3)  # and gives the best back
     assert tuned.exported.psnr > plain.exported.psnr

@@ -12,14 +12,14 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from edgeae.config import ModelConfig, TrainConfig
-from edgeae.data.batches import open_dataset
+from edgeae.data.datasets import open_dataset
 from edgeae.errors import DataError, TrainingError, UsageError, WeightsError
 from edgeae.exporting.weights import export
 from edgeae.inference import golden
 from edgeae.inference.load import load
 from edgeae.network import quantize
 from edgeae.training.evaluation import Trial
-from edgeae.training.trainer import train
+from edgeae.training.loop import train
 
 BITS = {"none": 32, "fp16": 16, "int8": 8, "int4": 4}
 

@@ -6,17 +6,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.tiers import exhaustive
 
 from edgeae.config import ModelConfig, TrainConfig
 from edgeae.data import generated_faces as faces
 from edgeae.errors import UsageError
 from edgeae.exporting.weights import export
-from edgeae.exporting.whiten import standardized
+from edgeae.exporting.whiten import whiten
 from edgeae.images import arrays as imaging
 from edgeae.inference.load import load
 from edgeae.inference.session import Session
 from edgeae.network import weight_file as weights
-from edgeae.training.trainer import train
+from edgeae.training.loop import train
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def test_the_codes_have_mean_0_and_covariance_1_and_nothing_else_changes(
 ) -> None:
     path = tiny_file("vae")
     file = weights.read(path)
-    changed = standardized(file.floats(), file.config, images, device)
+    changed = whiten(file.floats(), file.config, images, device)
     weights.write(tmp_path / "s.safetensors", changed, file.metadata)
     before, after = load(path, device), load(tmp_path / "s.safetensors", device)
 
@@ -45,6 +46,7 @@ def test_the_codes_have_mean_0_and_covariance_1_and_nothing_else_changes(
     assert np.abs(walks[0] - walks[1]).max() < 1e-3
 
 
+@exhaustive
 def test_what_is_drawn_is_what_the_images_are(
     images: np.ndarray, device: str, tiny_config: Callable[..., ModelConfig], tmp_path: Path
 ) -> None:

@@ -310,7 +310,11 @@ def image_cases() -> list[Case]:
     return cases
 
 
-@table(image_cases())
+# One reader opens the images of all commands: each image once, and a few in every command.
+FEW = [*HOSTILE][::32]
+
+
+@table(image_cases(), short=lambda case: case.name.endswith("-run") or case.name.rpartition("-")[0] in FEW)
 def test_hostile_images(case: Case, shelf: Path) -> None:
     check(case, shelf)
 
@@ -960,7 +964,11 @@ def option_cases() -> list[Case]:
 OPTIONS = option_cases()
 
 
-@table(OPTIONS)
+# The first bad value of each option, and a flag's, in every command.
+FIRST = {case.name.rpartition(" ")[0].partition("=")[0]: case.name for case in reversed(OPTIONS)}
+
+
+@table(OPTIONS, short=lambda case: case.name in FIRST.values())
 def test_bad_values_of_options(case: Case, shelf: Path) -> None:
     check(case, shelf)
 

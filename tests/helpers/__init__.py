@@ -34,12 +34,14 @@ def answer(code: str, **environment: str) -> object:
 def photo(height: int = 24, width: int = 36, channels: int = 3, seed: int = 0) -> np.ndarray:
     """A smooth random picture with the full range of brightness."""
     noise = gaussian_filter(np.random.default_rng(seed).random((height, width, channels)), (4, 4, 0))
-    return np.uint8(np.rint(255 * (noise - noise.min()) / np.ptp(noise)))
+    levels: np.ndarray = np.rint(255 * (noise - noise.min()) / np.ptp(noise)).astype(np.uint8)
+    return levels
 
 
 # ---- the command line --------------------------------------------------------------------------------------------
 
 PROGRAM = [sys.executable, "-m", "edgeae"]
+TINY_TRAINING = ["--size", "16", "--widths", "4", "--code", "4", "--limit", "16", "--batch", "8"]  # of `edgeae train`
 
 
 def run(*arguments: object, code: int = 0, **settings: Any) -> Result:

@@ -28,6 +28,7 @@ from edgeae.images.files.formats import WRITE_FORMATS
 from edgeae.inference.load import load
 from edgeae.network import weight_file as weights
 from helpers import ROOT
+from helpers.tiers import exhaustive
 
 PROGRAM = [sys.executable, "-m", "edgeae"]
 LEFT_OVER = ".edgeae-"  # how the temporary files of a killed process begin
@@ -53,10 +54,11 @@ class Case:
     environment: dict[str, str] = field(default_factory=dict)
 
 
-def table(cases: Sequence[Case]) -> Any:
-    """Parametrizes a test with `case`."""
+def table(cases: Sequence[Case], short: Callable[[Case], bool] = lambda case: True) -> Any:
+    """Parametrize a test with `case`; those that are not `short` belong to `make test-all` alone."""
     assert len({case.name for case in cases}) == len(cases), "two cases of one name"
-    return pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in cases])
+    marks: dict[bool, list[pytest.MarkDecorator]] = {True: [], False: [exhaustive]}
+    return pytest.mark.parametrize("case", [pytest.param(c, id=c.name, marks=marks[short(c)]) for c in cases])
 
 
 def check(case: Case, shelf: Path) -> None:
@@ -151,17 +153,18 @@ def child(
     if "stdout" in settings or "stderr" in settings:
         settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | settings
         del settings["capture_output"]
-    return subprocess.run(
+    done: subprocess.CompletedProcess[Any] = subprocess.run(
         [*settings.pop("before", []), *PROGRAM, *map(str, arguments)],
         timeout=120,
         env={key: value for key, value in values.items() if value is not None},
         **settings,
     )
+    return done
 
 
 _NURSERY = """
 import json, os, select, signal, sys
-import edgeae.cli.main, edgeae.inference.folder, edgeae.training.trainer, edgeae.exporting.weights
+import edgeae.cli.main, edgeae.inference.folder, edgeae.training.loop, edgeae.exporting.weights
 import edgeae.inference.demo, edgeae.inference.golden
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -251,7 +254,7 @@ class Nursery:
 
     def run(self, arguments: Sequence[object], folder: Path | None = None, **environment: str) -> Ended:
         """Run one command to its end."""
-        return self.run_all([(arguments, None)], folder, **environment)[0]
+        return self.run_all([(arguments, None)], folder, 1, **environment)[0]
 
     def run_all(
         self,
@@ -287,8 +290,9 @@ class Nursery:
             patience = self.patience if soonest is None else max(0.0, soonest - time.monotonic())
             for told in self._told(patience, soonest is not None):
                 number, started, _ = running.pop(told["ended"])
-                texts = [self._path(number, name).read_text(errors="surrogateescape") for name in ("stdout", "stderr")]
-                ended[number] = Ended(told["code"], *texts, time.monotonic() - started)
+                paths = [self._path(number, name) for name in ("stdout", "stderr")]
+                out, err = (path.read_text(errors="surrogateescape") for path in paths)
+                ended[number] = Ended(told["code"], out, err, time.monotonic() - started)
             for process, (number, started, moment) in running.items():
                 if moment is not None and moment <= time.monotonic():
                     os.kill(process, signal.SIGINT)
@@ -308,7 +312,7 @@ class Nursery:
         assert self._process.stdin
         self._process.stdin.write(json.dumps(task).encode() + b"\n")
         self._process.stdin.flush()
-        held = []
+        held: list[bytes] = []
         while True:
             for told in self._told(60):
                 if "started" in told:

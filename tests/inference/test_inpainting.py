@@ -5,7 +5,7 @@ import pytest
 from helpers import photo
 from PIL import Image
 
-from edgeae.images.damage.harmonic import halved
+from edgeae.images.damage.harmonic import halve
 from edgeae.images.damage.kinds import FILL
 from edgeae.inference import inpainting
 from edgeae.inference.inpainting import Learned
@@ -52,7 +52,7 @@ def test_coarse_factor(size: tuple[int, int], factor: int) -> None:
 @pytest.mark.parametrize("strip", [1, 7, 64])
 @pytest.mark.parametrize("factor", [2, 4, 16])
 def test_reducer(strip: int, factor: int) -> None:
-    """Means over blocks of what is known, in any strips, and of halves what `seams.halved` gives."""
+    """Means over blocks of what is known, in any strips, and of halves what `harmonic.halve` gives."""
     image, hole = np.float32(photo(45, 70) / 255), np.random.default_rng(0).random((45, 70)) < 0.4
     hole[:20, :40] = True
     reducer = inpainting.Reducer(factor, 70)
@@ -65,7 +65,7 @@ def test_reducer(strip: int, factor: int) -> None:
         if not lost[y, x]:
             assert small[y, x] == pytest.approx(image[block][~hole[block]].mean(axis=0), abs=1e-5)
     if factor == 2:
-        values, still = halved(image, hole)
+        values, still = halve(image, hole)
         assert np.array_equal(still, lost) and np.abs(values - small)[~lost].max() < 1e-5
 
 

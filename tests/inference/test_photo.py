@@ -135,7 +135,7 @@ def test_masks_that_cannot_be_used(
         restore(source, tmp_path / "x.png", session, mask=small)
     with pytest.raises(ImageError, match=r"missing\.png does not exist"):
         restore(source, tmp_path / "x.png", session, mask=tmp_path / "missing.png")
-    with pytest.raises(UsageError, match="--mask needs"):
+    with pytest.raises(UsageError, match="`mask` needs"):
         restore(source, tmp_path / "x.png", load(tiny_file("vae"), device), mask=mask_file(tmp_path / "mask.png"))
     assert not (tmp_path / "x.png").exists()
 
@@ -155,7 +155,7 @@ def test_strength(session: Session, source: Path, tmp_path: Path, strength: floa
 
 @pytest.mark.parametrize("strength", [-0.1, 1.1, float("nan")])
 def test_strengths_that_make_no_sense(strength: float) -> None:
-    with pytest.raises(UsageError, match="--strength"):
+    with pytest.raises(UsageError, match="`strength`"):
         Options(strength=strength)
 
 

@@ -5,7 +5,7 @@ import pytest
 from helpers import scene
 
 from edgeae.config import ModelConfig
-from edgeae.images.damage.harmonic import smeared
+from edgeae.images.damage.harmonic import smear_hole
 from edgeae.images.damage.kinds import FILL
 from edgeae.inference.inpainting import Learned, prepared
 
@@ -26,7 +26,7 @@ def test_a_network_that_knows_smears_gets_them() -> None:
     picture, hole = scene()
     damaged = np.where(hole[..., None], np.float32(0.99), picture)
     given = prepared(damaged, hole, Learned(64, smeared=True))
-    assert np.array_equal(given, smeared(damaged, hole))
+    assert np.array_equal(given, smear_hole(damaged, hole))
     guess = np.full_like(picture, 0.2)
     assert (prepared(damaged, hole, Learned(4, smeared=True), guess)[18:28, 14:33] == 0.2).all()
 

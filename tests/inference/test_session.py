@@ -263,7 +263,7 @@ def test_a_failed_call_leaves_the_session_usable(
             for _ in range(calls_before):
                 ae.reconstruct(image)
             patch.setattr(model, "decode", fails)
-            with pytest.raises(OutOfMemoryError, match="smaller --batch"):
+            with pytest.raises(OutOfMemoryError, match="smaller `batch`"):
                 ae.reconstruct(image)
         for _ in range(3):
             np.testing.assert_array_equal(ae.reconstruct(image), expected)
@@ -470,7 +470,7 @@ def test_load_says_what_is_wrong(device: str, tiny_file: Callable[..., Path], tm
         load(tmp_path / "none.safetensors", device)
     with pytest.raises(UsageError, match="'toaster' is no device"):
         load(tiny_file("conv"), "toaster")
-    with pytest.raises(UsageError, match="--threads 0"):
+    with pytest.raises(UsageError, match="`threads` 0"):
         load(tiny_file("conv"), device, threads=0)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.tiers import exhaustive
 
 from edgeae.data import generated_faces as faces
 from edgeae.images import arrays as imaging
@@ -101,7 +102,7 @@ def test_the_golden_input_on_the_cpu(name: str) -> None:
     assert result.passed and result.largest_error < 1e-3
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [n if n == "photos-conv" else pytest.param(n, marks=exhaustive) for n in NAMES])
 @pytest.mark.parametrize("device", ["CL", "WEBGPU"])
 def test_other_devices_give_what_the_cpu_gives(device: str, name: str) -> None:
     """Not only floats that are close: the same picture, but for the last bit of rounding."""

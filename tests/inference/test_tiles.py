@@ -119,7 +119,7 @@ def test_a_folder_of_many_sizes_needs_few_shapes() -> None:
 def test_too_little_memory_is_told() -> None:
     with pytest.raises(UsageError, match="32M"):
         tiles.plan(64, 64, CONFIGS[0], 1 << 20)
-    with pytest.raises(UsageError, match="larger --max-mem"):
+    with pytest.raises(UsageError, match="larger `max_mem`"):
         tiles.plan(10**6, 10**7, CONFIGS[0], tiles.MIN_MEM)
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeae.errors import EdgeaeError, ImageError, UsageError
+from edgeae.errors import EdgeaeError, ImageError
 from edgeae.inference.load import load
 from edgeae.inference.session import Session
-from edgeae.inference.video import parse_size, restore_frames
+from edgeae.inference.video import restore_frames
 
 
 @pytest.fixture
@@ -23,17 +23,6 @@ def session(tiny_file: Callable[..., Path], device: str) -> Session:
 
 def film(count: int, channels: int = 3) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (count, 24, 36, channels), np.uint8)
-
-
-@pytest.mark.parametrize(("text", "size"), [("640x480", (640, 480)), (" 1X1 ", (1, 1)), ("3×16384", (3, 16384))])
-def test_sizes(text: str, size: tuple[int, int]) -> None:
-    assert parse_size(text) == size
-
-
-@pytest.mark.parametrize("text", ["", "640", "640x", "x480", "0x5", "5x0", "-1x5", "1e3x5", "99999x9", "640x480x3"])
-def test_sizes_that_are_none(text: str) -> None:
-    with pytest.raises(UsageError, match="640x480"):
-        parse_size(text)
 
 
 @pytest.mark.parametrize("count", [0, 1, 7])

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from conftest import ConfigFactory, FileFactory
+from helpers.tiers import first_of
 from tinygrad import Tensor, TinyJit, dtypes
 from tinygrad.device import Buffer
 from tinygrad.helpers import GlobalCounters
@@ -144,7 +145,7 @@ def live_buffers(device: str) -> dict[int, Buffer]:
     return {id(b): b for b in buffers if b.device == device and b.is_allocated()}
 
 
-@pytest.mark.parametrize("scheme", ["fp16", "int8", "int4"])
+@pytest.mark.parametrize("scheme", first_of(["int4", "int8", "fp16"]))
 def test_no_float_copy_stays_on_the_device(scheme: str, device: str, tiny_file: FileFactory) -> None:
     """After the graph is replayed the device holds the weights only in the bits of the file."""
     path = tiny_file("conv", scheme, widths=(8, 64), context=0)

@@ -126,5 +126,5 @@ limit = tinygrad.Device[devices.resolve("CPU")].renderer.global_max[0]
 print(json.dumps([n, limit, CPU_COUNT.value, devices.set_threads(None)]))
 """
     assert answer(code, CPU_COUNT="2") == [3, 3, 3, 2]
-    with pytest.raises(UsageError, match="--threads 0"):
+    with pytest.raises(UsageError, match="`threads` 0"):
         devices.set_threads(0)

@@ -157,7 +157,7 @@ def test_what_fails_after_opening_is_told_in_the_status(monkeypatch: pytest.Monk
 def test_a_number_that_no_device_has(cl: devices.DeviceStatus) -> None:
     status = devices.probe("CL:77")
     assert (status.usable, status.reason) == (False, "there is no device of that number")
-    assert status.mend.startswith("use -d CL ")
+    assert status.mend.startswith("use CL ")
 
 
 def test_cl(cl: devices.DeviceStatus) -> None:

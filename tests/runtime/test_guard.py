@@ -37,7 +37,7 @@ def test_guard_turns_what_tinygrad_raises_into_one_sentence() -> None:
     ],
 )
 def test_guard_tells_out_of_memory_apart(error: Exception) -> None:
-    with pytest.raises(OutOfMemoryError, match=r"CUDA ran out of memory .*--batch") as caught, guard("CUDA"):
+    with pytest.raises(OutOfMemoryError, match=r"CUDA ran out of memory .*`batch`") as caught, guard("CUDA"):
         raise error
     assert caught.value.__cause__ is error and caught.value.exit_code == 1
     assert isinstance(caught.value, EdgeaeError) and not isinstance(caught.value, DeviceError)
@@ -79,7 +79,7 @@ def test_reasons(error: Exception, reason: str) -> None:
 @pytest.mark.parametrize(
     ("device", "reason", "mend"),
     [
-        ("CUDA:7", "invalid device ordinal", "use -d CUDA "),
+        ("CUDA:7", "invalid device ordinal", "use CUDA "),
         ("CPU", "CPU has no renderer 'X'", "unset the environment variable DEV"),
         ("WEBGPU", "the library webgpu_dawn was not found", "pip install dawn-python"),
         ("WEBGPU", "no adapter", "sudo apt install mesa-vulkan-drivers"),

@@ -15,10 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import ROOT
+from helpers.tiers import exhaustive, first_of
 from PIL import Image
 
 from edgeae.config import ModelConfig, TrainConfig
-from edgeae.data.batches import open_dataset
+from edgeae.data.augment import Augment
+from edgeae.data.batches import batches
+from edgeae.data.datasets import open_dataset
 from edgeae.errors import DataError, EdgeaeError, TrainingError, UsageError, WeightsError
 from edgeae.exporting.weights import export
 from edgeae.images.damage.spec import parse
@@ -26,11 +29,11 @@ from edgeae.inference import golden
 from edgeae.inference.load import load
 from edgeae.inference.session import Session
 from edgeae.network import weight_file as weights
-from edgeae.training import run_folder as edgeae_runs
-from edgeae.training import trainer as training
+from edgeae.training import checkpoint, run_folder
 from edgeae.training.evaluation import Trial
+from edgeae.training.loop import Progress, TrainResult, train
 from edgeae.training.run_folder import COLUMNS, read_run
-from edgeae.training.trainer import Progress, Trainer, TrainResult, train
+from edgeae.training.trainer import Trainer
 
 EPOCHS = 4
 FILES = {"config.json", "last.safetensors", "best.safetensors", "metrics.csv", "preview.png", "curves.png", ".lock"}
@@ -209,7 +212,7 @@ def test_the_schedule_is_a_warm_up_and_a_cosine(trainer: Callable[..., Trainer])
 def test_one_step_is_adamw_with_decay_on_weights_alone(trainer: Callable[..., Trainer]) -> None:
     """The first step of AdamW moves every value by lr·(g/(|g| + ε) + decay·value): ±lr and the decay, if g ≫ ε."""
     run = trainer("conv")
-    before = run.tensors()
+    before = run.weights()
     losses: list[float] = []
 
     def first(step: int, loss: float) -> None:
@@ -217,22 +220,16 @@ def test_one_step_is_adamw_with_decay_on_weights_alone(trainer: Callable[..., Tr
         raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        run.epoch(0, first)
+        run.run_epoch(0, first)
     lr, decay = run.schedule(0)[0], run.settings.weight_decay
-    for name, after in run.tensors().items():
+    for name, after in run.weights().items():
         sign = (before[name] - after) / lr - (decay * before[name] if name.endswith("weight") else 0)
         assert np.abs(sign).max() <= 1 + 1e-4, name
         exact = 1e-4 if name == "to_image.weight" else 1e-2  # gradients of deeper layers are nearer to ε
         assert np.median(np.abs(sign)) == pytest.approx(1, abs=exact), name
     assert np.abs(before["to_image.weight"]).mean() * decay > 1e-3  # so the decay is seen
     # The loss that is told is that of the weights before the step.
-    batch = next(
-        iter(
-            training.batches(
-                run.dataset.train, 8, epoch=0, seed=0, corrupt=parse("occlude"), augment=training.Augment()
-            )
-        )
-    )
+    batch = next(iter(batches(run.dataset.train, 8, epoch=0, seed=0, corrupt=parse("occlude"), augment=Augment())))
     fresh = trainer("conv")
     outputs = np.concatenate([fresh.session.run_floats(x[None]) for x in batch.inputs])
     assert losses[0] == pytest.approx(float(np.square(outputs - batch.targets).mean()), rel=1e-5)
@@ -242,13 +239,13 @@ def test_a_loss_that_is_no_number_ends_the_run(
     trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = trainer("vae")
-    monkeypatch.setattr(run, "_losses", lambda *arguments: {"loss": math.nan, "recon": 0.1, "kl": math.nan})
-    with pytest.raises(TrainingError, match="loss became nan in epoch 3; lower --lr"):
-        run.epoch(2, lambda step, loss: None)
-    monkeypatch.setattr(run, "_losses", lambda *arguments: {"loss": 1.0, "recon": 1.0, "kl": 0.0})
+    monkeypatch.setattr(run, "train_batch", lambda *arguments: {"loss": math.nan, "recon": 0.1, "kl": math.nan})
+    with pytest.raises(TrainingError, match="loss became nan in epoch 3; lower `lr`"):
+        run.run_epoch(2, lambda step, loss: None)
+    monkeypatch.setattr(run, "train_batch", lambda *arguments: {"loss": 1.0, "recon": 1.0, "kl": 0.0})
     monkeypatch.setattr(run.session, "run_floats", lambda x: np.full_like(x, np.nan))
-    with pytest.raises(TrainingError, match="gives nan after epoch 3; lower --lr"):
-        run.epoch(2, lambda step, loss: None)
+    with pytest.raises(TrainingError, match="gives nan after epoch 3; lower `lr`"):
+        run.run_epoch(2, lambda step, loss: None)
 
 
 # ---- stopping and resuming ---------------------------------------------------------------------------------------
@@ -258,7 +255,9 @@ class Stop(Exception):
     """What stops a run in these tests."""
 
 
-@pytest.mark.parametrize("arch, after_epoch", [("conv", False), ("residual", False), ("vae", True)])
+@pytest.mark.parametrize(
+    "arch, after_epoch", [("conv", False), ("vae", True), pytest.param("residual", False, marks=exhaustive)]
+)
 def test_a_run_stopped_by_an_exception_goes_on_as_if_never_stopped(
     runs: Runs, arch: str, device: str, tmp_path: Path, after_epoch: bool
 ) -> None:
@@ -275,7 +274,7 @@ def test_a_run_stopped_by_an_exception_goes_on_as_if_never_stopped(
     assert_same_run(tmp_path, runs(arch).run)
 
 
-@pytest.mark.parametrize("last_write", ["best.safetensors", "preview.png"])
+@pytest.mark.parametrize("last_write", first_of(["best.safetensors", "preview.png"]))
 def test_a_run_stopped_between_two_files_goes_on_too(
     runs: Runs, device: str, tmp_path: Path, last_write: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -294,9 +293,9 @@ def test_a_run_stopped_between_two_files_goes_on_too(
         return stops
 
     with monkeypatch.context() as patch, pytest.raises(Stop):
-        patch.setattr(training.weights, "write", after(training.weights.write, 0))
-        patch.setattr(edgeae_runs, "write_bytes_atomic", after(edgeae_runs.write_bytes_atomic, 0))
-        patch.setattr(training.imaging, "write_image", after(training.imaging.write_image, 1))
+        patch.setattr(weights, "write", after(weights.write, 0))
+        patch.setattr(run_folder, "write_bytes_atomic", after(run_folder.write_bytes_atomic, 0))
+        patch.setattr(checkpoint, "write_image", after(checkpoint.write_image, 1))
         train(*read_run(runs("vae").run), tmp_path, device=device)
     train(*read_run(tmp_path), tmp_path, device=device, resume=True)
     assert_same_run(tmp_path, runs("vae").run)
@@ -304,8 +303,8 @@ def test_a_run_stopped_between_two_files_goes_on_too(
 
 CHILD = """
 import sys, time
-from edgeae.runs import read_run
-from edgeae.training import train
+from edgeae.training.loop import train
+from edgeae.training.run_folder import read_run
 def show(progress):
     print(progress.epoch, progress.step, flush=True)
     time.sleep(0.05)
@@ -365,14 +364,14 @@ def copied(run: Path, target: Path) -> Path:
 def test_a_folder_with_a_run_is_not_overwritten(runs: Runs, device: str) -> None:
     run = runs("vae").run
     before = (run / "last.safetensors").read_bytes()
-    with pytest.raises(TrainingError, match="holds a run already; go on with --resume"):
+    with pytest.raises(TrainingError, match="holds a run already; `resume`"):
         train(*read_run(run), run, device=device)
     assert (run / "last.safetensors").read_bytes() == before
 
 
 def test_a_folder_that_cannot_be_is_refused(device: str, configs: Configs, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(TrainingError, match=r"file.run cannot be written \(.*\); choose another -o"):
+    with pytest.raises(TrainingError, match=r"file.run cannot be written \(.*\); choose another `run`"):
         train(configs("vae"), settings_for("vae"), tmp_path / "file" / "run", device=device)
 
 
@@ -437,10 +436,10 @@ def test_a_damaged_run_is_refused(
     else:
         weights.write(path, file.tensors, file.metadata | damage)
     if error is None:
-        assert len(trainer("vae").restore(run)) == 2
+        assert len(checkpoint.restore(trainer("vae"), run)) == 2
         return
     with pytest.raises(error, match=message):
-        trainer("vae").restore(run)
+        checkpoint.restore(trainer("vae"), run)
 
 
 def test_data_that_is_not_there_is_a_data_error(device: str, configs: Configs, tmp_path: Path) -> None:

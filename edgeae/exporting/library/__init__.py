@@ -107,7 +107,7 @@ def compile(
     tools = toolchain(target, cpu)
     label = name if name is not None else re.sub(r"\W", "_", Path(file.path).stem, flags=re.ASCII)
     if not re.fullmatch(r"[A-Za-z_]\w{0,60}", label, re.ASCII):
-        raise UsageError(f"{label!r} cannot be the name of a C library; give another with --name.")
+        raise UsageError(f"{label!r} cannot be the name of a C library; give another with `name`.")
     network = build(file.config, "PYTHON")
     plan = make_plan(
         network,

@@ -1,5 +1,6 @@
-"""Damage to images: what training undoes, and `edgeae corrupt` does.
+"""Damage to images: what training teaches a network to undo, and what `edgeae corrupt` does to a file.
 
-`spec` parses the names and strengths that users write, `kinds` holds one function a kind of damage, `harmonic` fills
-holes smoothly from their edges.
+`spec` parses the SPEC that users write (`parse`), `kinds` holds one function for each kind of damage, `apply` damages
+image files, `harmonic` fills holes smoothly from their edges. `cli`, `training` and `inference` use `parse`;
+`inference` also uses `kinds.FILL`, `apply` and `harmonic`.
 """

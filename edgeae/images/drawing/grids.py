@@ -1,7 +1,4 @@
-"""Pictures made of images: animations, grids, film strips, comparisons under titles, and the text on them.
-
-Images are arrays as in `imaging`.
-"""
+"""Arrange images in one picture: grids, film strips, comparisons under titles, and thumbnails for these."""
 
 import math
 from collections.abc import Sequence
@@ -10,19 +7,25 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from edgeae.errors import ImageError
-from edgeae.images.arrays import AnyImage, Pixels, to_pil, to_uint8
+from edgeae.images.arrays import AnyImage, Pixels, require_one_shape, to_pil, to_uint8
 from edgeae.images.drawing.text import printable, text_font, text_size
-
-# Pillow's own writers of animations merge a frame with the one before when the two are equal, or nearly so in WebP.
-# Here GIF and WebP files are put together from single frames that Pillow encodes; for APNG an option prevents it.
-# `showings` has the index of a picture and its duration in ms, as often as pictures are shown.
 
 
 def grid(
     images: Sequence[AnyImage] | AnyImage, columns: int | None = None, gap: int = 2, background: int = 255
 ) -> Pixels:
-    """Images of one shape, (N, H, W, C) or a list, side by side in rows of `columns`, by default about a square."""
-    tiles = [to_uint8(image) for image in _same_size(images)]
+    """Arrange images of one shape, (N, H, W, C) or a list, in rows of `columns`; by default the grid is about square.
+
+    Args:
+        images: uint8 or floats in [0, 1].
+        columns: images in a row.
+        gap: pixels between images.
+        background: gray level of the gaps, 0 to 255.
+
+    Raises:
+        ImageError: there is no image, or two have different shapes.
+    """
+    tiles = [to_uint8(image) for image in require_one_shape(images)]
     columns = columns or math.ceil(math.sqrt(len(tiles)))
     rows = math.ceil(len(tiles) / columns)
     height, width, channels = tiles[0].shape
@@ -35,17 +38,8 @@ def grid(
 
 
 def film_strip(frames: Sequence[AnyImage] | AnyImage, gap: int = 2) -> Pixels:
-    """The frames, (H, W, C) of one size, in one row from left to right."""
+    """Arrange frames of one shape in one row from left to right."""
     return grid(frames, columns=len(frames), gap=gap)
-
-
-def _same_size(images: Sequence[AnyImage] | AnyImage) -> list[AnyImage]:
-    shapes = {image.shape for image in images}
-    if len(shapes) != 1 or len(next(iter(shapes))) != 3:
-        raise ImageError(
-            f"Images of one shape (height, width, channels) are needed, not {sorted(shapes) or 'none at all'}."
-        )
-    return list(images)
 
 
 def comparison(
@@ -56,11 +50,22 @@ def comparison(
     min_side: int = 128,
     max_side: int = 512,
 ) -> Pixels:
-    """Rows of images on white under column titles, with a label (line breaks allowed) left of each row: RGB (H, W, 3).
+    """Arrange rows of images on white, with titles above the columns and labels left of the rows.
 
-    The images, grey or RGB, may differ in size: a small one is enlarged pixel by pixel (a whole factor) until its
-    longer side has at least `min_side` pixels, a large one is reduced to `max_side`, and each stands in the middle of
-    its cell. Rows may have fewer images than there are columns.
+    Images may differ in size, and rows in length. Each image stands in the middle of its cell.
+
+    Args:
+        rows: gray or RGB images, uint8 or floats in [0, 1].
+        headers: titles of the columns.
+        labels: of the rows; line breaks are allowed.
+        min_side: a smaller image is enlarged pixel by pixel, by a whole factor, until its longer side has as many.
+        max_side: a larger image is reduced until its longer side has as many pixels.
+
+    Returns:
+        RGB, uint8 (H, W, 3).
+
+    Raises:
+        ImageError: there is no image.
     """
     if not any(len(row) for row in rows):
         raise ImageError("A comparison needs at least one image.")
@@ -107,15 +112,16 @@ def _cell(image: AnyImage, min_side: int, max_side: int) -> Image.Image:
 
 
 class Thumbnail:
-    """A picture made smaller while its rows pass, by a whole factor, so that no side has more than `most` pixels."""
+    """Reduces a picture while its rows pass, by a whole factor, so that it is never held in full size."""
 
     def __init__(self, width: int, height: int, most: int = 2048) -> None:
+        """Begin a picture of this size; the reduced one has at most `most` pixels on each side."""
         self._factor = -(-max(width, height) // most)
         self._left = np.empty((0, width, 3), np.uint8)
         self._done: list[Pixels] = []
 
     def add(self, rows: Pixels) -> None:
-        """The next rows, uint8 (n, width, 1 or 3)."""
+        """Take the next rows, uint8 (n, width, 1 or 3)."""
         rows = np.concatenate([self._left, np.broadcast_to(rows, (*rows.shape[:2], 3))])
         whole = len(rows) // self._factor * self._factor
         if whole:
@@ -130,7 +136,7 @@ class Thumbnail:
         return means
 
     def picture(self) -> Pixels:
-        """All of it: (h, w, 3)."""
-        if not self._done:  # fewer rows than make one
+        """Return the reduced picture, (h, w, 3). Rows at the end that are too few for another are left out."""
+        if not self._done:  # all rows together are too few for one
             return self._means(self._left, len(self._left))
         return np.concatenate(self._done)

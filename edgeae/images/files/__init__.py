@@ -1,5 +1,7 @@
-"""Picture files: reading and writing them with everything that belongs to the picture.
+"""Picture files: read and write them with all that belongs to a picture.
 
-`reader` opens a photo row by row, `writer` writes a result in its place; `metadata` and `exif` carry what goes along,
-`png` streams PNG files, `decoding` keeps Pillow safe.
+Most of the package needs only `array_io` (`read_image`, `write_image`), `formats` and `listing`. Photos that keep their
+metadata and do not fit into memory go through `reader.Photo` and `writer.Writer`, used by `inference` and `damage`.
+`metadata`, `exif`, `decoding` and the `png_...` modules are their parts; other rooms use of them only what `decoding`
+says about formats and errors.
 """

@@ -10,18 +10,25 @@ from edgeae.errors import ImageError, UsageError
 from edgeae.files import write_bytes_atomic
 from edgeae.images import colours
 from edgeae.images.arrays import AnyImage, Pixels, to_pil
-from edgeae.images.files.decoding import Source
+from edgeae.images.files.decoding import ImageSource
 from edgeae.images.files.formats import SAVE_OPTIONS, WRITE_FORMATS, check_sides, encode_pil, format_of, to_palette
-from edgeae.images.files.reader import Photo, upright
+from edgeae.images.files.reader import Photo, to_upright
 
 
-def read_image(source: Source, channels: int = 3) -> Pixels:
-    """Decode an image to uint8 (H, W, `channels`), 1 (grey) or 3 (RGB), upright as its EXIF says.
+def read_image(source: ImageSource, channels: int = 3) -> Pixels:
+    """Read an image as uint8 (H, W, `channels`), upright as its EXIF orientation says.
 
-    `source` is a path, the file's bytes, a binary file or a PIL image. Of an animation the first frame is read. 16-bit
-    grey is scaled to 8 bits, transparency is laid on white, grey is made from colour as in ITU-R BT.601.
-    Raises ImageError when there is no such file, or it is not a whole JPEG, PNG, WebP, TIFF, BMP or GIF image, or has
-    more pixels than Pillow's limit against decompression bombs (twice `PIL.Image.MAX_IMAGE_PIXELS`, 179 million).
+    Of an animation the first frame is read. 16-bit gray is scaled to 8 bits, transparency is laid on white, and colour
+    becomes gray as in ITU-R BT.601.
+
+    Args:
+        source: a path, the bytes of a file, an open binary file, or a PIL image.
+        channels: 1 (gray) or 3 (RGB).
+
+    Raises:
+        ImageError: there is no such file; it is not a whole JPEG, PNG, WebP, TIFF, BMP or GIF image; or it has more
+            pixels than Pillow's limit against decompression bombs (twice `PIL.Image.MAX_IMAGE_PIXELS`, 179 million).
+        UsageError: another number of channels.
     """
     if channels not in (1, 3):
         raise UsageError(f"An image cannot be read with {channels} channels: choose 1 (grey) or 3 (RGB).")
@@ -29,23 +36,30 @@ def read_image(source: Source, channels: int = 3) -> Pixels:
         if photo.width * photo.height > (limit := 2 * (Image.MAX_IMAGE_PIXELS or sys.maxsize)):
             raise ImageError(f"{photo.name} has more than {limit // 10**6} million pixels: make it smaller first.")
         rows = colours.to_depth(photo.read(photo.height), np.uint8)
-        return np.ascontiguousarray(
-            upright(colours.convert(rows, photo.mode, "L" if channels == 1 else "RGB"), photo.turn)
-        )
+        rows = colours.convert(rows, photo.mode, "L" if channels == 1 else "RGB")
+        return np.ascontiguousarray(to_upright(rows, photo.orientation))
 
 
 def write_image(image: AnyImage, path: str | os.PathLike[str], *, format: str | None = None) -> None:
-    """Write (H, W, C), uint8 or floats in [0, 1], to `path`, whole or not at all; missing parent folders are made.
+    """Write an image to a file, whole or not at all. Missing parent folders are made.
 
-    `format` is one of WRITE_FORMATS and by default the path's extension. JPEG and WebP are written at quality 95.
-    Raises UsageError for an unknown extension, ImageError for an array that is no image or does not fit the format,
-    EdgeaeError when the file cannot be written.
+    JPEG and WebP files get quality 95.
+
+    Args:
+        image: (H, W, C), uint8 or floats in [0, 1].
+        path: the file.
+        format: one of WRITE_FORMATS ("png", "jpg"...); None takes the path's extension.
+
+    Raises:
+        UsageError: an unknown extension or format.
+        ImageError: the array is no image, or does not fit the format.
+        EdgeaeError: the file cannot be written.
     """
     write_bytes_atomic(path, encode_image(image, format_of(path, format, WRITE_FORMATS)))
 
 
 def encode_image(image: AnyImage, format: str) -> bytes:
-    """The bytes of an image file of one of WRITE_FORMATS ("png", "jpg"...); see `write_image`."""
+    """Return the bytes of the file that `write_image` writes in one of WRITE_FORMATS ("png", "jpg"...)."""
     kind = format_of("", format, WRITE_FORMATS)
     picture = to_pil(image)
     check_sides(picture.size, kind)

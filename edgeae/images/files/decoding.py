@@ -1,4 +1,4 @@
-"""What Pillow needs around it when it decodes files from elsewhere: which formats, silence, and sentences."""
+"""Safe decoding with Pillow: allowed formats, muted warnings, checked values, error messages."""
 
 import os
 import threading
@@ -12,7 +12,8 @@ from PIL import Image, UnidentifiedImageError
 
 from edgeae.errors import ImageError
 
-Source: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | Image.Image
+# What an image can be read from: a path, a file's bytes, an open binary file, or an image of Pillow's.
+ImageSource: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | Image.Image
 
 # Only these decoders see a file: some of Pillow's others start programs (EPS) or have no place here.
 READ_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
@@ -20,15 +21,19 @@ _WARNINGS_LOCK = threading.Lock()
 
 
 @contextmanager
-def no_warnings() -> Iterator[None]:
-    """Keep in what Pillow warns of while it reads headers. The filters are shared by all threads, hence the lock."""
+def mute_warnings() -> Iterator[None]:
+    """Mute what Pillow warns of while it reads headers. All threads share the warning filters, hence the lock."""
     with _WARNINGS_LOCK, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 def check_values(image: Image.Image) -> None:
-    """Raises ImageError, to go on after the file's name, for 32-bit integers past 16 bits and floats outside 0 to 1."""
+    """Check the range of pixels that are wider than 8 bits.
+
+    Raises:
+        ImageError: integers outside 0 to 65535, or floats outside 0 to 1. The text continues after the file's name.
+    """
     values = np.asarray(image)
     if image.mode == "F" and not (values.min() >= 0 and values.max() <= 1):
         raise ImageError("has float pixels outside 0 to 1: scale them, or save it with 8 or 16 bits.")
@@ -36,8 +41,12 @@ def check_values(image: Image.Image) -> None:
         raise ImageError("has more than 16 bits a pixel: save it with 8 or 16.")
 
 
-def name_of(source: Source) -> str:
-    """What messages call it. Raises ImageError for what no image can be read from."""
+def source_name(source: ImageSource) -> str:
+    """Return what error messages call an image source: its path, if it has one.
+
+    Raises:
+        ImageError: no image can be read from an object of this type.
+    """
     if isinstance(source, str | os.PathLike):
         return os.fspath(source)
     if isinstance(source, bytes | bytearray | memoryview):
@@ -50,7 +59,7 @@ def name_of(source: Source) -> str:
 
 
 def why_unreadable(error: Exception) -> str:
-    """How a sentence that begins with the file's name goes on after what a decoder raised."""
+    """Explain an exception that a decoder raised, in words that continue a sentence after the file's name."""
     match error:
         case FileNotFoundError():
             return "does not exist: check the path."

@@ -1,4 +1,4 @@
-"""The formats that are written: by which suffix, with which options, up to which size."""
+"""The formats that pictures are written in: their extensions, Pillow options, largest sides, and palettes."""
 
 import io
 import math
@@ -10,6 +10,7 @@ from PIL import Image
 
 from edgeae.errors import ImageError, UsageError
 
+# Pillow's name of a format, by extension.
 WRITE_FORMATS = {
     "png": "PNG",
     "jpg": "JPEG",
@@ -20,20 +21,25 @@ WRITE_FORMATS = {
     "bmp": "BMP",
     "gif": "GIF",
 }
-
-
 SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 95},
     "WEBP": {"quality": 95, "method": 4},
     "TIFF": {"compression": "tiff_adobe_deflate"},
 }
-
-
 _LONGEST_SIDE = {"JPEG": 65_500, "WEBP": 16_383, "GIF": 65_535}
 
 
 def format_of(path: str | os.PathLike[str], format: str | None, known: dict[str, str]) -> str:
-    """Pillow's name of a file format, from `format` or else the path's extension; UsageError if not in `known`."""
+    """Return Pillow's name of the format to write a file in.
+
+    Args:
+        path: the file; its extension counts if `format` is None.
+        format: an extension, with or without its dot, in any case.
+        known: Pillow's names by extension, such as WRITE_FORMATS.
+
+    Raises:
+        UsageError: the extension is not in `known`.
+    """
     extension = (Path(path).suffix if format is None else format).lower().removeprefix(".")
     if extension not in known:
         names = ", ".join(f".{name}" for name in known)
@@ -45,13 +51,17 @@ def format_of(path: str | os.PathLike[str], format: str | None, known: dict[str,
 
 
 def check_sides(size: tuple[int, int], kind: str) -> None:
-    """Raises ImageError for a (width, height) that is larger than a file of Pillow's format `kind` can hold."""
+    """Raise ImageError if a file of Pillow's format `kind` cannot hold an image of `size` = (width, height)."""
     if max(size) > _LONGEST_SIDE.get(kind, math.inf):
         raise ImageError(f"An image of {size[0]}×{size[1]} pixels is too large for {kind}: use .png.")
 
 
 def encode_pil(picture: Image.Image, kind: str, options: dict[str, Any]) -> bytes:
-    """The bytes of a file of Pillow's format `kind`, saved with Pillow's `options`."""
+    """Return the bytes of a file of Pillow's format `kind`, saved with Pillow's `options`.
+
+    Raises:
+        ImageError: the encoder fails, or Pillow was built without it.
+    """
     file = io.BytesIO()
     try:
         picture.save(file, kind, **options)
@@ -61,10 +71,10 @@ def encode_pil(picture: Image.Image, kind: str, options: dict[str, Any]) -> byte
 
 
 def to_palette(picture: Image.Image) -> Image.Image:
-    """256 colours chosen for this picture alone, and error diffusion.
+    """Reduce a picture of mode L or RGB to 256 colours chosen for it alone, with error diffusion.
 
-    On morphing photographs of faces this is the best of Pillow's ways: 51 dB once blurred by σ = 1 px, as the eye does,
-    against 44 without diffusion, and 49 with one palette for the film.
+    On frames of morphing faces this is the best that Pillow offers: 51 dB after a blur of σ = 1 px, which stands for
+    the eye; 44 dB without diffusion, and 49 dB with one palette for all frames.
     """
     if picture.mode == "L":
         return picture.convert("P")

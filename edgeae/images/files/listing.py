@@ -9,7 +9,13 @@ IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", "
 
 
 class Problem(NamedTuple):
-    """A file that is left out, and why."""
+    """A file that is left out, and why.
+
+    Attributes:
+        kind: "unmatched" is a file without a target, or the other way round.
+        name: relative to the folder that was listed.
+        reason: in words.
+    """
 
     kind: Literal["too small", "unreadable", "unmatched"]
     name: str
@@ -17,7 +23,13 @@ class Problem(NamedTuple):
 
 
 class ImageFile(NamedTuple):
-    """An image to load: its name relative to the dataset, its path, and its target's where it has one."""
+    """An image file of a folder.
+
+    Attributes:
+        name: relative to the folder, with `/` on every system.
+        path: where it is.
+        target: in a paired dataset, the image that a network learns to make of it.
+    """
 
     name: str
     path: Path
@@ -26,7 +38,13 @@ class ImageFile(NamedTuple):
 
 @dataclass(frozen=True)
 class Listing:
-    """The image files under a folder, sorted by name; `ignored` counts the others."""
+    """The image files under a folder.
+
+    Attributes:
+        files: sorted by name.
+        problems: what could not be listed.
+        ignored: how many other files there are.
+    """
 
     files: list[ImageFile]
     problems: list[Problem] = field(default_factory=list)
@@ -34,22 +52,27 @@ class Listing:
 
 
 def scan(root: Path, base: Path, skip: Path | None = None) -> Listing:
-    """Every image file under `root`, sub-folders and links included, named relative to `base`.
+    """List every image file under a folder, sub-folders and links included.
 
     A folder is listed once, however many links lead to it, so a loop of links ends. Hidden files and folders are
-    passed over, and so is the folder `skip`. Raises nothing: a folder that cannot be listed is a problem in the answer.
+    passed over. A folder that cannot be listed is among the problems of the result.
+
+    Args:
+        root: the folder.
+        base: what names are relative to.
+        skip: a folder under `root` to pass over.
     """
     files: list[ImageFile] = []
     problems: list[Problem] = []
     ignored = 0
 
-    def unlistable(error: OSError) -> None:
+    def add_problem(error: OSError) -> None:
         problems.append(Problem("unreadable", os.path.relpath(error.filename, base), f"{error.strerror}"))
 
     seen: set[tuple[int, int]] = set()
     if skip is not None and not skip.samefile(root):
         seen.add((skip.stat().st_dev, skip.stat().st_ino))
-    for folder, subfolders, names in os.walk(root, followlinks=True, onerror=unlistable):
+    for folder, subfolders, names in os.walk(root, followlinks=True, onerror=add_problem):
         status = Path(folder).stat()
         identity = (status.st_dev, status.st_ino)
         if identity in seen:

@@ -1,4 +1,4 @@
-"""What belongs to a picture beside its pixels: colour profile, EXIF and XMP data, resolution, how it was compressed."""
+"""Read what a picture file holds beside its pixels: colour profile, EXIF and XMP data, resolution, compression."""
 
 from __future__ import annotations
 
@@ -12,23 +12,29 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import ExifTags, Image, JpegImagePlugin
 
-from edgeae.images.files.decoding import no_warnings
-from edgeae.images.files.exif import Tags, parsed
-from edgeae.images.files.png import PngWriter
+from edgeae.images.files.decoding import mute_warnings
+from edgeae.images.files.exif import Tags, parse_tags
+from edgeae.images.files.png_writer import PngWriter
 
 EXIF_START = b"Exif\0\0"
+UPRIGHT = 1  # the EXIF orientation of a picture that is stored as it is shown
 _MAX_DPI = 65_536  # JPEG has 16 bits for it
 _WEBP_QUALITY = 90
 _EXTENDED_XMP = b"http://ns.adobe.com/xmp/extension/\0"
-UPRIGHT = 1
 
 
 @dataclass
-class Kept:
-    """What belongs to a picture beside its pixels.
+class Metadata:
+    """What a file written in a picture's place takes over from it.
 
-    exif: EXIF data as the file has them, unless it is a TIFF. tags: what they, or a TIFF, say. chunks: a PNG's own,
-    kept as they are. options: Pillow's for the same format (JPEG's tables, TIFF's compression...).
+    Attributes:
+        icc: the colour profile.
+        dpi: horizontal and vertical resolution in pixels per inch.
+        exif: the EXIF block, byte for byte; empty for a TIFF, which has only `tags`.
+        tags: the tags of that block, or of the TIFF's first directory.
+        xmp: XMP data.
+        chunks: (type, data) of a PNG's own chunks, copied unchanged into another PNG.
+        options: Pillow's options for saving in the same format: JPEG's tables, TIFF's compression...
     """
 
     icc: bytes | None = None
@@ -40,35 +46,61 @@ class Kept:
     options: dict[str, Any] = field(default_factory=dict)
 
 
-def kept_of(image: Image.Image, file: BinaryIO) -> Kept:
-    """What belongs to a picture that Pillow has opened from `file`."""
+def read_metadata(image: Image.Image, file: BinaryIO) -> Metadata:
+    """Return the metadata of an image that Pillow has opened from `file`."""
     info = image.info
-    kept = Kept(icc=info.get("icc_profile") or None)
+    metadata = Metadata(icc=info.get("icc_profile") or None)
     if isinstance(info.get("xmp"), bytes):
-        kept.xmp = info["xmp"]
+        metadata.xmp = info["xmp"]
     with suppress(TypeError, ValueError):
         across, down = (float(value) for value in info.get("dpi", ()))
-        kept.dpi = (across, down) if 0 < across < _MAX_DPI and 0 < down < _MAX_DPI else None
-    kept.exif = info.get("exif", b"").removeprefix(EXIF_START)
-    kept.tags = _tags(file if image.format == "TIFF" else io.BytesIO(kept.exif))
+        metadata.dpi = (across, down) if 0 < across < _MAX_DPI and 0 < down < _MAX_DPI else None
+    metadata.exif = info.get("exif", b"").removeprefix(EXIF_START)
+    metadata.tags = _read_tags(file if image.format == "TIFF" else io.BytesIO(metadata.exif))
     if isinstance(image, JpegImagePlugin.JpegImageFile):
-        kept.options = _jpeg_options(image)
+        metadata.options = _jpeg_options(image)
     elif image.format == "TIFF":
-        kept.options = {"compression": info.get("compression")}
+        metadata.options = {"compression": info.get("compression")}
     elif image.format == "GIF":
-        kept.options = {"comment": info.get("comment")}
+        metadata.options = {"comment": info.get("comment")}
     elif image.format == "WEBP":
-        kept.options = {"lossless": True, "exact": True} if _is_lossless(file) else {"quality": _WEBP_QUALITY}
-    return kept
+        metadata.options = {"lossless": True, "exact": True} if _is_lossless(file) else {"quality": _WEBP_QUALITY}
+    return metadata
+
+
+def read_png_metadata(chunks: Sequence[tuple[bytes, bytes]]) -> tuple[Metadata, int]:
+    """Return the metadata in a PNG's chunks, and the EXIF orientation they give.
+
+    Broken chunks, because of which other programs refuse a file, are left out.
+    """
+    try:
+        metadata, orientation = _read_through_pillow(chunks)
+    except Exception:  # Pillow raises almost anything
+        chunks = [chunk for chunk in chunks if _is_sound(chunk)]
+        metadata, orientation = _read_through_pillow(chunks)
+    metadata.chunks = chunks
+    return metadata, orientation
+
+
+def read_orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation, 1 to 8, of an image that Pillow has opened.
+
+    As in image viewers, EXIF data take precedence over XMP data, and a broken or unknown value means upright.
+    """
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, UPRIGHT)
+        return int(orientation) if orientation in range(1, 9) else UPRIGHT
+    except Exception:
+        return UPRIGHT
 
 
 def _jpeg_options(image: JpegImagePlugin.JpegImageFile) -> dict[str, Any]:
-    """The same tables, sampling and order, and the segments that Pillow does not know: captions and long XMP data."""
+    """Options that repeat the file's tables, sampling and order, and copy its captions (APP13) and long XMP data."""
     tables = [image.quantization[layer[3]] for layer in image.layer]
     inks_as_luma = image.mode == "CMYK" and image.info.get("adobe_transform") == 2  # which Pillow does not write
     while len(tables) > 1 and (tables[-1] == tables[-2] or inks_as_luma):
-        tables.pop()  # the last one is that of all channels after it
-    segments = {"APP13": b"", "APP1": _EXTENDED_XMP}
+        tables.pop()  # the last table in the list also serves all channels after it
+    segments = {"APP13": b"", "APP1": _EXTENDED_XMP}  # which Pillow does not read
     extra = [
         bytes((0xFF, 0xE0 + int(name[3:]))) + (len(data) + 2).to_bytes(2, "big") + data
         for name, data in image.applist
@@ -81,75 +113,53 @@ def _jpeg_options(image: JpegImagePlugin.JpegImageFile) -> dict[str, Any]:
         "extra": b"".join(extra),
     }
     if image.mode == "RGB":
-        # Of the samplings that Pillow has no name for, none is finer than 4:4:4.
+        # -1 stands for a sampling that Pillow has no name for. None of those is finer than 4:4:4, which is 0.
         options["subsampling"] = max(0, JpegImagePlugin.get_sampling(image))
         options["keep_rgb"] = image.info.get("adobe_transform") == 0 and "jfif" not in image.info
     return options
 
 
 def _is_lossless(file: BinaryIO) -> bool:
-    """Whether a WebP file's picture is a VP8L chunk: Pillow does not tell."""
-    place = file.tell()
+    """Return whether a WebP file's first picture is a VP8L chunk; Pillow does not say."""
+    position = file.tell()
     file.seek(12)  # past "RIFF", the size and "WEBP"
-    found = False
+    lossless = False
     while len(head := file.read(8)) == 8 and head[:4] not in (b"VP8 ", b"ANMF"):
-        if found := head[:4] == b"VP8L":
+        if lossless := head[:4] == b"VP8L":
             break
-        file.seek((int.from_bytes(head[4:], "little") + 1) & ~1, io.SEEK_CUR)
-    file.seek(place)
-    return found
+        file.seek((int.from_bytes(head[4:], "little") + 1) & ~1, io.SEEK_CUR)  # chunks are padded to an even length
+    file.seek(position)
+    return lossless
 
 
-def _tags(file: BinaryIO) -> Tags:
-    def read(place: int, count: int) -> bytes:
-        file.seek(place)
+def _read_tags(file: BinaryIO) -> Tags:
+    def read(position: int, count: int) -> bytes:
+        file.seek(position)
         return file.read(count)
 
-    position = file.tell()
+    start = file.tell()
     try:
-        return parsed(read)
+        return parse_tags(read)
     except struct.error:  # a sound picture with broken EXIF data, or none
         return {}
     finally:
-        file.seek(position)
-
-
-def turn_of(image: Image.Image) -> int:
-    """As viewers have it: EXIF data come before XMP data, and broken ones say nothing."""
-    try:
-        turn = image.getexif().get(ExifTags.Base.Orientation, UPRIGHT)
-        return int(turn) if turn in range(1, 9) else UPRIGHT
-    except Exception:
-        return UPRIGHT
-
-
-def kept_of_png(chunks: Sequence[tuple[bytes, bytes]]) -> tuple[Kept, int]:
-    """What Pillow tells of a picture of one pixel with these chunks, and its orientation.
-
-    Broken chunks, which make other programs refuse a file, are left out.
-    """
-    try:
-        kept, turn = _of_one_pixel(chunks)
-    except Exception:  # Pillow raises almost anything
-        chunks = [chunk for chunk in chunks if _is_sound(chunk)]
-        kept, turn = _of_one_pixel(chunks)
-    kept.chunks = chunks
-    return kept, turn
+        file.seek(start)
 
 
 def _is_sound(chunk: tuple[bytes, bytes]) -> bool:
     try:
-        _of_one_pixel([chunk])
+        _read_through_pillow([chunk])
     except Exception:
         return False
     return True
 
 
-def _of_one_pixel(chunks: Sequence[tuple[bytes, bytes]]) -> tuple[Kept, int]:
+def _read_through_pillow(chunks: Sequence[tuple[bytes, bytes]]) -> tuple[Metadata, int]:
+    """Put the chunks into a PNG of one pixel, and let Pillow read that."""
     file = io.BytesIO()
     writer = PngWriter(file, 1, 1, "L", np.uint8, chunks)
     writer.write(np.zeros((1, 1, 1), np.uint8))
     writer.close()
-    with no_warnings(), Image.open(file, formats=["PNG"]) as image:
+    with mute_warnings(), Image.open(file, formats=["PNG"]) as image:
         image.load()
-        return kept_of(image, file), turn_of(image)
+        return read_metadata(image, file), read_orientation(image)

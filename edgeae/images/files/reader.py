@@ -1,8 +1,8 @@
-"""Photos as people have them: a file opened row by row, with everything that belongs to the picture.
+"""Read a picture file row by row, in every format and kind of pixels that people have, with its metadata.
 
-A Photo gives rows from the top as they are stored (`turn` says how they are turned to be upright), in a mode and type
-of `colours`. PNG files pass in strips (`png`); of the other formats Pillow holds the whole picture, 4 bytes a pixel.
-`photowriter` writes a picture in a photo's place.
+A `Photo` gives rows from the top as they are stored, turned or not, in a mode and type that `colours` describes. PNG
+files are read in strips (see `png_reader`); of the other formats Pillow holds the whole picture, 4 bytes a pixel.
+`writer` writes a result in a photo's place.
 """
 
 from __future__ import annotations
@@ -16,62 +16,68 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import numpy.typing as npt
 from PIL import ExifTags, Image, TiffImagePlugin, TiffTags
 
 from edgeae.errors import ImageError
 from edgeae.images import colours
-from edgeae.images.files.decoding import READ_FORMATS, Source, check_values, name_of, no_warnings, why_unreadable
-from edgeae.images.files.metadata import UPRIGHT, Kept, kept_of, kept_of_png, turn_of
-from edgeae.images.files.png import PngReader
-
-Rows = npt.NDArray[Any]
+from edgeae.images.arrays import Rows
+from edgeae.images.files.decoding import (
+    READ_FORMATS,
+    ImageSource,
+    check_values,
+    mute_warnings,
+    source_name,
+    why_unreadable,
+)
+from edgeae.images.files.metadata import UPRIGHT, Metadata, read_metadata, read_orientation, read_png_metadata
+from edgeae.images.files.png_reader import PngReader
 
 MAX_PIXELS = 1 << 30  # of a PNG; Pillow's own limit, for what it holds whole, is 179 million
+EIGHT_OF_16 = "it has 16 bits a channel, of which 8 are kept"
 
-_MODES = {  # what Pillow calls the pixels, and what is read of them
+_MODES = {  # Pillow's modes, and those of the rows that are read from them
     "1": "L", "L": "L", "LA": "LA", "La": "LA", "P": "RGB", "PA": "RGBA", "RGB": "RGB", "RGBX": "RGB", "RGBA": "RGBA",
     "RGBa": "RGBA", "CMYK": "CMYK", "YCbCr": "RGB", "HSV": "RGB", "I;16": "L", "I;16B": "L", "I": "L", "F": "L",
 }  # fmt: skip
-# How stored rows are turned to be upright, by EXIF orientation: (swap rows and columns, flip up-down, flip left-right).
+# What makes stored rows upright, by EXIF orientation: (swap rows and columns, then flip up-down, flip left-right).
 _TURNS = {
     1: (False, False, False), 2: (False, False, True), 3: (False, True, True), 4: (False, True, False),
     5: (True, False, False), 6: (True, False, True), 7: (True, True, True), 8: (True, True, False),
 }  # fmt: skip
-_AS_STORED = {  # what undoes an orientation
+_AS_STORED = {  # the inverse, in Pillow's words
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
     5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_270,
 }  # fmt: skip
 _WHITE_IS_ZERO = 0  # a TIFF's photometric interpretation
-EIGHT_OF_16 = "it has 16 bits a channel, of which 8 are kept"
 
 
-def upright(rows: Rows, turn: int) -> Rows:
-    """Stored rows (H, W, C), turned as EXIF orientation 1 to 8 says."""
-    swap, up_down, left_right = _TURNS[turn]
+def to_upright(rows: Rows, orientation: int) -> Rows:
+    """Return a view of stored rows (H, W, C), turned upright as the EXIF orientation, 1 to 8, says."""
+    swap, up_down, left_right = _TURNS[orientation]
     rows = rows.swapaxes(0, 1) if swap else rows
     return rows[:: -1 if up_down else 1, :: -1 if left_right else 1]
 
 
-def stored(rows: Rows, turn: int) -> Rows:
-    """The inverse of `upright`."""
-    swap, up_down, left_right = _TURNS[turn]
+def to_stored(rows: Rows, orientation: int) -> Rows:
+    """Return a view of upright rows (H, W, C), turned as they are stored: the inverse of `to_upright`."""
+    swap, up_down, left_right = _TURNS[orientation]
     rows = rows[:: -1 if up_down else 1, :: -1 if left_right else 1]
     return rows.swapaxes(0, 1) if swap else rows
 
 
 class Photo:
-    """An open picture.
+    """An open picture file, or a PIL image. As a context manager it closes the file.
 
     Attributes:
-        source, name: where it is read from, and what messages call it.
-        format: Pillow's name of the file's format.
-        width, height: as stored; with a `turn` of 5 to 8 they change places when it is shown.
-        mode, dtype: of the rows (see `colours`).
-        turn: EXIF orientation, 1 to 8.
-        kept: what goes with the pixels into a file written in its place.
-        note: what of the file does not come along, a sentence, or empty.
+        source: where it is read from.
+        name: what error messages call it.
+        format: Pillow's name of the file's format; empty for a PIL image that is from no file.
+        width, height: in pixels as stored; an orientation of 5 to 8 swaps them when the picture is shown.
+        mode, dtype: of the rows that `read` returns (see `colours`).
+        orientation: EXIF orientation, 1 (upright) to 8.
+        metadata: what a file written in its place takes over.
+        note: what of the file is not read, as half a sentence; empty if nothing is lost.
     """
 
     format: str
@@ -79,15 +85,20 @@ class Photo:
     height: int
     mode: str
     dtype: np.dtype[Any]
-    turn: int
-    kept: Kept
+    orientation: int
+    metadata: Metadata
 
-    def __init__(self, source: Source, name: str | None = None) -> None:
-        """Open a path, the bytes of a file, a binary file, or a PIL image; raises ImageError, as do `read` and `load`.
+    def __init__(self, source: ImageSource, name: str | None = None) -> None:
+        """Open a picture.
 
-        name: what messages call it, instead of the path or the like.
+        Args:
+            source: a path, the bytes of a file, an open binary file, or a PIL image.
+            name: what error messages call it; None takes the path, or words for the kind of source.
+
+        Raises:
+            ImageError: it cannot be read, or is too large; also raised by `read` and `load`.
         """
-        self.source, self.name, self.note = source, name or name_of(source), ""
+        self.source, self.name, self.note = source, name or source_name(source), ""
         self._image: Image.Image | None = None
         self._decoded = self._negative = False
         self._png: PngReader | None = None
@@ -109,7 +120,7 @@ class Photo:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._image = None
         self._file.close()
 
@@ -124,30 +135,30 @@ class Photo:
 
     @property
     def shown_size(self) -> tuple[int, int]:
-        """Width and height when upright."""
-        return (self.height, self.width) if _TURNS[self.turn][0] else (self.width, self.height)
+        """Width and height in pixels when upright."""
+        return (self.height, self.width) if _TURNS[self.orientation][0] else (self.width, self.height)
 
     def read(self, count: int) -> Rows:
-        """The next `count` rows, fewer at the end: (n, width, len(mode))."""
+        """Return the next `count` rows, fewer at the end, none after it: (n, width, len(mode))."""
         with self._reading():
             return self._png.read(count) if self._png is not None else self._strip(count)
 
     def load(self) -> None:
-        """Decode now what is not decoded row by row."""
+        """Decode the whole picture now if it will not be decoded row by row."""
         if self._image is not None:
             with self._reading():
                 self._decode()
 
     def _decode(self) -> Image.Image:
-        """The whole picture as it is stored."""
+        """Return the whole picture as it is stored."""
         assert self._image is not None
         if not self._decoded:
             image = self._image
             image.load()
             if image.mode in ("I", "F"):
                 check_values(image)
-            if image.format == "TIFF" and self.turn != UPRIGHT:  # of these alone Pillow makes upright pictures
-                image = image.transpose(_AS_STORED[self.turn])
+            if image.format == "TIFF" and self.orientation != UPRIGHT:  # the one format that Pillow turns upright
+                image = image.transpose(_AS_STORED[self.orientation])
             self._image, self._decoded = image, True
         return self._image
 
@@ -161,21 +172,21 @@ class Photo:
             strip = strip.convert("RGBA") if self.mode == "LA" and strip.mode != "La" else strip
             strip = strip.convert(self.mode)
         rows = np.array(strip).astype(self.dtype, copy=False).reshape(-1, self.width, len(self.mode))
-        return self.dtype.type(colours.top(self.dtype)) - rows if self._negative else rows
+        return self.dtype.type(colours.white_level(self.dtype)) - rows if self._negative else rows
 
     def _open(self) -> None:
         if isinstance(self.source, Image.Image):
-            self.kept, self.format = Kept(), self.source.format or ""
-            self._take(self.source)
+            self.metadata, self.format = Metadata(), self.source.format or ""
+            self._describe(self.source)
             return
         if isinstance(self.source, str | os.PathLike):
             mode = Path(self.source).stat().st_mode
-            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # a pipe that nobody writes to would be waited for
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # opening a pipe that nobody writes to would block
                 raise ImageError("is not a regular file: copy the picture to one.")
             self._file = Path(self.source).open("rb")  # noqa: SIM115 - `close` does
         elif isinstance(self.source, bytes | bytearray | memoryview):
             self._file = io.BytesIO(self.source)
-        else:  # a pipe cannot be sought in, so a file is read to its end
+        else:  # read to its end, as a pipe cannot seek
             self._file = io.BytesIO(self.source.read())
         if self._file.read(8) == b"\x89PNG\r\n\x1a\n":
             self._open_png()
@@ -187,36 +198,36 @@ class Photo:
         png = PngReader(self._file)
         if png.interlaced:
             self._open_other()
-            self.kept.chunks = png.chunks
+            self.metadata.chunks = png.chunks
             if png.dtype != self.dtype:
                 self.note = EIGHT_OF_16
             return
         self._png = png
         self.format, self.width, self.height, self.mode, self.dtype = "PNG", png.width, png.height, png.mode, png.dtype
-        self.kept, self.turn = kept_of_png(png.chunks)
+        self.metadata, self.orientation = read_png_metadata(png.chunks)
         if png.animated:
             self.note = "it is an animation, of which the first frame is restored"
 
     def _open_other(self) -> None:
         self._file.seek(0)
-        with no_warnings():
+        with mute_warnings():
             image = Image.open(self._file, formats=READ_FORMATS)
             self.format = {"MPO": "JPEG"}.get(image.format or "", image.format or "")
             frames = int(getattr(image, "n_frames", 1))
-            self.kept = kept_of(image, self._file)
-            if image.format == "TIFF":  # Pillow reads these tables with the pixels, and warns of broken ones then
+            self.metadata = read_metadata(image, self._file)
+            if image.format == "TIFF":  # else Pillow reads these tables with the pixels, and warns of broken ones then
                 for table in TiffTags.TAGS_V2_GROUPS.keys() & image.getexif().keys():
                     image.getexif().get_ifd(table)
-        self._take(image)
+        self._describe(image)
         if frames > 1 and image.format != "MPO":
             what = "page" if image.format == "TIFF" else "frame"
             self.note = f"it has {frames} {what}s, of which the first is restored"
 
-    def _take(self, image: Image.Image) -> None:
-        """What an image of Pillow's holds."""
+    def _describe(self, image: Image.Image) -> None:
+        """Set the attributes from an image that Pillow has opened."""
         self.width, self.height = image.size
-        with no_warnings():
-            self.turn = turn_of(image)
+        with mute_warnings():
+            self.orientation = read_orientation(image)
         if not (self.width and self.height):
             raise ImageError("has no pixels: give an image of at least 1×1.")
         if image.mode not in _MODES:
@@ -233,10 +244,10 @@ class Photo:
         self._image = image
 
     def _check_tiff(self, image: TiffImagePlugin.TiffImageFile) -> None:
-        """What Pillow does otherwise than for the other formats."""
+        """Handle what Pillow does differently for TIFF: turned sizes, 12 bits, negatives, and 16-bit colour."""
         self.width, self.height = image.tag_v2[ExifTags.Base.ImageWidth], image.tag_v2[ExifTags.Base.ImageLength]
         bits = image.tag_v2.get(ExifTags.Base.BitsPerSample, (1,))
-        if bits == (12,):  # as 0 to 4095, of 65535
+        if bits == (12,):  # which Pillow leaves at 0 to 4095 in a type of 16 bits
             raise ImageError("has 12 bits a pixel: save it with 8 or 16.")
         if self.dtype != np.uint8:
             self._negative = image.tag_v2.get(ExifTags.Base.PhotometricInterpretation) == _WHITE_IS_ZERO

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.kernel_cases import BITS, Array, Kernel, Layer, instruction_sets, needs_compiler, read
+from helpers.tiers import exhaustive, first_of
 from tinygrad.runtime.support.elf import jit_loader
 
 from edgeae.runtime import compilers
@@ -183,7 +184,7 @@ def sanitizers(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("machine", instruction_sets())
+@pytest.mark.parametrize("machine", first_of(reversed(instruction_sets())))
 def test_every_access_is_within_bounds(machine: str, sanitizers: list[str], tmp_path: Path) -> None:
     """Arrays have exactly their size; each core of several numbers of threads runs; and results are right."""
     number = instruction_sets().index(machine)
@@ -204,6 +205,7 @@ def test_a_second_compiler_finds_nothing_undefined(sanitizers: list[str], tmp_pa
     check([str(program)], kernels)
 
 
+@exhaustive
 def test_an_access_out_of_bounds_is_found(sanitizers: list[str], tmp_path: Path) -> None:
     """Check the tests above: if any array is a byte too short, the program fails."""
     machine = instruction_sets()[0]
@@ -220,8 +222,8 @@ def test_an_access_out_of_bounds_is_found(sanitizers: list[str], tmp_path: Path)
 # ---- what compilers say ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["gcc", "clang"])
-@pytest.mark.parametrize("machine", instruction_sets()[::2])
+@pytest.mark.parametrize("command", first_of(["clang", "gcc"]))
+@pytest.mark.parametrize("machine", first_of(instruction_sets()[::2]))
 def test_no_warnings_and_no_library(
     command: str, machine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -261,6 +263,7 @@ def cross_compilers() -> list[list[str]]:
     return [*commands, *([[zig, "clang"]] if (zig := find_zig()) else [])]
 
 
+@exhaustive
 def test_neon_in_an_emulator(tmp_path: Path) -> None:
     qemu = shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")
     zig = find_zig()

@@ -1,0 +1,50 @@
+"""Turn the arguments that a sentence of the library names into the flags of the running command."""
+
+from __future__ import annotations
+
+import re
+
+import click
+
+# What a command calls an argument of the library that its own parameter has another name for, and flags whose short
+# form people know better. The key of the first table is the command.
+_RENAMED = {
+    "export": {"scheme": "--quantize"},
+    "run": {"size": "--raw"},
+    "train": {"run": "-o"},
+}
+_SHORT = {"device": "-d", "output": "-o"}
+
+
+def name_flags(sentence: str) -> str:
+    """Replace each argument in backticks by the flag that the running command has for it.
+
+    A sentence of the library such as "`strength` must be between 0 and 1." becomes "--strength must be between 0 and
+    1.". What the command has no flag for stays as it is.
+    """
+    command = _running_command()
+    if command is None:
+        return sentence
+    flags = _flags_of(command)
+    return re.sub(r"`(\w+)`", lambda match: flags.get(match[1], match[0]), sentence)
+
+
+def _running_command() -> click.Command | None:
+    """Return the command whose context click has at hand, or which has just failed under the group's."""
+    context = click.get_current_context(silent=True)
+    if context is None:
+        return None
+    if isinstance(context.command, click.Group):
+        return context.command.commands.get(context.invoked_subcommand or "")
+    return context.command
+
+
+def _flags_of(command: click.Command) -> dict[str, str]:
+    """Return a command's longest flag of each option, by the names of its parameter and of the flag itself."""
+    flags = {}
+    for option in command.params:
+        if isinstance(option, click.Option) and option.name:
+            flag = max(option.opts, key=len)
+            flags[option.name] = flags[flag.lstrip("-").replace("-", "_")] = flag
+    short = {name: flag for name, flag in _SHORT.items() if name in flags}
+    return flags | short | _RENAMED.get(command.name or "", {})
