@@ -1,23 +1,17 @@
 """The networks and their losses, compared with the same ones written in PyTorch."""
 
-import contextlib
 import gc
-import importlib
 import math
-import weakref
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 from conftest import ConfigFactory
-from helpers import ROOT
 from tinygrad import Tensor
 from tinygrad.helpers import GlobalCounters
 
-from edgeae.config import ARCHS, ModelConfig
-from edgeae.network import models
-from edgeae.network.layers import Conv2d, Init
+from edgeae.config import ModelConfig
 from edgeae.network.models import VAE, Autoencoder, build, kl_to_unit_gaussian, reconstruction_loss
 from edgeae.network.parameters import parameters
 from edgeae.network.tracing import trace
@@ -319,43 +313,6 @@ def test_without_a_seed_nothing_is_allocated(arch: str, device: str) -> None:
     model = build(ModelConfig.default(arch), device)
     assert GlobalCounters.mem_used == before
     assert all(value.device == device for _, value, _ in parameters(model) if isinstance(value, Tensor))
-
-
-def test_every_tensor_of_a_network_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`parameters` finds all that `Init` made, in the three networks and in those of the ablation."""
-    monkeypatch.syspath_prepend(ROOT / "tools")
-    variants = importlib.import_module("ablation").VARIANTS
-    made: list[weakref.ref[Tensor]] = []
-
-    class RecordingInit(Init):
-        def weight(self, *shape: int, gain: float = 1.0) -> Tensor:
-            made.append(weakref.ref(tensor := super().weight(*shape, gain=gain)))
-            return tensor
-
-        def bias(self, size: int) -> Tensor:
-            made.append(weakref.ref(tensor := super().bias(size)))
-            return tensor
-
-    monkeypatch.setattr(models, "Init", RecordingInit)
-    networks: list[tuple[str, dict[str, Any], Any]] = [(arch, {}, contextlib.nullcontext) for arch in ARCHS]
-    networks += [(variant.arch, variant.model, variant.patched) for variant in variants]
-    for arch, changes, patched in networks:
-        made.clear()
-        with patched():
-            model = build(ModelConfig.default(arch, **changes), "PYTHON")
-        gc.collect()
-        held = {id(tensor) for ref in made if (tensor := ref()) is not None}
-        assert {id(value) for _, value, _ in parameters(model)} == held
-
-
-def test_an_object_that_is_no_layer_is_an_error(device: str) -> None:
-    model = build(ModelConfig.default("conv"), device)
-    model.merge = [Conv2d(4, 4, 3, Init(device)), lambda x: x]  # type: ignore[attr-defined]
-    with pytest.raises(TypeError, match=r"ConvAE\.merge\.1 is a function: derive it from layers\.Layer"):
-        list(parameters(model))
-    model.merge = {"a": Conv2d(4, 4, 3, Init(device))}  # type: ignore[attr-defined]
-    with pytest.raises(TypeError, match=r"ConvAE\.merge is a dict"):
-        list(parameters(model))
 
 
 @pytest.mark.parametrize("skip", [True, False])
