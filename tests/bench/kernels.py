@@ -12,11 +12,11 @@ import sys
 from pathlib import Path
 from unittest.mock import patch
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "runtime" / "kernels"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import click
 import numpy as np
-from kernel_cases import Kernel, Layer, instruction_sets, read
+from helpers.kernel_cases import Kernel, Layer, instruction_sets, read
 
 from edgeae.benchmark.machine import describe_machine, headline
 from edgeae.benchmark.peak import Kernel as BoundKernel
