@@ -1,4 +1,4 @@
-"""IDX, .npy and .npz files: right ones against arrays written by NumPy or by hand, hostile ones against DataError."""
+"""IDX, .npy and .npz files: valid ones against arrays written by NumPy or by hand, hostile ones give DataError."""
 
 import gzip
 import io
@@ -63,7 +63,7 @@ def test_idx_with_colour(tmp_path: Path) -> None:
         (b"\x1f\x8b" + bytes(40), "cannot be read"),
     ],
 )
-def test_a_wrong_idx_file_is_one_sentence(tmp_path: Path, content: bytes, message: str) -> None:
+def test_an_invalid_idx_file_is_one_sentence(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "images"
     path.write_bytes(content)
     with pytest.raises(DataError, match=message) as caught:
@@ -87,7 +87,7 @@ def test_a_gzip_bomb_is_unpacked_only_as_far_as_its_header_claims(tmp_path: Path
 @given(
     head=st.sampled_from([b"", b"\0\0\x08\x03", b"\x1f\x8b\x08\0", b"\x93NUMPY\x01\0", b"PK\x03\x04"]), data=st.binary()
 )
-def test_any_bytes_are_an_array_or_a_data_error(tmp_path: Path, head: bytes, data: bytes) -> None:
+def test_random_bytes_give_an_array_or_a_data_error(tmp_path: Path, head: bytes, data: bytes) -> None:
     path = tmp_path / "images"
     path.write_bytes(head + data)
     for read in (array_files.read_idx, array_files.read_npy, array_files.read_npz):
@@ -110,7 +110,7 @@ def npy_header(shape: str, dtype: str = "|u1") -> bytes:
 
 
 class Payload:
-    """Unpickling it would create a file."""
+    """An object that creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -132,7 +132,7 @@ HOSTILE_NPY = [
 
 
 @pytest.mark.parametrize(("content", "message"), HOSTILE_NPY)
-def test_a_wrong_npy_file_is_one_sentence(tmp_path: Path, content: bytes, message: str) -> None:
+def test_an_invalid_npy_file_is_one_sentence(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "images.npy"
     path.write_bytes(content)
     with pytest.raises(DataError, match=message):
@@ -161,7 +161,7 @@ def test_an_npz_that_claims_more_than_deflate_can_pack_is_refused(tmp_path: Path
     np.savez_compressed(path, images=np.zeros((4, 16, 16), np.uint8))
     content = bytearray(path.read_bytes())
     directory = content.rindex(b"PK\x01\x02")
-    content[directory + 24 : directory + 28] = struct.pack("<I", 2**31)  # the uncompressed size it claims
+    content[directory + 24 : directory + 28] = struct.pack("<I", 2**31)  # the claimed uncompressed size
     path.write_bytes(content)
     with pytest.raises(DataError, match="more than the file can hold"):
         array_files.read_npz(path)
@@ -207,12 +207,12 @@ def test_a_broken_npz_is_one_sentence(tmp_path: Path, content: bytes) -> None:
         (np.zeros((4, 16, 16), np.int64), "int64"),
     ],
 )
-def test_arrays_that_are_no_images(array: np.ndarray, message: str) -> None:
+def test_arrays_of_another_shape_or_type_are_refused(array: np.ndarray, message: str) -> None:
     with pytest.raises(DataError, match=message):
         array_files.as_image_array(array, "a.npy")
 
 
-def test_values_become_bytes() -> None:
+def test_pixel_values_become_uint8() -> None:
     floats = np.array([0.0, 0.25, 0.5, 1.0], dtype=np.float16)
     assert array_files.to_uint8(floats, "a").tolist() == [0, 64, 128, 255]
     assert array_files.to_uint8(np.array([False, True]), "a").tolist() == [0, 255]
@@ -221,7 +221,7 @@ def test_values_become_bytes() -> None:
             array_files.to_uint8(np.array([0.5, bad]), "a")
 
 
-def test_grey_is_pillows_grey() -> None:
+def test_gray_agrees_with_pillow() -> None:
     images = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
     grey = array_files.to_channels(images, 1)
     pillows = np.stack([np.asarray(Image.fromarray(image).convert("L")) for image in images])[..., None]
@@ -229,6 +229,6 @@ def test_grey_is_pillows_grey() -> None:
     np.testing.assert_array_equal(array_files.to_channels(grey, 3), np.concatenate([grey] * 3, axis=3))
 
 
-def test_more_memory_than_there_is() -> None:
+def test_more_memory_than_the_machine_has_is_refused() -> None:
     with pytest.raises(DataError, match="GiB"):
         array_files.require_memory(1 << 60, "this")

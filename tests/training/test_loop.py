@@ -25,7 +25,7 @@ from edgeae.exporting.weights import export
 from edgeae.inference import golden
 from edgeae.inference.load import load
 from edgeae.inference.session import Session
-from edgeae.network import weight_file as weights
+from edgeae.network import weight_file
 from edgeae.training import checkpoint, run_folder
 from edgeae.training.evaluation import Trial
 from edgeae.training.loop import Progress, TrainResult, train
@@ -57,7 +57,7 @@ def runs(device: str, configs: Configs, tmp_path_factory: pytest.TempPathFactory
 
 
 def state(run: Path, name: str = "last") -> dict[str, np.ndarray]:
-    return weights.read(run / f"{name}.safetensors").tensors
+    return weight_file.read(run / f"{name}.safetensors").tensors
 
 
 def table(run: Path) -> list[dict[str, str]]:
@@ -207,7 +207,7 @@ def test_a_run_stopped_between_two_files_resumes_too(
         return stops
 
     with monkeypatch.context() as patch, pytest.raises(Stop):
-        patch.setattr(weights, "write", after(weights.write, 0))
+        patch.setattr(weight_file, "write", after(weight_file.write, 0))
         patch.setattr(run_folder, "write_bytes_atomic", after(run_folder.write_bytes_atomic, 0))
         patch.setattr(checkpoint, "write_image", after(checkpoint.write_image, 1))
         train(*read_run(runs("vae").run), tmp_path, device=device)
@@ -318,15 +318,15 @@ def test_a_damaged_run_is_refused(
 ) -> None:
     run = copied(runs("vae").run, tmp_path)
     path = run / "last.safetensors"
-    file = weights.read(path)
+    file = weight_file.read(path)
     if damage == "truncated":
         path.write_bytes(path.read_bytes()[:-100])
     elif damage == "metrics.csv":
         (run / damage).write_text("epoch,lr\n1,nonsense\n")
     elif damage == "optimizer":
-        weights.write(path, {k: v for k, v in file.tensors.items() if not k.startswith("optimizer")}, file.metadata)
+        weight_file.write(path, {k: v for k, v in file.tensors.items() if not k.startswith("optimizer")}, file.metadata)
     else:
-        weights.write(path, file.tensors, file.metadata | damage)
+        weight_file.write(path, file.tensors, file.metadata | damage)
     trainer = make_trainer(configs("vae"), device)
     if error is None:
         assert len(checkpoint.restore(trainer, run)) == 2
