@@ -4,7 +4,7 @@
     ae = edgeae.load("faces-conv", device="CPU")
     restored = ae.reconstruct("photo.jpg")
 
-Importing the package imports neither tinygrad nor NumPy: each name below comes with its first use.
+Importing the package imports neither tinygrad nor NumPy: each name below is imported at its first use.
 """
 
 import importlib
@@ -59,6 +59,7 @@ __all__ = [
     "train",
 ]
 
+# The module of each name that is imported at its first use.
 _HOMES = {
     "ModelConfig": "config",
     "Session": "inference.session",

@@ -1,7 +1,7 @@
-"""What a model is and how a run trains it: two frozen dataclasses that travel as JSON.
+"""The configuration of a network and of a training run: two frozen dataclasses that are stored as JSON.
 
-`ModelConfig` is stored in every weight file, `TrainConfig` in every run's `config.json`. A key that is missing,
-unknown, of the wrong type or out of range is named in the error.
+A `ModelConfig` is in every weight file, a `TrainConfig` in every run's `config.json`. If a key is missing, unknown, of
+the wrong type or out of range, the error names it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ARCHS = ("conv", "residual", "vae")
 LOSSES = ("mse", "bce")
 IMAGE_TO_IMAGE = "image-to-image"  # the task of a model that was trained on pairs of images, not on damage
 
-# Upper bounds that keep a hostile file from describing a network larger than any this package makes.
+# Upper bounds: a hostile file cannot describe a network that takes all memory.
 MAX_WIDTH, MAX_STAGES, MAX_SIZE, MAX_CODE, MAX_CONTEXT = 4096, 8, 4096, 65536, 64
 
 
@@ -36,10 +36,10 @@ def task_of(metadata: Mapping[str, str]) -> str:
 
 
 class _Json:
-    """JSON round-trip for a frozen dataclass of plain values and tuples of them."""
+    """Base of a frozen dataclass of plain values and tuples that is written to JSON and read back."""
 
     def to_json(self) -> str:
-        """One line of JSON with sorted keys."""
+        """Return one line of JSON with sorted keys."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True)  # type: ignore[call-overload]
 
     @classmethod
@@ -48,8 +48,11 @@ class _Json:
 
         Args:
             text: the JSON document.
-            where: what the text came from, for the message.
-            error: the class to raise.
+            where: its origin, such as the path of a file; begins the error message.
+            error: class of the error.
+
+        Raises:
+            error: the text is not a JSON object, or a key or value is wrong.
         """
         try:
             values = json.loads(text)
@@ -72,7 +75,7 @@ class _Json:
 
 
 def _typed(name: str, value: Any, hint: Any) -> Any:
-    """`value` as JSON gave it, turned into what the field wants, or a UsageError that names the field."""
+    """Return a value from JSON in the type of its field, or raise a UsageError that names the field."""
     if typing.get_origin(hint) is tuple:
         if isinstance(value, list):
             return tuple(_typed(name, item, typing.get_args(hint)[0]) for item in value)
@@ -100,12 +103,12 @@ class ModelConfig(_Json):
     Attributes:
         arch: `conv`, `residual` or `vae`.
         size: height and width in pixels of the images it was trained on; the only size a `vae` takes.
-        in_channels, out_channels: 1 (grey) or 3 (RGB).
-        widths: channels of each scale; the resolution is halved before each of them.
-        code: channels of the code layer (`conv`, `residual`), or dimensions of the Gaussian (`vae`, at least 20).
-        context: residual blocks at the deepest scale, on each side of the code: what carries the surroundings of a
-            hole into it.
-        image_skip: whether a `residual` that gives as many channels as it takes adds the image itself to its output.
+        in_channels, out_channels: 1 (gray) or 3 (RGB).
+        widths: channels at each scale; height and width are halved before each of them.
+        code: channels of the code (`conv`, `residual`), or dimensions of the Gaussian (`vae`, at least 20).
+        context: residual blocks at the deepest scale, on each side of the code; they carry the surroundings of a hole
+            into it.
+        image_skip: whether a `residual` with as many output as input channels adds the input image to its output.
     """
 
     arch: str
@@ -134,7 +137,12 @@ class ModelConfig(_Json):
 
     @classmethod
     def default(cls, arch: str, **changes: Any) -> Self:
-        """The sizes we ship: about 1 M parameters and at most 250 MFLOP for a 64×64 image."""
+        """Return the sizes of the shipped models: about 1 M parameters, at most 250 MFLOP for a 64×64 image.
+
+        Args:
+            arch: `conv`, `residual` or `vae`.
+            changes: fields that differ from these sizes.
+        """
         sizes: dict[str, dict[str, Any]] = {
             "conv": {"widths": (32, 64, 96), "code": 32, "context": 2},
             "residual": {"widths": (32, 64, 64, 96), "code": 32, "context": 1},
@@ -144,11 +152,11 @@ class ModelConfig(_Json):
 
     @property
     def stride(self) -> int:
-        """Pixels of the image for one position of the deepest layer: 2 to the number of halvings."""
+        """Pixels of the image, along one side, per position of the deepest layer: 2 to the number of halvings."""
         return int(2 ** len(self.widths))
 
     def code_shape(self, height: int, width: int) -> tuple[int, ...]:
-        """Shape of one image's code: `(dims,)` for `vae`, else `(height/stride, width/stride, channels)`."""
+        """Return the shape of one image's code: `(code,)` for `vae`, else `(height/stride, width/stride, code)`."""
         if self.arch == "vae":
             return (self.code,)
         return (-(-height // self.stride), -(-width // self.stride), self.code)
@@ -156,28 +164,33 @@ class ModelConfig(_Json):
 
 @dataclass(frozen=True)
 class TrainConfig(_Json):
-    """How a run trains.
+    """The settings of a training run.
 
     Attributes:
-        data: folder, file or built-in name, as given; `targets` is the paired folder, if any.
-        start: weight file, or name of a shipped model, whose weights the run begins with; None begins with random ones.
-        epochs: passes over the training images; `batch`: images a step.
-        lr: peak learning rate of AdamW; `warmup`: share of all steps that climbs to it, a cosine falls from it to 1%.
+        data: folder, file or built-in name, as the user wrote it.
+        targets: folder with the target of each image of `data`, or None.
+        start: weight file, or name of a shipped model, whose weights the run begins with; None draws random ones.
+        epochs: passes over the training images.
+        batch: images per step.
+        lr: peak learning rate of AdamW.
+        warmup: share of all steps over which the rate climbs to `lr`; then a cosine takes it down to 1% of that.
         weight_decay: AdamW's decoupled decay, on weights and not on biases.
         loss: `mse` or `bce` (binary cross-entropy), the mean over pixels and channels.
-        beta: weight of the KL term of a `vae`, both counted per image; `beta_warmup`: share of all steps over which
-            it climbs from 0.
-        skip_drop: share of training images for which a `residual` gets no skip connections, so that its decoder also
-            learns to work from the code alone; this costs quality of the restored image.
-        crop_from: side in pixels that images are fitted to when it is not the network's own size: training takes
-            squares of that size from them, elsewhere in each epoch, and validation all of them. Not for a `vae`.
-        corrupt: damage specification (see corruptions.py).
-        augment: flips, zooms (not with `crop_from`) and light changes.
-        zoom: smallest side of what is zoomed to, as a share of the image's; 1 zooms nothing.
-        blend: share of training images that are mixed with another one: for aligned images, such as faces.
+        beta: weight of the KL term of a `vae`; loss and KL both count per image.
+        beta_warmup: share of all steps over which `beta` climbs from 0.
+        skip_drop: share of training images whose skip connections a `residual` loses, so that its decoder also learns
+            to work from the code alone; this costs quality of the restored image.
+        crop_from: side in pixels that images are fitted to, if it is not the network's own size. Training then takes
+            squares of the network's size from them, different ones in each epoch; validation takes all of the image.
+            Not for a `vae`.
+        corrupt: damage specification (images/damage/spec.py).
+        augment: whether to flip, zoom (not with `crop_from`) and change the light.
+        zoom: smallest side of a random zoom, as a share of the image's; 1 zooms nothing.
+        blend: share of training images that are mixed with another one; for aligned images, such as faces.
         seed: of everything random in the run.
-        limit: use at most so many images; None is all of them.
-        source, licence: where the data come from and what they allow, for the weight files; without a source its name.
+        limit: use at most so many images; None uses all.
+        source: where the data come from, for the weight files; empty takes the name of the data.
+        licence: what the data allow, for the weight files.
     """
 
     data: str

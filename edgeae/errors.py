@@ -1,29 +1,33 @@
-"""Every failure a user can cause or meet, one class a kind, each with the exit code the command line gives it.
+"""The errors of this package, and the exit code of each on the command line.
 
 EdgeaeError            1  anything that went wrong and has a plain explanation
-├── UsageError         2  a flag, an argument or a combination of them makes no sense
+├── UsageError         2  an option or argument is wrong, or does not go with another
 ├── ImageError         1  an image file or array cannot be used
 ├── DataError          1  a dataset cannot be used
 ├── WeightsError       1  a weight file is wrong, truncated or hostile
-├── TrainingError      1  a training run cannot start, go on or be resumed
+├── TrainingError      1  a training run cannot start, continue or be resumed
 ├── PartialError       3  some of several inputs failed; the others were written
 ├── OutOfMemoryError   1  the device or the host has no memory left
-├── GateError          4  a result was out of its tolerance
+├── GateError          4  a result is outside its tolerance
 └── DeviceError        5  the device or its compiler is not available
 
-A message is one plain sentence that names the file or the argument, in backticks (`batch`), and the mend. The command
-line prints its flag for an argument (cli/flags.py).
+A message is one plain sentence that names the file or the argument, in backticks (`batch`), and says what to do. The
+command line prints its flag for an argument (cli/flags.py).
 """
 
 
 class EdgeaeError(Exception):
-    """Base of every error that edgeae raises on purpose; `str(error)` is the sentence to show."""
+    """Base of all errors that edgeae raises on purpose; `str(error)` is the sentence to show.
+
+    Attributes:
+        exit_code: of the command line.
+    """
 
     exit_code = 1
 
 
 class UsageError(EdgeaeError):
-    """A flag, an argument or a combination of them makes no sense."""
+    """An option or argument is wrong, or does not go with another."""
 
     exit_code = 2
 
@@ -41,7 +45,7 @@ class WeightsError(EdgeaeError):
 
 
 class TrainingError(EdgeaeError):
-    """A training run cannot start, go on or be resumed."""
+    """A training run cannot start, continue or be resumed."""
 
 
 class PartialError(EdgeaeError):
@@ -51,11 +55,11 @@ class PartialError(EdgeaeError):
 
 
 class OutOfMemoryError(EdgeaeError):
-    """The device, or the host, has no memory left for what was asked."""
+    """The device or the host has no memory left."""
 
 
 class GateError(EdgeaeError):
-    """A result was out of its tolerance."""
+    """A result is outside its tolerance."""
 
     exit_code = 4
 

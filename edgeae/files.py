@@ -1,7 +1,7 @@
-"""Files written whole: a reader sees the old content or the new, never a part, whatever stops the writer.
+"""Write files atomically: a reader sees the old content or the new, never a part of it, whatever stops the writer.
 
-The bytes go to a temporary file in the target's own folder, are flushed to the disk, and take the target's name in one
-rename.
+The bytes go to a temporary file in the target's folder and are flushed to the disk; a rename then gives it the target's
+name.
 """
 
 import errno
@@ -17,14 +17,14 @@ from edgeae.errors import EdgeaeError
 
 
 def is_folder(path: Path) -> bool:
-    """As Path.is_dir, but for any text: a name that is too long is none."""
+    """Return whether the path is a folder; unlike Path.is_dir, for any text, such as a name that is too long."""
     with suppress(OSError):
         return path.is_dir()
     return False
 
 
 def is_file(path: Path) -> bool:
-    """As Path.is_file, but for any text."""
+    """Return whether the path is a file; unlike Path.is_file, for any text."""
     with suppress(OSError):
         return path.is_file()
     return False
@@ -32,14 +32,19 @@ def is_file(path: Path) -> bool:
 
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Give a binary file, writable and seekable, whose content becomes `path` when the block ends without an error.
+    """Open a binary file for writing whose content becomes that of `path` when the block ends without an error.
 
-    Missing parent folders are made. On any exception, KeyboardInterrupt included, the temporary file is removed and
-    `path` keeps what it held. A symbolic link stays a link: what it points to is replaced. An existing file keeps its
-    permissions; a device or a pipe is written to directly.
-    Raises EdgeaeError for every OSError: a full disk, a missing right, a folder of that name.
+    Missing parent folders are created. On any exception, KeyboardInterrupt included, the temporary file is removed and
+    `path` keeps its content. A symbolic link stays a link, and its target is replaced. An existing file keeps its
+    permissions. A device or a pipe is written to directly.
+
+    Yields:
+        The file, writable and seekable.
+
+    Raises:
+        EdgeaeError: for each OSError, such as a full disk, missing permission, or a folder of that name.
     """
-    # A random name with exclusive creation: two processes writing the same path cannot meet in one temporary file.
+    # A random name and exclusive creation: two processes that write the same path never share a temporary file.
     target = Path(os.path.realpath(path))
     temporary = target.with_name(f".edgeae-{secrets.token_hex(8)}.tmp")
     try:
@@ -68,7 +73,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 def write_bytes_atomic(path: str | os.PathLike[str], data: bytes) -> None:
-    """Make `data` the whole content of `path`; see `atomic_write` for what is promised and raised."""
+    """Write `data` as the whole content of `path`, as `atomic_write` does."""
     with atomic_write(path) as file:
         file.write(data)
 

@@ -8,7 +8,13 @@ from typing import Any
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]:
-    """Lines of a plain table; the columns numbered in `right` are set to the right."""
+    """Return the lines of a table.
+
+    Args:
+        header: titles of the columns.
+        rows: cells of each row, as many as the header has.
+        right: numbers of the columns to align to the right; the others are aligned to the left.
+    """
     cells = [list(header), *(list(row) for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
 
@@ -22,7 +28,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[
 
 
 def duration(seconds: float) -> str:
-    """`75` as `1:15`."""
+    """Return a duration as hours, minutes and seconds: `1:15` for 75; `-` if it is not finite."""
     if not math.isfinite(seconds):
         return "-"
     minutes, rest = divmod(round(max(0.0, seconds)), 60)

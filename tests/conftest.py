@@ -141,15 +141,15 @@ def tiny_file(
 @pytest.fixture(scope="module")
 def winograd_for_small_layers() -> Iterator[None]:
     """Winograd's kernels from 64 tiles on, so that the small layers of tests reach them."""
-    from edgeae.runtime.kernels import plans
+    from edgeae.runtime.kernels import winograd_plans
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plans, "_WINOGRAD_TILES", 64)
-        plans.winograd.cache_clear()
-        plans.winograd_gradient.cache_clear()
+        patch.setattr(winograd_plans, "_WINOGRAD_TILES", 64)
+        winograd_plans.winograd.cache_clear()
+        winograd_plans.winograd_gradient.cache_clear()
         yield
-    plans.winograd.cache_clear()
-    plans.winograd_gradient.cache_clear()
+    winograd_plans.winograd.cache_clear()
+    winograd_plans.winograd_gradient.cache_clear()
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ MODULES = {name.removesuffix(".__init__"): path for name, path in FILES.items()}
 
 
 def room_of(module: str) -> str:
-    """`edgeae.images.files.png` → `images`; a module on the top level belongs to the lowest room."""
+    """`edgeae.images.files.exif` → `images`; a module on the top level belongs to the lowest room."""
     parts = module.split(".")
     return parts[1] if len(parts) > 2 or (len(parts) == 2 and f"{module}.__init__" in FILES) else ""
 

@@ -45,7 +45,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder)
-    python("-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", "dist", ".", folder=folder)
+    python("-c", "from setuptools.build_meta import build_wheel; build_wheel('dist')", folder=folder)  # as pip does
     (path,) = (folder / "dist").glob("edgeae-*.whl")
     return path
 
@@ -56,7 +56,8 @@ def programs(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, symlinks=True)
     programs = folder / "bin"
-    python("-m", "pip", "--python", programs / "python", "install", "-q", "--no-deps", wheel, folder=folder)
+    install = ("install", "-q", "--no-deps", "--no-compile", "--disable-pip-version-check", wheel)
+    python("-m", "pip", "--python", programs / "python", *install, folder=folder)
     here = {"base": str(folder), "platbase": str(folder)}
     packages = Path(sysconfig.get_path("purelib", "venv", here))
     # Comes after the environment's own packages. An editable install of edgeae is not seen: it needs a .pth of its own.

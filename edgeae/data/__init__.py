@@ -1,5 +1,6 @@
-"""Datasets: images from folders, arrays, downloads or a generator, and the batches that training takes.
+"""Datasets: from folders, array files, downloads or generated faces to batches for training.
 
-`datasets.open_dataset` is the way in: it lists a source (`sources`), loads the images and splits them; `batches`
-damages and groups them. `inference` takes the generated faces from here; `training` and what is above it take all.
+`datasets.open_dataset` is the entry: it lists the images (`sources`), loads and splits them; `batches` groups them,
+varied by `augment` and damaged. `inference` imports the generated faces from here; `training` and the rooms above it
+import anything.
 """

@@ -1,6 +1,7 @@
-"""Images that come as one array: IDX, `.npy` and `.npz` files and arrays in memory, checked before they are believed.
+"""Images stored as one array: reading IDX, `.npy` and `.npz` files, and conversion of arrays to uint8 images.
 
-A header that claims more than its file can hold is refused before anything is allocated; nothing is ever unpickled.
+Files are not trusted: a header that claims more than the file can hold is refused before memory is allocated, and
+nothing is unpickled.
 """
 
 import gzip
@@ -17,28 +18,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeae.errors import DataError
-from edgeae.images import arrays as imaging
+from edgeae.images.arrays import fit
 from edgeae.images.colours import LUMA_BT601
 
-# An image whose shorter side is below this is a mistake (an icon, or channels taken for a width), not training data.
+# An image with a shorter side is a mistake (an icon, or channels taken for a width), not training data.
 MIN_SIDE = 8
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _IDX_UINT8 = 0x08
 _BLOCK_BYTES = 1 << 20
-# Deflate cannot pack better than 1032 to 1 (zlib's technical notes); the constant covers the container's own bytes.
+# Deflate cannot compress better than 1032 to 1 (zlib's technical notes); the slack covers the container's own bytes.
 _DEFLATE_RATIO = 1032
 _DEFLATE_SLACK_BYTES = 1 << 16
-# Pairs of names under which people store two splits; Keras' mnist.npz uses the last ones.
+# Names under which the two splits are commonly stored; Keras' mnist.npz has the last pair.
 _NPZ_SPLITS = (("train", "val"), ("train", "test"), ("x_train", "x_val"), ("x_train", "x_test"))
 
 
 def require_memory(size_bytes: int, what: str) -> None:
-    """Raise DataError when `size_bytes` is more than this machine's whole memory; `what` starts the sentence."""
+    """Check that an allocation fits into this machine's memory.
+
+    Args:
+        size_bytes: of the allocation.
+        what: what needs it; the error message starts with it.
+
+    Raises:
+        DataError: the machine has less memory in all.
+    """
     try:
         total_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
-        return  # Windows does not say; NumPy's own MemoryError has to do
+        return  # Windows has no sysconf; NumPy's own MemoryError must do
     if size_bytes > total_bytes:
         raise DataError(
             f"{what} needs {size_bytes / 2**30:,.0f} GiB and this machine has {total_bytes / 2**30:,.0f}: "
@@ -47,26 +56,31 @@ def require_memory(size_bytes: int, what: str) -> None:
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
-    """The images of an IDX file, plain or gzipped, as uint8 (N, H, W) or (N, H, W, C).
+    """Read the images of an IDX file, plain or gzipped.
 
-    The format is http://yann.lecun.com/exdb/mnist/: two zero bytes, a type code, the number of dimensions, the
-    dimensions as big-endian 32-bit integers, then the pixels. Raises DataError when the file is anything else, holds
-    labels, or holds fewer or more pixels than its header claims.
+    The format (http://yann.lecun.com/exdb/mnist/): two zero bytes, a type code, the number of dimensions, the
+    dimensions as big-endian 32-bit integers, then the pixels.
+
+    Returns:
+        uint8 (N, H, W) or (N, H, W, C).
+
+    Raises:
+        DataError: the file has another format, holds labels, or fewer or more pixels than its header claims.
     """
     try:
         with path.open("rb") as file:
             packed = file.read(2) == _GZIP_MAGIC
             file.seek(0)
-            holds_bytes = os.fstat(file.fileno()).st_size
+            file_bytes = os.fstat(file.fileno()).st_size
             if not packed:
-                return _read_idx(file, holds_bytes, path)
+                return _read_idx(file, file_bytes, path)
             with gzip.GzipFile(fileobj=file) as unpacked:
-                return _read_idx(unpacked, holds_bytes * _DEFLATE_RATIO, path)
+                return _read_idx(unpacked, file_bytes * _DEFLATE_RATIO, path)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read ({error}): fetch or copy it again.") from error
 
 
-def _read_idx(stream: IO[bytes] | gzip.GzipFile, most_bytes: int, path: Path) -> NDArray[np.uint8]:
+def _read_idx(stream: IO[bytes] | gzip.GzipFile, limit_bytes: int, path: Path) -> NDArray[np.uint8]:
     head = stream.read(4)
     if len(head) < 4 or head[:2] != b"\0\0" or not 1 <= head[3] <= 4:
         raise DataError(f"{path} is not a dataset: give a folder of images, an .npy, .npz or IDX file.")
@@ -82,7 +96,7 @@ def _read_idx(stream: IO[bytes] | gzip.GzipFile, most_bytes: int, path: Path) ->
     claimed = math.prod(shape)
     if not claimed:
         raise DataError(f"{path} holds no pixels ({'×'.join(map(str, shape))}): fetch or copy it again.")
-    if claimed > most_bytes:
+    if claimed > limit_bytes:
         raise DataError(f"{path} claims {claimed:,} pixels, more than the file can hold: fetch or copy it again.")
     require_memory(claimed, f"{path}")
     pixels = bytearray()
@@ -94,8 +108,8 @@ def _read_idx(stream: IO[bytes] | gzip.GzipFile, most_bytes: int, path: Path) ->
     return np.frombuffer(pixels, dtype=np.uint8).reshape(shape)
 
 
-def _check_npy_header(stream: IO[bytes], holds_bytes: int, what: str) -> None:
-    """Raise DataError unless the .npy header is of a plain numeric array that fits into `holds_bytes`."""
+def _check_npy_header(stream: IO[bytes], size_bytes: int, what: str) -> None:
+    """Raise DataError unless the .npy header describes a plain numeric array that fits into `size_bytes`."""
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     try:
         version = np.lib.format.read_magic(stream)
@@ -106,12 +120,16 @@ def _check_npy_header(stream: IO[bytes], holds_bytes: int, what: str) -> None:
         raise DataError(f"{what} holds {dtype} values: images are uint8, or float in [0, 1].")
     if any(side < 1 for side in shape):
         raise DataError(f"{what} has the shape {shape}, which holds no image.")
-    if math.prod(shape) * dtype.itemsize > holds_bytes:
+    if math.prod(shape) * dtype.itemsize > size_bytes:
         raise DataError(f"{what} claims the shape {shape}, more than the file can hold: save it again.")
 
 
 def read_npy(path: Path) -> NDArray[Any]:
-    """The array of an `.npy` file, memory-mapped. Raises DataError for a wrong, truncated or pickled file."""
+    """Read an `.npy` file as a memory-mapped array.
+
+    Raises:
+        DataError: the file is truncated, pickled, or not an array of numbers.
+    """
     try:
         with path.open("rb") as file:
             _check_npy_header(file, os.fstat(file.fileno()).st_size, str(path))
@@ -122,10 +140,14 @@ def read_npy(path: Path) -> NDArray[Any]:
 
 
 def read_npz(path: Path) -> dict[str, NDArray[Any]]:
-    """The image arrays of an `.npz` file: {"train": a, "val": b} or {"all": a}.
+    """Read the image arrays of an `.npz` file.
 
-    Two arrays named train and val (or test, or Keras' x_train and x_test) are the splits; else the array named
-    `images`, `x` or `train`; else the first one. Raises DataError for a wrong, truncated, pickled or inflated file.
+    Returns:
+        {"train": array, "val": array} if two arrays have such names (`train` and `val` or `test`, also with Keras'
+        prefix `x_`); otherwise {"all": array} with the array named `images`, `x` or `train`, or else the first one.
+
+    Raises:
+        DataError: the file is truncated, pickled, claims more than it can hold, or has no array of numbers.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -139,7 +161,7 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
                     raise DataError(f"{path} holds no array: save the images with numpy.savez(path, images=array).")
                 chosen = {"all": name}
             return {part: _read_member(archive, members[name], f"{path} [{name}]") for part, name in chosen.items()}
-    # RuntimeError: zipfile's for members that are encrypted, or compressed in a way it does not know.
+    # zipfile raises RuntimeError for members that are encrypted or compressed by an unknown method.
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError) as error:
         raise DataError(f"{path} cannot be read ({error}): save it with numpy.savez again.") from error
 
@@ -156,9 +178,14 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, what: str) -> 
 
 
 def as_image_array(array: NDArray[Any], what: str) -> NDArray[Any]:
-    """A view of `array` as (N, H, W, C) with 1 or 3 channels, its values not looked at yet.
+    """Return a view of an array as images, (N, H, W, 1 or 3), without looking at its values.
 
-    `what` names the array in the message. Raises DataError for another shape or type.
+    Args:
+        array: (N, H, W) or (N, H, W, C).
+        what: name of the array for messages.
+
+    Raises:
+        DataError: the array has another shape or a type that images do not have.
     """
     if array.dtype != np.uint8 and array.dtype.kind not in "bf":
         raise DataError(f"{what} holds {array.dtype} values: images are uint8, or float in [0, 1].")
@@ -175,12 +202,20 @@ def as_image_array(array: NDArray[Any], what: str) -> NDArray[Any]:
 
 
 def to_uint8(images: NDArray[Any], what: str) -> NDArray[np.uint8]:
-    """uint8 as it is, bool as 0 and 255, float in [0, 1] times 255 and rounded. Raises DataError for other values."""
+    """Convert pixel values to uint8.
+
+    Args:
+        images: uint8, bool, or float in [0, 1].
+        what: name of the array for messages.
+
+    Raises:
+        DataError: a float value is NaN or outside [0, 1].
+    """
     if images.dtype == np.uint8:
         return images
     if images.dtype == np.bool_:
         return images.astype(np.uint8) * np.uint8(255)
-    # min and max carry a NaN along, and no comparison with it holds
+    # NaN makes both min and max NaN, and fails every comparison
     low, high = (float(images.min()), float(images.max())) if images.size else (0.0, 0.0)
     if not (low >= 0 and high <= 1):
         raise DataError(f"{what} holds float values from {low:g} to {high:g}: scale them to [0, 1], or save uint8.")
@@ -189,7 +224,7 @@ def to_uint8(images: NDArray[Any], what: str) -> NDArray[np.uint8]:
 
 
 def to_channels(images: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
-    """uint8 (N, H, W, 1 or 3) with `channels` channels: grey repeated, RGB weighted to luma (ITU-R BT.601)."""
+    """Convert uint8 (N, H, W, 1 or 3) to `channels`: gray is repeated, RGB becomes its luma (ITU-R BT.601)."""
     if images.shape[3] == channels:
         return images
     if channels == 3:
@@ -199,9 +234,23 @@ def to_channels(images: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
 
 
 def fit_rows(images: NDArray[Any], rows: NDArray[np.intp], size: int, channels: int, what: str) -> NDArray[np.uint8]:
-    """Some rows of (N, H, W, C) as uint8 (n, size, size, channels), fitted and checked as above."""
+    """Load some images of an array, cropped about the centre and resized.
+
+    Args:
+        images: (N, H, W, C), see `as_image_array`; may be memory-mapped.
+        rows: (n,), which images.
+        size: side of the result in pixels.
+        channels: of the result, 1 or 3.
+        what: name of the array for messages.
+
+    Returns:
+        uint8 (n, size, size, channels).
+
+    Raises:
+        DataError: a value is out of range, or the result does not fit into memory.
+    """
     require_memory(len(rows) * size * size * channels, what)
-    # a thousand at a time: `images` may be a file larger than memory
+    # A thousand at a time: `images` may be a file larger than memory.
     out = np.empty((len(rows), size, size, channels), dtype=np.uint8)
     for start in range(0, len(rows), 1000):
         chunk = to_uint8(np.asarray(images[rows[start : start + 1000]]), what)
@@ -210,5 +259,5 @@ def fit_rows(images: NDArray[Any], rows: NDArray[np.intp], size: int, channels: 
             out[start : start + 1000] = chunk
         else:
             for row, image in enumerate(chunk, start):
-                out[row] = imaging.fit(image, (size, size))
+                out[row] = fit(image, (size, size))
     return out

@@ -1,6 +1,6 @@
-"""A dataset in memory: uint8 images in two splits, with a report of what was found and what was left out.
+"""Datasets in memory: uint8 images in a training and a validation split, with a report on the data.
 
-`open_dataset` is the one way in: it lists a source (`sources`), draws and loads the images, and splits them.
+`open_dataset` is the entry: it lists the images (`sources`), draws and loads them, and splits them.
 """
 
 import dataclasses
@@ -23,10 +23,13 @@ MIN_IMAGES = 2
 
 @dataclass(frozen=True)
 class Split:
-    """Images of one purpose, all of one size.
+    """The training or the validation images.
 
-    inputs: uint8 (N, size, size, C). targets: uint8 (N, size, size, C_out), or None when the inputs are their own
-    targets; targets that hold nothing but grey have one channel. names: one an image, for reports and previews.
+    Attributes:
+        inputs: uint8 (N, size, size, C).
+        targets: uint8 (N, size, size, C_out), or None if the inputs are their own targets. Targets in gray alone have
+            one channel.
+        names: N names for reports and previews.
     """
 
     inputs: NDArray[np.uint8]
@@ -39,11 +42,17 @@ class Split:
 
 @dataclass(frozen=True)
 class Report:
-    """What the check of a dataset found.
+    """What a dataset holds, and what of it is not used.
 
-    train, val: usable images. enlarged: usable, but smaller than the training size. ignored: files that are no images.
-    widths, heights: smallest, median and largest of the usable images before they were fitted, in pixels.
-    too_small, unreadable, unmatched: what was left out, as (name, reason). notes: sentences worth reading.
+    Attributes:
+        name: of the dataset.
+        size: side in pixels that images are fitted to.
+        train, val: number of usable images.
+        enlarged: how many of them are smaller than `size`.
+        ignored: number of files that are not images.
+        widths, heights: smallest, median and largest of the usable images before fitting, in pixels.
+        too_small, unreadable, unmatched: (name, reason) of each image that was left out.
+        notes: further sentences for the user.
     """
 
     name: str
@@ -64,11 +73,11 @@ class Report:
         return self.train + self.val
 
     def as_dict(self) -> dict[str, Any]:
-        """The report for JSON."""
+        """Return the report for JSON."""
         return {"usable": self.usable, **dataclasses.asdict(self)}
 
     def table(self, examples: int = 5) -> str:
-        """A compact table for people: only rows that say something, at most `examples` files a kind."""
+        """Return a compact table without empty rows, with at most `examples` files of each kind of problem."""
         low, middle, high = (f"{w}×{h}" for w, h in zip(self.widths, self.heights, strict=True))
         sizes = low if low == high else f"{low} to {high}, median {middle}"
         rows = [("usable", f"{self.usable:,} (train {self.train:,}, val {self.val:,})")]
@@ -94,7 +103,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Dataset:
-    """What `open_dataset` returns."""
+    """A training and a validation split, the name of the data, and the report on it."""
 
     train: Split
     val: Split
@@ -113,27 +122,33 @@ def open_dataset(
     seed: int = 0,
     report: Callable[[Report], None] | None = None,
 ) -> Dataset:
-    """Load every usable image of `data` into memory, fitted to `size` by `size`, as a training and a validation split.
+    """Load images into memory, fitted to one size, as a training and a validation split.
 
-    data: one of
-        a folder of images, sub-folders included; its sub-folders `train` and `val` (or `validation`, `test`) are the
-            splits when it has both; or a folder that holds `train-images-idx3-ubyte` and `val-` or `t10k-` likewise;
-        an `.npy` or `.npz` file (arrays `train` and `val`, or `images`, `x`, or the first), an IDX file, plain or .gz;
-        an array, uint8 or float in [0, 1], (N, H, W) or (N, H, W, C);
-        a name in BUILTIN_NAMES. A string that is such a name means the built-in set always, so that a command does
-        the same in every folder; write `./faces`, or give a `Path`, for a folder of that name.
-    size: side in pixels, at least 8. Smaller images are enlarged, and counted in the report. channels: 1 or 3.
-    targets: for image-to-image training, the folder (or array file) of the wanted outputs, matched by relative name
-        without suffix (or by row).
-    limit: at most this many images in all, drawn at random before anything is decoded.
-    val_fraction: the validation share of data that has no split of its own, and of `limit`; each split gets at least
-        one image. 1 is for evaluation: the validation split where the data has one, else everything; one image is
-        enough then, and `train` is empty.
-    seed: of the draw, of the split and of the generated faces.
-    report: called once with the Report, also when the call is about to fail for want of images.
+    Images that cannot be used are left out and listed in the report.
 
-    Raises DataError when the data cannot be used, UsageError for an argument out of range. Bad files are left out and
-    reported, not raised.
+    Args:
+        data: one of
+            a folder of images, with its sub-folders; if it has both `train` and `val` (or `validation`, `test`), those
+                are the splits;
+            a folder that holds IDX files, `train-images-idx3-ubyte` and `val-` or `t10k-` likewise;
+            an `.npy` or `.npz` file (see `array_files`) or an IDX file, plain or `.gz`;
+            an array, uint8 or float in [0, 1], (N, H, W) or (N, H, W, C);
+            a name in BUILTIN_NAMES. Such a string always means the built-in set, so that a command does the same in
+                every folder; write `./faces`, or pass a `Path`, for a folder of that name.
+        size: side in pixels, at least 8. Smaller images are enlarged.
+        channels: 1 or 3.
+        targets: folder (or array file) of target images, matched by relative name without suffix (or by row).
+        limit: use at most this many images in all, drawn at random before any is decoded; at least 2, or 1 for
+            evaluation.
+        val_fraction: share of validation images, above 0 to 1, for data without splits of its own and for dividing
+            `limit`. Each split gets at least one image. 1 is for evaluation: `train` is empty, and `val` is the data's
+            validation split if it has one, otherwise everything.
+        seed: of the draw, of the split and of the generated faces, at least 0.
+        report: called once with the report, also if there turn out to be too few images.
+
+    Raises:
+        DataError: the data cannot be used.
+        UsageError: an argument is out of range.
     """
     _check_arguments(size, channels, limit, val_fraction)
     for_evaluation = val_fraction == 1
@@ -154,11 +169,11 @@ def open_dataset(
         val = parts["val"][0]
         train = parts["train"][0] if "train" in parts else _rows(val, np.arange(0))
 
-    found = _summarize(listing, [loaded for _, loaded in parts.values()], size, len(train), len(val))
+    summary = _summarize(listing, [loaded for _, loaded in parts.values()], size, len(train), len(val))
     if report is not None:
-        report(found)
-    _require_enough(found, for_evaluation)
-    return Dataset(train, val, listing.name, found)
+        report(summary)
+    _require_enough(summary, for_evaluation)
+    return Dataset(train, val, listing.name, summary)
 
 
 def open_training_data(
@@ -188,7 +203,7 @@ def _check_arguments(size: int, channels: int, limit: int | None, val_fraction: 
 
 
 def _shares(limit: int | None, val_fraction: float) -> dict[str, int | None]:
-    """How many images each part may give."""
+    """The most images that each part may contribute."""
     if limit is None:
         return {"all": None, "train": None, "val": None}
     val = limit if val_fraction == 1 else min(limit - 1, max(1, round(limit * val_fraction)))
@@ -237,16 +252,16 @@ def _summarize(listing: DatasetListing, loaded: list[Loaded], size: int, train: 
     )
 
 
-def _require_enough(found: Report, for_evaluation: bool) -> None:
-    left_out = [*found.unreadable, *found.too_small, *found.unmatched]
+def _require_enough(report: Report, for_evaluation: bool) -> None:
+    left_out = [*report.unreadable, *report.too_small, *report.unmatched]
     why = f" ({left_out[0][0]}: {left_out[0][1]})" if left_out else ""
     if for_evaluation:
-        if found.val == 0:
-            raise DataError(f"{found.name} has no usable image{why}: give a folder or file that has some.")
-    elif found.usable < MIN_IMAGES:
+        if report.val == 0:
+            raise DataError(f"{report.name} has no usable image{why}: give a folder or file that has some.")
+    elif report.usable < MIN_IMAGES:
         raise DataError(
-            f"{found.name} has {found.usable} usable images{why} and training needs at least {MIN_IMAGES}: add some."
+            f"{report.name} has {report.usable} usable images{why} and training needs at least {MIN_IMAGES}: add some."
         )
-    elif found.train == 0 or found.val == 0:
-        empty = "train" if found.train == 0 else "val"
-        raise DataError(f"{found.name} has no usable image for {empty}{why}: add some to its {empty} part.")
+    elif report.train == 0 or report.val == 0:
+        empty = "train" if report.train == 0 else "val"
+        raise DataError(f"{report.name} has no usable image for {empty}{why}: add some to its {empty} part.")

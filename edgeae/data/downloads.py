@@ -1,8 +1,7 @@
-"""The built-in datasets that are downloaded once: where from, how they are checked, where they are kept.
+"""Built-in datasets that are downloaded once and kept in a cache folder.
 
-A file counts only when its SHA-256 is the one written here, and it is written whole or not at all, so that half a
-download is never used. `EDGEAE_CACHE` names the folder, else `XDG_CACHE_HOME/edgeae`, else
-`~/.cache/edgeae`. `EDGEAE_OFFLINE=1` forbids the network.
+A file is used only if its SHA-256 is the one written here, and it is written whole or not at all. The cache is the
+folder `EDGEAE_CACHE`, or else `XDG_CACHE_HOME/edgeae`, or else `~/.cache/edgeae`. `EDGEAE_OFFLINE=1` forbids downloads.
 """
 
 import hashlib
@@ -27,7 +26,13 @@ _BLOCK_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """One file: the addresses that serve it, tried in turn, its exact size and its SHA-256."""
+    """A file to download.
+
+    Attributes:
+        urls: addresses that serve it, tried in this order.
+        size_bytes: its exact size.
+        sha256: its digest, in hexadecimal.
+    """
 
     urls: tuple[str, ...]
     size_bytes: int
@@ -40,7 +45,12 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class DownloadedDataset:
-    """A dataset's files, and the page of its authors."""
+    """A dataset of two files, or of one archive as both.
+
+    Attributes:
+        homepage: the authors' page.
+        train, val: the files of the training and validation images.
+    """
 
     homepage: str
     train: RemoteFile
@@ -103,7 +113,7 @@ DATASETS: dict[str, DownloadedDataset] = {
 
 
 def cache_folder() -> Path:
-    """The folder that downloads are kept in; it may not exist yet."""
+    """Return the folder of the downloads; it may not exist yet."""
     if folder := os.environ.get("EDGEAE_CACHE"):
         return Path(folder).expanduser()
     base = os.environ.get("XDG_CACHE_HOME")
@@ -121,12 +131,12 @@ def _is_whole(path: Path, remote: RemoteFile) -> bool:
 
 
 def _receive(url: str, remote: RemoteFile) -> Iterator[bytes]:
-    """The blocks of one file. Raises DataError when the address does not answer, or sends another file."""
+    """Yield the blocks of a file. Raises DataError if the address does not answer or sends another file."""
     digest = hashlib.sha256()
     received_bytes = 0
     try:
         with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as response:
-            # One byte past the size is enough to tell that it is another file; an endless answer ends there.
+            # One byte past the size shows that it is another file; an endless answer ends there.
             while block := response.read(min(_BLOCK_BYTES, remote.size_bytes + 1 - received_bytes)):
                 received_bytes += len(block)
                 digest.update(block)
@@ -138,10 +148,15 @@ def _receive(url: str, remote: RemoteFile) -> Iterator[bytes]:
 
 
 def fetch(name: str, remote: RemoteFile) -> Path:
-    """The local copy of one file of the dataset `name`, downloaded if it is not there yet or is damaged.
+    """Return the local copy of a file, downloading it if it is missing or damaged.
 
-    Raises DataError when it is missing and cannot be downloaded, or `EDGEAE_OFFLINE` forbids that; EdgeaeError when the
-    cache cannot be written.
+    Args:
+        name: of the dataset, which is also the sub-folder of the cache.
+        remote: the file.
+
+    Raises:
+        DataError: the file is missing and cannot be downloaded, or `EDGEAE_OFFLINE` forbids that.
+        EdgeaeError: the cache cannot be written.
     """
     path = cache_folder() / name / remote.filename
     try:
@@ -167,14 +182,22 @@ def fetch(name: str, remote: RemoteFile) -> Path:
 
 
 def load(name: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """The training and validation images of a downloaded dataset, uint8 (N, H, W) or (N, H, W, 3).
+    """Load a dataset, downloading it if needed.
 
-    name: a key of DATASETS. The validation images are the authors' test set. Raises DataError.
+    Args:
+        name: a key of DATASETS.
+
+    Returns:
+        Training and validation images, uint8 (N, H, W) or (N, H, W, 3). The validation images are the authors' test
+        set.
+
+    Raises:
+        DataError: it cannot be downloaded or read.
     """
-    source = DATASETS[name]
-    if source.train is source.val:
-        return _read_cifar10(fetch(name, source.train))
-    return read_idx(fetch(name, source.train)), read_idx(fetch(name, source.val))
+    dataset = DATASETS[name]
+    if dataset.train is dataset.val:
+        return _read_cifar10(fetch(name, dataset.train))
+    return read_idx(fetch(name, dataset.train)), read_idx(fetch(name, dataset.val))
 
 
 def _read_cifar10(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

@@ -1,4 +1,4 @@
-"""Folders of images: listing, splits by sub-folder, pairs of two folders, and decoding in threads."""
+"""Folders of images: listing, splits by sub-folder, matching of inputs with targets, decoding in threads."""
 
 import os
 import re
@@ -11,24 +11,28 @@ from numpy.typing import NDArray
 
 from edgeae.data.array_files import MIN_SIDE, require_memory
 from edgeae.errors import DataError, ImageError
-from edgeae.images import arrays as imaging
+from edgeae.images.arrays import fit
 from edgeae.images.files.array_io import read_image
 from edgeae.images.files.listing import ImageFile, Listing, Problem, scan
 
-# In the order of preference: a folder with train, val and test is validated on val.
+# In order of preference: of a folder with train, val and test, val is the validation split.
 _TRAIN_NAMES = ("train", "training")
 _VAL_NAMES = ("val", "valid", "validation", "test", "testing")
 _IDX_IMAGES = re.compile(r"(train|val|validation|t10k|test)-images[-.]idx[34]-ubyte(\.gz)?")
-# The two files of a pair may differ in size, but not in shape by more than rounding.
+# The two images of a pair may differ in size, but in aspect ratio only by rounding.
 _ASPECT_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """The usable ones of some images, and why the others are not.
+    """Images that were loaded, without those that cannot be used.
 
-    inputs: uint8 (N, size, size, C). targets: uint8 (N, size, size, C_out) or None. kept: the N positions, among the
-    images asked for, of the usable ones. sizes: int64 (N, 2), width and height in the source.
+    Attributes:
+        inputs: uint8 (N, size, size, C).
+        targets: uint8 (N, size, size, C_out) or None.
+        kept: (N,), positions of these images among the requested ones.
+        sizes: int64 (N, 2), original width and height in pixels.
+        problems: why the others cannot be used.
     """
 
     inputs: NDArray[np.uint8]
@@ -39,7 +43,7 @@ class Loaded:
 
 
 def split_folders(root: Path) -> tuple[Path, Path] | None:
-    """The sub-folders that hold the training and the validation images, when `root` has both."""
+    """Return the sub-folders of training and validation images, or None unless `root` has both."""
     folders = {path.name.lower(): path for path in sorted(root.iterdir(), reverse=True) if path.is_dir()}
     train = next((folders[name] for name in _TRAIN_NAMES if name in folders), None)
     val = next((folders[name] for name in _VAL_NAMES if name in folders), None)
@@ -47,16 +51,16 @@ def split_folders(root: Path) -> tuple[Path, Path] | None:
 
 
 def idx_files(root: Path) -> dict[str, Path]:
-    """The IDX image files directly in `root`, as {"train": path, "val": path} or a part of that."""
-    found: dict[str, Path] = {}
+    """Return the IDX image files directly in `root`, by `train` and `val`; either may be missing."""
+    files: dict[str, Path] = {}
     for path in sorted(root.iterdir()):
         if match := _IDX_IMAGES.fullmatch(path.name):
-            found.setdefault("train" if match[1] == "train" else "val", path)
-    return found
+            files.setdefault("train" if match[1] == "train" else "val", path)
+    return files
 
 
 def pair(inputs: Listing, targets: Listing) -> Listing:
-    """The inputs that have a target of the same relative name (suffix aside); the rest of both become problems."""
+    """Match inputs with targets by relative name without suffix; files without a partner become problems."""
 
     def stem(name: str) -> str:
         return str(PurePosixPath(name).with_suffix(""))
@@ -81,15 +85,21 @@ def pair(inputs: Listing, targets: Listing) -> Listing:
 
 
 def _read(path: Path, channels: int) -> NDArray[np.uint8]:
-    if not path.is_file():  # a pipe would be waited for without end
+    if not path.is_file():  # reading from a pipe would never end
         raise ImageError(f"{path} is not a regular file.")
     return read_image(path, channels=channels)
 
 
 def decode(files: list[ImageFile], size: int, channels: int) -> Loaded:
-    """Decode, centre-crop and resize the files to `size`, in as many threads as there are cores.
+    """Decode, centre-crop and resize image files, in as many threads as there are cores.
 
-    The files have all a target or none has one. Raises DataError when the result would not fit into memory.
+    Args:
+        files: the images; either all have a target or none.
+        size: side of the result in pixels.
+        channels: of the inputs, 1 or 3.
+
+    Raises:
+        DataError: the result would not fit into memory.
     """
     n = len(files)
     paired = n > 0 and files[0].target is not None
@@ -110,14 +120,14 @@ def decode(files: list[ImageFile], size: int, channels: int) -> Loaded:
                 if abs(width / height * target.shape[0] / target.shape[1] - 1) > _ASPECT_TOLERANCE:
                     reason = f"{width}×{height}, its target {target.shape[1]}×{target.shape[0]}: another shape"
                     return Problem("unmatched", name, reason)
-                targets[row] = imaging.fit(target, (size, size))
-            inputs[row] = imaging.fit(image, (size, size))
+                targets[row] = fit(target, (size, size))
+            inputs[row] = fit(image, (size, size))
             sizes[row] = width, height
         except ImageError as error:
             return Problem("unreadable", name, str(error).removeprefix(f"{path} ").removesuffix("."))
         return None
 
-    # Pillow decodes and resizes with the interpreter's lock released.
+    # Threads help because Pillow releases the interpreter's lock while it decodes and resizes.
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         outcomes = list(pool.map(load, range(n)))
     problems = [problem for problem in outcomes if problem is not None]
@@ -127,14 +137,22 @@ def decode(files: list[ImageFile], size: int, channels: int) -> Loaded:
         targets = targets[kept] if paired else targets
     if not paired:
         return Loaded(inputs, None, kept, sizes, problems)
-    grey = bool((targets == targets[..., :1]).all())
-    return Loaded(inputs, np.ascontiguousarray(targets[..., :1]) if grey else targets, kept, sizes, problems)
+    gray = bool((targets == targets[..., :1]).all())
+    return Loaded(inputs, np.ascontiguousarray(targets[..., :1]) if gray else targets, kept, sizes, problems)
 
 
 def list_folder(root: Path, targets: Path | None) -> dict[str, Listing]:
-    """The listings of a folder's parts: {"train": …, "val": …} when it is split by sub-folders, else {"all": …}.
+    """List the images of a folder.
 
-    targets: the folder of the paired images, with the same sub-folders. Raises DataError when it is not a folder.
+    Args:
+        root: the folder.
+        targets: folder of the target images, with the same sub-folders; or None.
+
+    Returns:
+        {"train": …, "val": …} if the folder is split by sub-folders, otherwise {"all": …}.
+
+    Raises:
+        DataError: `targets` is not a folder, or lacks a sub-folder.
     """
     if targets is not None and not targets.is_dir():
         raise DataError(f"`targets` {targets} is not a folder: give the folder that holds a target for each image.")

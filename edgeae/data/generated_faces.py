@@ -1,8 +1,8 @@
-"""A generated face set: portraits drawn from known factors, which need no network and no photographs.
+"""Generated faces: portraits drawn from known factors, a dataset without downloads and without photographs.
 
 The head is an ellipsoid with features at (longitude, height) on it, so that a turned head foreshortens them. Shapes are
-drawn with Pillow at several times the size and scaled down; light is soft, so its shading is computed on a coarse grid
-and scaled up. The file is long because a portrait has many parts: each has its function, in the order of drawing.
+drawn with Pillow at three times the size and scaled down; light is soft, so its shading is computed on a coarse grid
+and scaled up. The file is long because a portrait has many parts, each a function, in the order of drawing.
 
 Picture coordinates: x to the right, y down, both -1..1. Head coordinates: longitude in degrees, 0 at the nose and
 positive to the picture's right; v down the face, -1 at the crown and 1 at the chin.
@@ -36,7 +36,7 @@ QUARTER = math.pi / 2
 
 @dataclass(frozen=True)
 class Face:
-    """What a portrait is drawn from. Every factor is a float, drawn by `random_face` independently of the others."""
+    """The factors of a portrait, all floats and independent of each other."""
 
     yaw: float = 0.0
     """-1..1: head turned to the picture's left .. right, by up to 28 degrees."""
@@ -93,9 +93,9 @@ _SIGNED = ("yaw", "pitch", "roll", "part", "smile", "brow", "gaze", "light")
 
 
 def random_face(rng: np.random.Generator) -> Face:
-    """Draws every factor uniformly over its range, with three exceptions.
+    """Draw every factor uniformly over its range, with three exceptions.
 
-    Eyes are rather open than closed, one face in four wears glasses, and one in four a beard.
+    Eyes tend to be open, one face in four wears glasses, and one in four has a beard.
     """
     values = dict(zip(FACTORS, rng.random(len(FACTORS)).tolist(), strict=True))
     values |= {name: 2 * values[name] - 1 for name in _SIGNED}
@@ -106,10 +106,18 @@ def random_face(rng: np.random.Generator) -> Face:
 
 
 def generate(count: int, size: int = 64, seed: int = 0) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
-    """Draws `count` random faces: images, uint8 (count, size, size, 3), and factors, float32 (count, len(FACTORS)).
+    """Draw random faces. Face i depends on (seed, i) only, so a larger set starts with the smaller one.
 
-    Face i depends on (seed, i) only, so that a longer set starts with the shorter one.
-    Raises `UsageError` for a negative count or seed, or a size that `render` refuses.
+    Args:
+        count: number of faces, at least 0.
+        size: side in pixels, 16 to 1024.
+        seed: at least 0.
+
+    Returns:
+        Images, uint8 (count, size, size, 3) in sRGB, and their factors, float32 (count, len(FACTORS)).
+
+    Raises:
+        UsageError: an argument is out of range.
     """
     if count < 0 or seed < 0:
         raise UsageError(f"Cannot generate {count} faces from seed {seed}: give numbers that are not negative.")
@@ -124,11 +132,20 @@ def generate(count: int, size: int = 64, seed: int = 0) -> tuple[npt.NDArray[np.
 
 
 def render(face: Face, size: int = 64) -> npt.NDArray[np.uint8]:
-    """Draws a face: sRGB, uint8 (size, size, 3). Equal factors give equal bytes with the same NumPy and Pillow.
+    """Draw a face.
 
-    On another kind of processor, sines may differ in their last bit, and with them the odd pixel.
+    Equal factors give equal bytes with the same NumPy and Pillow. On another kind of processor, sines may differ in
+    their last bit, and with them a few pixels.
 
-    Raises `UsageError` for a size outside 16..1024 pixels.
+    Args:
+        face: its factors.
+        size: side in pixels, 16 to 1024.
+
+    Returns:
+        uint8 (size, size, 3) in sRGB.
+
+    Raises:
+        UsageError: the size is out of range.
     """
     _check_size(size)
     canvas = _Canvas(face, 3 * size)
@@ -154,7 +171,7 @@ def _check_size(size: int) -> None:
 
 
 class _Canvas:
-    """The picture under way, with the head's geometry, its light, and its colours."""
+    """A portrait being drawn: the image, the head's geometry, its light, and its colours."""
 
     def __init__(self, face: Face, pixels: int) -> None:
         self.face = face
@@ -195,9 +212,9 @@ class _Canvas:
         return 0.12 * self.sin_yaw * np.minimum(np.maximum(v + 0.5, 0), 1.5)
 
     def on_head(self, longitude: Floats, v: Floats, out: Floats | float = 0.0) -> Points:
-        """Places points on the head, raised by `out` of its half width, before its roll.
+        """Place points on the head, raised by `out` of its half width, before its roll.
 
-        Points that the turn hides come to lie on the silhouette.
+        Points that the turn hides are moved to the silhouette.
         """
         turned = np.minimum(np.maximum(longitude * (math.pi / 180) + self.yaw, -QUARTER), QUARTER)
         forward = np.cos(turned) * np.sqrt(np.maximum(1 - 0.8 * v**2, 0)) * (1 + out)
@@ -205,7 +222,7 @@ class _Canvas:
         return x, CENTRE_Y + HALF_HEIGHT * (v + 0.75 * self.sin_pitch * forward)
 
     def tilt(self, points: Points) -> Points:
-        """Rolls the head about the pivot in the neck."""
+        """Roll the head about the pivot in the neck."""
         x, y = points[0], points[1] - PIVOT_Y
         return self.cos_roll * x - self.sin_roll * y, self.cos_roll * y + self.sin_roll * x + PIVOT_Y
 
@@ -223,11 +240,11 @@ class _Canvas:
         self.pen.polygon(self.to_pixels(points).tolist(), fill=colour)
 
     def stroke(self, points: Points, colour: Colour, width: float) -> None:
-        """Draws a line; its width is a share of the picture's side."""
+        """Draw a line; its width is a share of the picture's side."""
         self.pen.line(self.to_pixels(points).tolist(), fill=colour, width=max(1, round(width * self.pixels)))
 
     def fill_soft(self, points: Points, colours: Floats) -> None:
-        """Fills an outline with a coarse picture, (GRID, GRID, 3) in 0..255, scaled up."""
+        """Fill an outline with a coarse picture, (GRID, GRID, 3) in 0..255, scaled up."""
         outline = self.to_pixels(points)
         left, right = max(int(outline[::2].min()), 0), min(int(outline[::2].max()) + 2, self.pixels)
         top, bottom = max(int(outline[1::2].min()), 0), min(int(outline[1::2].max()) + 2, self.pixels)
@@ -251,7 +268,7 @@ class _Canvas:
         return colour * (1.05 - dark[..., None] * (0.92, 1.04, 1.08))
 
     def spots(self, *spots: tuple[float, ...]) -> Floats:
-        """Sums soft spots on the head on the coarse grid: each is (weight, longitude, v, x radius, y radius, out)."""
+        """Sum soft spots on the head on the coarse grid: each is (weight, longitude, v, x radius, y radius, out)."""
         weight, longitude, v, radius_x, radius_y, out = np.array(spots).T
         x, y = self.features(longitude, v, out)
         columns = np.exp(-(((self.x - x[:, None]) / radius_x[:, None]) ** 2))
@@ -284,7 +301,7 @@ def _turn(count: int) -> Points:
 
 
 def _loop(forth: Floats, back: Floats) -> Floats:
-    """Goes along one edge of a shape and returns along the other."""
+    """A closed outline: along one edge of a shape and back along the other."""
     return np.concatenate([forth, back[::-1]])
 
 

@@ -1,7 +1,7 @@
-"""Where images come from: a folder, an array or its file, a built-in name; listed here, loaded when asked.
+"""Sources of images: folders, arrays, array files and built-in datasets, listed here and loaded on demand.
 
-A source has parts, each a list of names and a function that loads some of them: `all`, which is yet to be split at
-random, or `train` and `val`, split by whoever made the data.
+A listing has parts, each with the names of its images and a function that loads some of them: `all`, which
+`open_dataset` splits at random, or `train` and `val` if the data are already split.
 """
 
 import os
@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeae.data import array_files as arrayfiles
-from edgeae.data import downloads
+from edgeae.data import array_files, downloads
 from edgeae.data.folders import Loaded, decode, idx_files, list_folder, split_folders
 from edgeae.errors import DataError, UsageError
 from edgeae.images.files.listing import IMAGE_SUFFIXES, ImageFile, Problem
@@ -27,7 +26,12 @@ Data = str | os.PathLike[str] | NDArray[Any]
 
 @dataclass(frozen=True)
 class Part:
-    """Named images that are not loaded yet; `load` takes the rows that are wanted."""
+    """Images that are not loaded yet.
+
+    Attributes:
+        names: of all images.
+        load: loads the images of some rows.
+    """
 
     names: list[str]
     load: Callable[[NDArray[np.intp]], Loaded]
@@ -35,7 +39,15 @@ class Part:
 
 @dataclass(frozen=True)
 class DatasetListing:
-    """What a listing tells: parts named "all", or "train" and "val"."""
+    """The images of a dataset before they are loaded.
+
+    Attributes:
+        name: of the dataset, for reports.
+        parts: `all`, or `train` and `val`.
+        problems: images that cannot be used, with the reasons.
+        ignored: number of files that are not images.
+        notes: further sentences for the user.
+    """
 
     name: str
     parts: dict[str, Part]
@@ -52,10 +64,15 @@ def list_dataset(
     seed: int,
     counts: dict[str, int | None],
 ) -> DatasetListing:
-    """List what `data` holds; the arguments are those of `datasets.open_dataset`, which documents them.
+    """List the images of a dataset.
 
-    counts: the most images each part will be asked for, None for all. Raises DataError, or UsageError for a
-    combination that makes no sense.
+    Args:
+        data, size, channels, targets, seed: those of `datasets.open_dataset`.
+        counts: the most images that will be loaded of each part; None for all.
+
+    Raises:
+        DataError: the data cannot be used.
+        UsageError: `targets` with a built-in set.
     """
     target_path = None if targets is None else Path(targets)
     if isinstance(data, np.ndarray):
@@ -64,19 +81,19 @@ def list_dataset(
         if targets is not None:
             raise UsageError(f"`targets` cannot be used with the built-in set {data}: give a folder as `data`.")
         if data == "faces":
-            source = _generated_faces(size, channels, seed, counts)
+            listing = _generated_faces(size, channels, seed, counts)
         else:
             train, val = downloads.load(data)
-            source = _from_arrays(data, {"train": train, "val": val}, None, size, channels)
+            listing = _from_arrays(data, {"train": train, "val": val}, None, size, channels)
         if Path(data).exists():
-            source.notes.append(f"this is the built-in set; write ./{data} for what is here under that name")
-        return source
+            listing.notes.append(f"this is the built-in set; write ./{data} for what is here under that name")
+        return listing
     path = Path(data)
     try:
         if path.is_dir():
             if idx := idx_files(path):
-                arrays = {part: arrayfiles.read_idx(file) for part, file in idx.items()}
-                if len(arrays) == 1:  # one split alone is all there is
+                arrays = {part: array_files.read_idx(file) for part, file in idx.items()}
+                if len(arrays) == 1:  # a single split is divided again
                     arrays = {"all": arrays.popitem()[1]}
                 return _from_arrays(path.resolve().name, arrays, target_path, size, channels)
             return _from_folder(path, target_path, size, channels)
@@ -109,7 +126,7 @@ def _from_folder(root: Path, targets: Path | None, size: int, channels: int) -> 
 
 
 def _unused(root: Path) -> list[str]:
-    """A note when a folder split by sub-folders holds more than the two."""
+    """A note if a folder that is split by sub-folders holds more than those two."""
     folders = split_folders(root)
     if folders is None or all(path in folders or path.name.startswith(".") for path in root.iterdir()):
         return []
@@ -120,8 +137,8 @@ def _read_array_file(path: Path) -> dict[str, NDArray[Any]]:
     if not path.is_file():
         raise DataError(f"{path} is not a regular file: give a folder of images, an .npy, .npz or IDX file.")
     if path.suffix.lower() == ".npz":
-        return arrayfiles.read_npz(path)
-    return {"all": arrayfiles.read_npy(path) if path.suffix.lower() == ".npy" else arrayfiles.read_idx(path)}
+        return array_files.read_npz(path)
+    return {"all": array_files.read_npy(path) if path.suffix.lower() == ".npy" else array_files.read_idx(path)}
 
 
 def _from_arrays(
@@ -131,30 +148,31 @@ def _from_arrays(
         raise DataError(
             f"`targets` {targets} is not a file: the inputs are arrays, so give an array file of as many rows."
         )
-    target_arrays = _read_array_file(targets) if targets is not None else {}
+    target_name = f"`targets` {targets}"
+    target_arrays = {} if targets is None else _read_array_file(targets)
     if targets is not None and target_arrays.keys() != arrays.keys():
-        raise DataError(f"`targets` {targets} holds {', '.join(target_arrays)} and the inputs {', '.join(arrays)}.")
+        raise DataError(f"{target_name} holds {', '.join(target_arrays)} and the inputs {', '.join(arrays)}.")
     parts = {}
     for part, array in arrays.items():
         what = name if part == "all" else f"{name} [{part}]"
-        images = arrayfiles.as_image_array(array, what)
-        wanted = arrayfiles.as_image_array(target_arrays[part], f"`targets` {targets}") if target_arrays else None
-        if wanted is not None and len(wanted) != len(images):
-            raise DataError(f"`targets` {targets} holds {len(wanted)} images and {what} {len(images)}: give pairs.")
+        images = array_files.as_image_array(array, what)
+        paired = array_files.as_image_array(target_arrays[part], target_name) if target_arrays else None
+        if paired is not None and len(paired) != len(images):
+            raise DataError(f"{target_name} holds {len(paired)} images and {what} {len(images)}: give pairs.")
 
         def load(
             rows: NDArray[np.intp],
             images: NDArray[Any] = images,
-            wanted: NDArray[Any] | None = wanted,
+            paired: NDArray[Any] | None = paired,
             what: str = what,
         ) -> Loaded:
-            fitted = arrayfiles.fit_rows(images, rows, size, channels, what)
-            fitted_targets = None
-            if wanted is not None:
-                fitted_targets = arrayfiles.fit_rows(wanted, rows, size, wanted.shape[3], f"`targets` {targets}")
+            inputs = array_files.fit_rows(images, rows, size, channels, what)
+            outputs = None
+            if paired is not None:
+                outputs = array_files.fit_rows(paired, rows, size, paired.shape[3], target_name)
             height, width = images.shape[1:3]
             sizes = np.full((len(rows), 2), (width, height), dtype=np.int64)
-            return Loaded(fitted, fitted_targets, np.arange(len(rows)), sizes)
+            return Loaded(inputs, outputs, np.arange(len(rows)), sizes)
 
         parts[part] = Part([f"{what}[{row}]" for row in range(len(images))], load)
     return DatasetListing(name, parts)
@@ -165,10 +183,10 @@ def _generated_faces(size: int, channels: int, seed: int, counts: dict[str, int 
         def load(rows: NDArray[np.intp]) -> Loaded:
             from edgeae.data.generated_faces import generate
 
-            images = arrayfiles.to_channels(generate(len(rows), size, split_seed)[0], channels)
+            images = array_files.to_channels(generate(len(rows), size, split_seed)[0], channels)
             return Loaded(images, None, np.arange(len(rows)), np.full((len(rows), 2), size, dtype=np.int64))
 
-        count = min(most, counts[split] or most)  # only as many as are wanted are generated
+        count = min(most, counts[split] or most)  # no more than needed are generated
         return Part([f"faces [{split}][{row}]" for row in range(count)], load)
 
     train_seed, val_seed = np.random.SeedSequence(seed).generate_state(2).tolist()

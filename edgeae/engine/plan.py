@@ -13,7 +13,7 @@ from typing import Any
 
 from edgeae.errors import EdgeaeError
 from edgeae.network.tracing import Step, Trace, trace
-from edgeae.runtime.kernels import plans
+from edgeae.runtime.kernels import plans, winograd_plans
 from edgeae.runtime.kernels.graph import ACTIVATIONS
 from edgeae.runtime.kernels.plans import Constants, InstructionSet
 from edgeae.runtime.kernels.shapes import Shape
@@ -48,7 +48,7 @@ class Operation:
         if self.function != "winograd":
             return None
         bits = self.constants["FACTOR_BITS"]
-        return plans.winograd_weights(self.constants, swapped=False, turned=False) | {
+        return winograd_plans.winograd_weights(self.constants, swapped=False, turned=False) | {
             "THREADS": 1,
             "FACTOR_BITS": bits,
             "WEIGHT_BITS": 8 if bits == 16 else 32,
@@ -135,7 +135,7 @@ def _narrowed(operations: list[Operation]) -> list[Operation]:
     """The same, with factors in 16 bits, which hold those of 8-bit weights exactly, as far as all take more memory than
     they should: first where a factor serves the fewest multiplications, so that making floats of it costs little."""
     sizes = {
-        number: math.prod(plans.factors(operation.constants))
+        number: math.prod(winograd_plans.factors(operation.constants))
         for number, operation in enumerate(operations)
         if operation.function == "winograd"
     }
@@ -175,7 +175,7 @@ def _places(found: Trace, features: Trace) -> tuple[list[int], int]:
 
 def _operation(step: Step, number: int, places: Sequence[int], machine: InstructionSet, threads: int) -> Operation:
     shape = step.shape
-    function, plan = "winograd", plans.winograd(shape, machine, threads, prepared=True)
+    function, plan = "winograd", winograd_plans.winograd(shape, machine, threads, prepared=True)
     if plan is None:
         function, plan = "narrow", plans.narrow(shape, machine, threads)
     if plan is None:

@@ -25,7 +25,7 @@ from edgeae.engine.plan import LINE, Operation, Plan
 from edgeae.network.parameters import layer_names
 from edgeae.network.quantize import GROUP
 from edgeae.network.weight_file import WeightFile
-from edgeae.runtime.kernels import plans
+from edgeae.runtime.kernels import winograd_plans
 from edgeae.runtime.kernels.plans import Constants
 
 Array = npt.NDArray[Any]
@@ -231,7 +231,9 @@ class Source:
                 else:
                     prepared.append(f"    {make}_run(w + {floats}, NAME_stored + {stored[f'{name}.weight']});")
                     scale = f"FLOATS({stored[f'{name}.weight.scale']})"
-                count = math.prod(plans.factors(operation.constants)) * int(operation.factors["FACTOR_BITS"]) // 32
+                count = (
+                    math.prod(winograd_plans.factors(operation.constants)) * int(operation.factors["FACTOR_BITS"]) // 32
+                )
             add = "0" if operation.add is None else f"v + {operation.add}"
             calls.append(
                 f"{kernel}_run(v + {operation.out}, v + {operation.x}, w + {floats}, {scale}, "

@@ -1,9 +1,9 @@
-"""Models as ONNX files, for the runtimes that read them.
+"""Export of models as ONNX files.
 
-A file takes and gives what a network does: `image`, float32 (N, C, H, W) in [0, 1] (channels first, as is usual in
-ONNX), to `restored`; or one of its parts, `image` to `code` and `code` to `image`. The batch is free, and but for a
-`vae` so are height and width, in multiples of the stride. The weights keep their bits: fp16 behind a Cast, int8 with a
-scale for each output channel, and int4 with one for 32 rows, behind a DequantizeLinear, as quantize.py lays them out.
+A file computes `restored` from `image`, float32 (N, C, H, W) in [0, 1]: channels first, as is usual in ONNX. It may
+also hold one half of a network: `code` from `image`, or `image` from `code`. The batch size is free; so are height and
+width in multiples of the stride, except for a `vae`. Weights are stored with the bits of the weight file: fp16 followed
+by Cast; int8 with one scale for each output channel, or int4 with one for each 32 rows, followed by DequantizeLinear.
 
 Needs the `onnx` package: `pip install "edgeae[onnx]"`.
 """
@@ -21,10 +21,9 @@ import numpy.typing as npt
 from edgeae._version import __version__
 from edgeae.errors import UsageError
 from edgeae.files import write_bytes_atomic
-from edgeae.inference import golden
+from edgeae.inference.golden import golden_input
 from edgeae.inference.session import Session
-from edgeae.network import quantize
-from edgeae.network import weight_file as weights
+from edgeae.network import quantize, weight_file
 from edgeae.network.layers import Conv2d, Linear, UpConv2d
 from edgeae.network.models import build
 from edgeae.network.parameters import layer_names
@@ -33,11 +32,10 @@ from edgeae.network.tracing import Step, trace
 from edgeae.network.weight_file import WeightFile
 from edgeae.runtime.tinygrad_lock import tinygrad_on
 
+# What can be exported, with the names of its input and output.
 PARTS = {"reconstruct": ("image", "restored"), "encode": ("image", "code"), "decode": ("code", "image")}
-OPSET, OPSET_INT4 = 17, 21  # with their versions of the file's own format:
-_VERSION = {OPSET: 8, OPSET_INT4: 10}
-
-_METHODS = {"reconstruct": "run_floats", "encode": "encode"}
+OPSET, OPSET_INT4 = 17, 21  # int4 tensors came with opset 21
+_IR_VERSION = {OPSET: 8, OPSET_INT4: 10}  # of the file format that goes with each opset
 
 Array = npt.NDArray[Any]
 
@@ -48,10 +46,11 @@ class OnnxReport:
 
     Attributes:
         path, size_bytes: the file.
-        part: of the network.
-        quantize: how its weights are stored.
-        opset: the version of ONNX's operators.
-        largest_difference: of ONNX Runtime's output from ours, for the golden input; None without that package.
+        part: `reconstruct`, `encode` or `decode`.
+        quantize: how the weights are stored: `none`, `fp16`, `int8` or `int4`.
+        opset: version of the ONNX operator set.
+        largest_difference: largest absolute difference between ONNX Runtime's output and ours for the golden input;
+            None if ONNX Runtime is not installed.
     """
 
     path: str
@@ -72,16 +71,20 @@ def export_onnx(
     """Write a model as an ONNX file.
 
     Args:
-        model: a weight file, a run folder (its best weights), or a shipped name.
-        output: the `.onnx` file to write.
-        scheme: `none`, `fp16`, `int8` or `int4`; None keeps that of the model. `none` of a quantized model gives its
-            rounded weights as float32.
-        part: `reconstruct`, `encode`, or `decode` (of a `residual`: without its skip connections).
+        model: a weight file, a run folder (whose best weights are used), or the name of a shipped model.
+        output: the file to write; its name must end in `.onnx`.
+        scheme: storage of the weights: `none` (float32), `fp16`, `int8` or `int4`. None keeps that of the model. `none`
+            writes the rounded weights of a quantized model as float32.
+        part: `reconstruct` for the whole network, `encode` for images to codes, or `decode` for codes to images (for a
+            `residual` without its skip connections).
+
+    Returns:
+        Size and format of the file, and how far ONNX Runtime's output is from ours.
 
     Raises:
         WeightsError: the model cannot be read.
-        UsageError: unknown part or scheme, another suffix, a quantized model to be quantized otherwise, or the onnx
-            package is missing.
+        UsageError: an unknown part or scheme, an output with another suffix, a quantized model with another scheme than
+            its own or `none`, or the onnx package is missing.
         EdgeaeError: the file cannot be written.
     """
     if part not in PARTS:
@@ -89,7 +92,7 @@ def export_onnx(
     if Path(output).suffix != ".onnx":
         raise UsageError(f"{output}: an ONNX file's name ends in .onnx.")
     path = Path(model)
-    file = weights.read(path / "best.safetensors" if path.is_dir() else find_model(model))
+    file = weight_file.read(path / "best.safetensors" if path.is_dir() else find_model(model))
     if scheme is not None and scheme != file.scheme:
         quantize.check_scheme(scheme)
         if scheme != "none" and file.scheme != "none":
@@ -102,34 +105,43 @@ def export_onnx(
 
 
 def onnx_bytes(file: WeightFile, part: str = "reconstruct") -> bytes:
-    """A part of a model as an ONNX file."""
+    """Return the bytes of an ONNX file of a model, or of one part of it (see PARTS)."""
     data: bytes = _Writer(file, part).model().SerializeToString()
     return data
 
 
 def _compare(data: bytes, file: WeightFile, part: str) -> float | None:
-    """How far ONNX Runtime's output for the golden input lies from ours on the CPU."""
+    """The largest difference between ONNX Runtime's output and ours on the CPU, for the golden input."""
     try:
         import onnxruntime
     except ImportError:
         return None
     with tinygrad_on("CPU"):
         session = Session(file.build("CPU"), file.config, "CPU", file.metadata)
-    image = golden.golden_input(file.config.size, file.config.in_channels, seed=0)
-    given = session.encode(image) if part == "decode" else image
-    ours = session.decode(given, np.float32) if part == "decode" else getattr(session, _METHODS[part])(given)
+    image = golden_input(file.config.size, file.config.in_channels, seed=0)
+    if part == "reconstruct":
+        x, ours = image, session.run_floats(image)
+    elif part == "encode":
+        x, ours = image, session.encode(image)
+    else:
+        x = session.encode(image)
+        ours = session.decode(x, np.float32)
     peer = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-    theirs = peer.run(None, {PARTS[part][0]: channels_first(given)})[0]
+    theirs = peer.run(None, {PARTS[part][0]: channels_first(x)})[0]
     return float(np.abs(theirs - channels_first(ours)).max())
 
 
 def channels_first(x: Array) -> Array:
-    """(N, H, W, C) → (N, C, H, W); vectors as they are."""
+    """Return (N, H, W, C) as (N, C, H, W), and vectors (N, C) as they are."""
     return np.ascontiguousarray(x.transpose(0, 3, 1, 2)) if x.ndim == 4 else x
 
 
 class _Writer:
-    """Collects the nodes and constants of one file."""
+    """Builds one file: a node or a few for each step of the network's trace.
+
+    Values of the trace are numbered: 0 is the input, n the output of step n. Here they are images (N, C, H, W), or
+    vectors as images of one pixel (N, C, 1, 1); the input of a decoder of vectors is (N, C).
+    """
 
     def __init__(self, file: WeightFile, part: str) -> None:
         try:
@@ -143,22 +155,22 @@ class _Writer:
         model = build(config, "PYTHON")
         self._layers = layer_names(model)
         image = (config.size, config.size, config.in_channels)
-        given = config.code_shape(config.size, config.size) if part == "decode" else image
-        self._trace = trace(getattr(model, part), (1, *given))
-        self._names = [PARTS[part][0]]  # of the values of the trace
+        shape = config.code_shape(config.size, config.size) if part == "decode" else image
+        self._trace = trace(getattr(model, part), (1, *shape))
+        self._names = [PARTS[part][0]]  # of the trace's values, by number
 
     def model(self) -> Any:
-        """The whole file, checked."""
-        helper, found, scheme = self._helper, self._trace, self._file.scheme
+        """The whole file, checked by the onnx package."""
+        helper, traced, scheme = self._helper, self._trace, self._file.scheme
         source, result = PARTS[self._part]
-        for step in found.steps:
+        for step in traced.steps:
             self._names.append(self._step(step))
-        if self._is_vector(len(found.steps)):
+        if self._is_vector(len(traced.steps)):
             self._node("Flatten", [self._names[-1]])
         self._nodes[-1].output[0] = result
         info = [
             helper.make_tensor_value_info(name, self._onnx.TensorProto.FLOAT, self._sizes(shape))
-            for name, shape in ((source, found.inputs[0]), (result, found.shapes[0]))
+            for name, shape in ((source, traced.inputs[0]), (result, traced.shapes[0]))
         ]
         graph = helper.make_graph(
             self._nodes,
@@ -168,19 +180,19 @@ class _Writer:
             initializer=list(self._constants.values()),
         )
         opset = OPSET_INT4 if scheme == "int4" else OPSET
-        made = helper.make_model(
+        model = helper.make_model(
             graph,
             producer_name="edgeae",
             producer_version=__version__,
-            ir_version=_VERSION[opset],
+            ir_version=_IR_VERSION[opset],
             opset_imports=[helper.make_opsetid("", opset)],
         )
-        helper.set_model_props(made, {key: value for key, value in self._file.metadata.items() if key != "golden"})
-        self._onnx.checker.check_model(made, full_check=True)
-        return made
+        helper.set_model_props(model, {key: value for key, value in self._file.metadata.items() if key != "golden"})
+        self._onnx.checker.check_model(model, full_check=True)
+        return model
 
     def _sizes(self, shape: tuple[int, ...]) -> list[int | str]:
-        """Of an input or output, channels first; what is free has a name."""
+        """The sizes of an input or output, channels first; free ones are names."""
         if len(shape) == 2:
             return ["batch", shape[1]]
         height, width, channels = shape[1:]
@@ -192,9 +204,9 @@ class _Writer:
     # ---- steps -----------------------------------------------------------------------------------------------------
 
     def _step(self, step: Step) -> str:
-        """The nodes of one layer. Returns the name of what they give: images, and vectors as such of one pixel."""
+        """Add the nodes of one step and return the name of their output."""
         layer, shape, name = step.layer, step.shape, self._layers[id(step.layer)]
-        # A Linear too is a convolution: ONNX Runtime would round what goes into a Gemm with quantized weights.
+        # A Linear is written as a convolution: before a Gemm with quantized weights ONNX Runtime would round the input.
         x = self._as_vector(step.x, shape.c_in) if isinstance(layer, Linear) else self._as_image(step.x, shape.input)
         bias = self._constant(f"{name}.bias", self._file.tensors[f"{name}.bias"])
         y = self._node(
@@ -214,13 +226,13 @@ class _Writer:
         return y
 
     def _is_vector(self, number: int) -> bool:
-        """Whether a value has the form (N, channels)."""
+        """True if a value of the trace is a vector for each image."""
         if number == 0:
             return len(self._trace.inputs[0]) == 2
         return isinstance(self._trace.steps[number - 1].layer, Linear)
 
     def _as_vector(self, number: int, channels: int) -> str:
-        """A value as images of one pixel, whose channels have the order of a vector of ours: the channels last."""
+        """A value as images of one pixel. The numbers keep the order of our vectors, which have the channels last."""
         name = self._names[number]
         if number and self._is_vector(number):
             return name
@@ -229,14 +241,14 @@ class _Writer:
         return self._node("Reshape", [last, sizes])
 
     def _as_image(self, number: int, shape: tuple[int, ...]) -> str:
-        """A value as images of this shape, which has the channels last."""
+        """A value as images; `shape` is ours, (N, H, W, C)."""
         if not self._is_vector(number):
             return self._names[number]
         sizes = self._constant("grid", np.array([-1, *shape[1:]], np.int64))
         return self._node("Transpose", [self._node("Reshape", [self._names[number], sizes])], perm=[0, 3, 1, 2])
 
     def _weight(self, name: str, layer: Conv2d | UpConv2d | Linear) -> str:
-        """A layer's weight in float32 and in ONNX's order, from its bits."""
+        """The stored weight of a layer, and the nodes that make it float32 in ONNX's order of axes."""
         scheme, stored = self._file.scheme, self._file.tensors[f"{name}.weight"]
         shape = (*(1,) * (4 - len(layer.weight.shape)), *layer.weight.shape)
         # (ky, kx, in, out) → (out, in, ky, kx), or for a transposed convolution (in, out, ky, kx)
@@ -274,7 +286,7 @@ class _Writer:
         return name
 
     def _four_bits(self, name: str, values: npt.NDArray[np.int8]) -> str:
-        """A matrix of four-bit integers, two a byte."""
+        """A matrix of four-bit integers, packed in pairs, the first in the low bits."""
         flat = np.append(values.reshape(-1), np.zeros(values.size % 2, np.int8)) & 15
         data = (flat[0::2] | flat[1::2] << 4).astype(np.uint8).tobytes()
         kind = self._onnx.TensorProto.INT4

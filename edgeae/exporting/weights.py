@@ -1,4 +1,4 @@
-"""From a checkpoint to a file for a device: quantized, measured against fp32, and with its golden input."""
+"""Export a checkpoint as a weight file: quantized, scored against float32, with a golden input and output."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from edgeae._version import __version__
 from edgeae.config import IMAGE_TO_IMAGE, ModelConfig, task_of
 from edgeae.data.datasets import open_dataset, open_training_data
 from edgeae.errors import DataError, UsageError, WeightsError
-from edgeae.images import arrays as imaging
-from edgeae.images import metrics
+from edgeae.exporting.tune import tune as tune_rounded
+from edgeae.exporting.whiten import whiten
+from edgeae.images.arrays import to_float
+from edgeae.images.metrics import pooled_psnr, ssim
 from edgeae.images.scores import Scores, score
-from edgeae.inference import golden
+from edgeae.inference.golden import make_golden
 from edgeae.inference.session import Session
-from edgeae.network import quantize
-from edgeae.network import weight_file as weights
-from edgeae.network.weight_file import WeightFile
+from edgeae.network import quantize, weight_file
+from edgeae.network.weight_file import Array, WeightFile
 from edgeae.runtime import devices
 from edgeae.runtime.tinygrad_lock import tinygrad_on
 from edgeae.training.evaluation import MAX_VALIDATION_IMAGES, Trial
@@ -31,7 +32,13 @@ from edgeae.training.run_folder import read_run
 
 @dataclass(frozen=True)
 class TensorReport:
-    """What quantization did to one tensor: bytes before and after, and the largest error of any value."""
+    """What quantization did to one tensor.
+
+    Attributes:
+        name, shape: of the tensor.
+        fp32_bytes, size_bytes: before and after, scales included.
+        largest_error: largest absolute difference of any value.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -45,12 +52,12 @@ class ExportReport:
     """What `export` wrote.
 
     Attributes:
-        path, quantize, size_bytes: the file.
-        fp32_bytes: size of the same weights in fp32.
-        tensors: one report a tensor.
-        data, images: the validation images that the scores are from.
-        psnr_to_fp32, ssim_to_fp32: of the outputs against those of the fp32 network; inf and 1 where they are equal.
-        fp32, exported: scores of both against the clean images.
+        path, quantize, size_bytes: the file and its quantization scheme.
+        fp32_bytes: size of the same weights in float32.
+        tensors: one report for each tensor.
+        data, images: name and number of the images that the scores are from.
+        psnr_to_fp32, ssim_to_fp32: of the file's outputs against those of the original, PSNR in dB; inf and 1 if equal.
+        fp32, exported: scores of the original's and of the file's outputs against the clean images.
     """
 
     path: str
@@ -78,102 +85,111 @@ def export(
     tune: int = 0,
     on_epoch: Callable[[int, float], None] | None = None,
 ) -> ExportReport:
-    """Write the network of a checkpoint as a self-describing file for inference.
+    """Write the network of a checkpoint as a self-describing weight file, and compare it with the original.
 
     Args:
-        checkpoint: a fp32 weight file, or a run folder, whose best weights are taken.
-        output: the `.safetensors` file to write.
-        scheme: `none`, `fp16`, `int8` or `int4` (quantize.py).
-        data: images to measure on (see open_dataset), of data with a validation split that split; by default the
-            validation images of the run that the checkpoint lies in, else generated faces.
-        device: where to measure, and whose output the golden input's is.
-        licence: written into the file in place of the checkpoint's.
-        standardize: images (see open_dataset; of data with a training split that split) whose codes in a `vae` become
-            those of the unit Gaussian, for `sample` (standard.py).
-        tune: epochs to train on with rounded weights (tuning.py); the checkpoint must lie in its run folder.
-        on_epoch: called after each of them with its number and the PSNR on the validation images; 0 before the first.
+        checkpoint: an unquantized weight file, or a run folder, whose best weights are used.
+        output: the file to write; its name must end in `.safetensors`.
+        scheme: storage of the weights: `none` (float32), `fp16`, `int8` or `int4`.
+        data: images to score on, see `open_dataset`; if they have a validation split, that split. None uses the
+            validation images of the run that the checkpoint lies in, or else generated faces.
+        device: tinygrad device to score and tune on, whose output is also stored as the golden output; None chooses
+            the best one.
+        licence: written into the file instead of the checkpoint's.
+        standardize: images whose codes in a `vae` are transformed to mean 0 and covariance 1, so that `sample` draws
+            images like them; if they have a training split, that split. None leaves the code as it is. See `whiten`.
+        tune: epochs of further training with rounded weights, 0 for none; for `int8` and `int4`, with the checkpoint in
+            its run folder. See `tune`.
+        on_epoch: called with the number of each tuning epoch and the PSNR in dB on the validation images; 0 is before
+            the first.
+
+    Returns:
+        Sizes, the error of each tensor, and the scores of the original and of the file.
 
     Raises:
-        WeightsError: the checkpoint cannot be read, or is quantized already.
-        UsageError: unknown scheme, or an output of another suffix.
-        DataError: the data cannot be used, or are no targets for this network.
+        WeightsError: the checkpoint cannot be read, or is already quantized.
+        UsageError: an unknown scheme, an output with another suffix, a network that cannot be standardized, or
+            `tune` without a run folder or for another scheme.
+        DataError: the data cannot be used, or have no targets for this network.
+        TrainingError: the run folder's configuration is damaged, or tuning diverged.
+        EdgeaeError: the output cannot be written.
     """
     quantize.check_scheme(scheme)
     if Path(output).suffix != ".safetensors":
         raise UsageError(f"{output}: a weight file's name ends in .safetensors.")
     path = Path(checkpoint)
-    source = weights.read(path / "best.safetensors" if path.is_dir() else path)
+    source = weight_file.read(path / "best.safetensors" if path.is_dir() else path)
     if source.scheme != "none":
         raise WeightsError(f"{source.path} is quantized already ({source.scheme}); export from the fp32 checkpoint.")
-    trial, data_name = _trial(source, data)
-    floats = source.floats()
-    kept = floats if standardize is None else _standardized(floats, source.config, standardize, device)
-    kept = kept if tune == 0 else _tuned(kept, source, scheme, tune, device, on_epoch)
-    packed: dict[str, weights.Array] = {}
-    reports = []
-    for name, value in kept.items():
-        stored = quantize.pack(name, value, scheme)
-        error = np.abs(quantize.unpack(name, stored, value.shape, scheme) - value).max()
-        size = sum(tensor.nbytes for tensor in stored.values())
-        reports.append(TensorReport(name, value.shape, value.nbytes, size, float(error)))
-        packed |= stored
+    trial, data_name = _open_trial(source, data)
+    original = source.floats()
+    floats = original if standardize is None else _whiten(original, source.config, standardize, device)
+    if tune:
+        floats = _tune(floats, source, scheme, tune, device, on_epoch)
+    packed, tensors = _pack(floats, scheme)
 
     name = devices.resolve(device)
     changes = {"quantize": scheme, "edgeae_version": __version__} | ({"licence": licence} if licence else {})
     exported = replace(source, path=Path(output), metadata=source.metadata | changes, tensors=packed)
-    before, _ = _run(replace(source, tensors=floats), name, trial)
+    before, _ = _run(replace(source, tensors=original), name, trial)
     after, session = _run(exported, name, trial)
     scores = score(after, trial.clean, trial.mask)
     metadata = exported.metadata | {
         "psnr": f"{scores.psnr:.3f}",
         "ssim": f"{scores.ssim:.4f}",
-        "golden": golden.make_golden(session),
+        "golden": make_golden(session),
     }
-    size = weights.write(output, packed, metadata)
-    same = np.array_equal(before, after)
+    size_bytes = weight_file.write(output, packed, metadata)
+    equal = np.array_equal(before, after)
     return ExportReport(
         path=str(output),
         quantize=scheme,
-        size_bytes=size,
-        fp32_bytes=sum(value.nbytes for value in floats.values()),
-        tensors=reports,
+        size_bytes=size_bytes,
+        fp32_bytes=sum(value.nbytes for value in original.values()),
+        tensors=tensors,
         data=data_name,
         images=len(trial.inputs),
-        psnr_to_fp32=math.inf if same else metrics.pooled_psnr(after, before),
-        ssim_to_fp32=1.0 if same else float(np.mean(metrics.ssim(after, before))),
+        psnr_to_fp32=math.inf if equal else pooled_psnr(after, before),
+        ssim_to_fp32=1.0 if equal else float(np.mean(ssim(after, before))),
         fp32=score(before, trial.clean, trial.mask),
         exported=scores,
     )
 
 
-def _standardized(
-    floats: Mapping[str, weights.Array], config: ModelConfig, data: str, device: str | None
-) -> dict[str, weights.Array]:
-    from edgeae.exporting.whiten import standardized
+def _pack(floats: Mapping[str, Array], scheme: str) -> tuple[dict[str, Array], list[TensorReport]]:
+    """The tensors of the file, and what quantization did to each."""
+    packed: dict[str, Array] = {}
+    reports = []
+    for name, value in floats.items():
+        stored = quantize.pack(name, value, scheme)
+        error = np.abs(quantize.unpack(name, stored, value.shape, scheme) - value).max()
+        size_bytes = sum(tensor.nbytes for tensor in stored.values())
+        reports.append(TensorReport(name, value.shape, value.nbytes, size_bytes, float(error)))
+        packed |= stored
+    return packed, reports
 
+
+def _whiten(floats: Mapping[str, Array], config: ModelConfig, data: str, device: str | None) -> dict[str, Array]:
     images = open_dataset(data, size=config.size, channels=config.in_channels).train.inputs
-    return standardized(floats, config, imaging.to_float(images), devices.resolve(device))
+    return whiten(floats, config, to_float(images), devices.resolve(device))
 
 
-def _tuned(
-    floats: Mapping[str, weights.Array],
+def _tune(
+    floats: Mapping[str, Array],
     source: WeightFile,
     scheme: str,
     epochs: int,
     device: str | None,
     on_epoch: Callable[[int, float], None] | None,
-) -> dict[str, weights.Array]:
-    from edgeae.exporting.tune import tuned
-
+) -> dict[str, Array]:
     folder = source.path.parent
     if scheme not in ("int8", "int4"):
         raise UsageError(f"tuning is for weights of int8 or int4, not {scheme!r}.")
     if not (folder / "config.json").exists():
         raise UsageError(f"{source.path} does not lie in its run folder, which names the data to tune on.")
     model, settings = read_run(folder)
-    return tuned(
-        floats, replace(model, out_channels=source.config.out_channels), settings, scheme, epochs, device, on_epoch
-    )
+    model = replace(model, out_channels=source.config.out_channels)
+    return tune_rounded(floats, model, settings, scheme, epochs, device, on_epoch)
 
 
 def _run(file: WeightFile, device: str, trial: Trial) -> tuple[npt.NDArray[np.float32], Session]:
@@ -183,8 +199,8 @@ def _run(file: WeightFile, device: str, trial: Trial) -> tuple[npt.NDArray[np.fl
     return session.run_floats(trial.inputs), session
 
 
-def _trial(file: WeightFile, data: str | None) -> tuple[Trial, str]:
-    """The validation images to measure on, damaged as the network was trained to undo."""
+def _open_trial(file: WeightFile, data: str | None) -> tuple[Trial, str]:
+    """The images to score on, damaged as in training, and the name of the data."""
     task = task_of(file.metadata)
     config = file.config
     seed = 0

@@ -1,10 +1,10 @@
-"""The code of a `vae` turned so that its own images fill the unit Gaussian.
+"""Whitening of the code of a `vae`: its images' codes get mean 0 and covariance 1.
 
-A few hundred images do not spread over a Gaussian of many dimensions, whatever the KL term asks for: their codes lie in
-a part of it that is off the centre and flat, and a code drawn at random hits none of it. Their mean and covariance tell
-where they lie (Ghosh et al., From Variational to Deterministic Autoencoders, 2020). Here the linear map that makes them
-0 and 1 is made part of the layers on both sides of the code, so that nothing else changes: images are given back as
-before, straight walks between codes are the same, and what is drawn from the unit Gaussian looks like the images.
+`sample` draws codes from the unit Gaussian. The codes of a few hundred images do not fill it, whatever the KL term asks
+for: they lie off its centre, in few directions, and a random code is far from all of them. Their mean and covariance
+describe where they lie (Ghosh et al., From Variational to Deterministic Autoencoders, 2020). The linear map that
+whitens the codes is multiplied into the layers before and after the code. Reconstructions and straight lines between
+codes stay as they are; only what random codes decode to changes.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from edgeae.runtime.tinygrad_lock import tinygrad_on
 _BATCH = 64
 
 
-def standardized(
+def whiten(
     floats: Mapping[str, Array], config: ModelConfig, images: npt.NDArray[np.float32], device: str
 ) -> dict[str, Array]:
-    """The weights of the same network with another code.
+    """Return the weights of the same network with a whitened code.
 
-    Its σ is no longer each image's own, but the mean over the images, in the code's new directions.
+    With σ² averaged over the images, C = cov(μ) + diag(mean σ²) is the covariance of the codes. The new code is
+    (code − mean μ)·C^(−1/2). Its σ no longer depends on the image: it is the mean, along the new axes.
 
     Args:
         floats: float32 weights of a `vae` by name.
         config: of the network.
-        images: (N, size, size, C) in [0, 1], whose codes are to have mean 0 and, with the σ they are drawn with,
-            covariance 1.
-        device: where to encode them.
+        images: float32 (N, size, size, C) in [0, 1].
+        device: tinygrad device to encode them on.
 
     Raises:
-        UsageError: the network is no `vae`.
+        UsageError: the network is not a `vae`.
     """
     if config.arch != "vae":
         raise UsageError(f"only the code of a vae is a Gaussian; this model is {config.arch!r}.")
@@ -62,7 +62,7 @@ def standardized(
 def _moments(
     floats: Mapping[str, Array], config: ModelConfig, images: npt.NDArray[np.float32], device: str
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Of the images' codes: the mean, the root of the covariance (symmetric), and the mean of σ²."""
+    """Of the images' codes: the mean (d,), C^(1/2) (d, d), which is symmetric, and the mean σ² (d,)."""
     with tinygrad_on(device):
         model = build(config, device)
         assert isinstance(model, VAE)

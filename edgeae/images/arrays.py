@@ -15,6 +15,7 @@ from edgeae.errors import ImageError, UsageError
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 Floats: TypeAlias = npt.NDArray[np.float32]  # in [0, 1]
 Bools: TypeAlias = npt.NDArray[np.bool_]  # masks and holes, True where a pixel belongs to them
+Doubles: TypeAlias = npt.NDArray[np.float64]
 AnyImage: TypeAlias = npt.NDArray[np.number[Any]]
 Rows: TypeAlias = npt.NDArray[Any]  # of a picture file: uint8, uint16 or float32, see `colours`
 

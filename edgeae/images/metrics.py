@@ -11,26 +11,21 @@ Args of all metrics:
 All raise ImageError for shapes that do not match, and for integers with a data_range of 1.
 """
 
-from typing import TypeAlias
-
 import numpy as np
-import numpy.typing as npt
 
 from edgeae.errors import ImageError
-from edgeae.images.arrays import AnyImage, Bools
-
-Values: TypeAlias = npt.NDArray[np.float64]
+from edgeae.images.arrays import AnyImage, Bools, Doubles
 
 _STRIP_VALUES = 1 << 15  # of a plane, that SSIM works on at a time: its temporary arrays stay in the CPU's cache
 
 
-def mse(a: AnyImage, b: AnyImage, mask: Bools | None = None) -> float | Values:
+def mse(a: AnyImage, b: AnyImage, mask: Bools | None = None) -> float | Doubles:
     """Return the mean squared error over pixels and channels."""
     total, count = _squared_error(a, b, mask)
     return _result(_ratio(total, count), a)
 
 
-def psnr(a: AnyImage, b: AnyImage, data_range: float = 1.0, mask: Bools | None = None) -> float | Values:
+def psnr(a: AnyImage, b: AnyImage, data_range: float = 1.0, mask: Bools | None = None) -> float | Doubles:
     """Return the peak signal-to-noise ratio in dB, 10·log10(data_range² / MSE), of each image; inf for equal images.
 
     The mean over a set of images flatters a model, as a few easy images raise it much: see `pooled_psnr`.
@@ -46,7 +41,7 @@ def pooled_psnr(a: AnyImage, b: AnyImage, data_range: float = 1.0, mask: Bools |
     return float(_decibels(_ratio(total.sum(), count.sum()), data_range))
 
 
-def ssim(a: AnyImage, b: AnyImage, data_range: float = 1.0) -> float | Values:
+def ssim(a: AnyImage, b: AnyImage, data_range: float = 1.0) -> float | Doubles:
     """Return the structural similarity, the mean over windows and channels; 1 for equal images.
 
     As in Wang, Bovik, Sheikh, Simoncelli, "Image quality assessment: from error visibility to structural similarity",
@@ -69,7 +64,7 @@ def ssim(a: AnyImage, b: AnyImage, data_range: float = 1.0) -> float | Values:
     return _result(scores / ((height - margin) * (width - margin) * a4.shape[3]), a)
 
 
-def sharpness(output: AnyImage, original: AnyImage, mask: Bools | None = None) -> float | Values:
+def sharpness(output: AnyImage, original: AnyImage, mask: Bools | None = None) -> float | Doubles:
     """Return how much of the original's fine detail the output has: 1 as sharp, below 1 blurrier, 0 flat.
 
     sqrt(mean D(output)² / mean D(original)²), where D(x) = x - G(x) is what a Gaussian blur G of σ = 1 pixel removes
@@ -83,7 +78,7 @@ def sharpness(output: AnyImage, original: AnyImage, mask: Bools | None = None) -
     return _result(np.sqrt(_ratio(energy_out, np.where(energy_in > 1e-20 * b4[0].size, energy_in, 0))), output)
 
 
-def _ssim_map(x: Values, y: Values, window: Values, data_range: float) -> Values:
+def _ssim_map(x: Doubles, y: Doubles, window: Doubles, data_range: float) -> Doubles:
     """Return the SSIM of two planes (H, W) at every position of the window."""
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     # The formula needs only the sum of the two variances, so four filtered planes are enough.
@@ -91,32 +86,32 @@ def _ssim_map(x: Values, y: Values, window: Values, data_range: float) -> Values
     mean_x, mean_y, mean_squares, mean_xy = _correlate(_correlate(planes, window, 1), window, 2)
     product, squares = mean_x * mean_y, mean_x * mean_x + mean_y * mean_y
     covariance, variances = mean_xy - product, mean_squares - squares
-    score: Values = (2 * product + c1) * (2 * covariance + c2) / ((squares + c1) * (variances + c2))
+    score: Doubles = (2 * product + c1) * (2 * covariance + c2) / ((squares + c1) * (variances + c2))
     return score
 
 
-def _fine_detail(images: AnyImage) -> Values:
+def _fine_detail(images: AnyImage) -> Doubles:
     x = np.asarray(images, np.float64)
     kernel = _gaussian(1.0, 4)
     mirrored = np.pad(x, ((0, 0), (4, 4), (4, 4), (0, 0)), mode="symmetric")
     return x - _correlate(_correlate(mirrored, kernel, 1), kernel, 2)
 
 
-def _gaussian(sigma: float, radius: int) -> Values:
-    weights: Values = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
+def _gaussian(sigma: float, radius: int) -> Doubles:
+    weights: Doubles = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
     weights /= weights.sum()
     return weights
 
 
-def _correlate(x: Values, kernel: Values, axis: int) -> Values:
+def _correlate(x: Doubles, kernel: Doubles, axis: int) -> Doubles:
     """Correlate along `axis` with a symmetric kernel of odd length, at the positions where it lies inside (`valid`)."""
     radius = len(kernel) // 2
     length = x.shape[axis] - 2 * radius
 
-    def shifted(offset: int) -> Values:
+    def shifted(offset: int) -> Doubles:
         return x[(slice(None),) * axis + (slice(offset, offset + length),)]
 
-    total: Values = shifted(radius) * kernel[radius]
+    total: Doubles = shifted(radius) * kernel[radius]
     pair = np.empty_like(total)
     for offset in range(radius):
         np.add(shifted(offset), shifted(2 * radius - offset), out=pair)
@@ -125,14 +120,14 @@ def _correlate(x: Values, kernel: Values, axis: int) -> Values:
     return total
 
 
-def _squared_error(a: AnyImage, b: AnyImage, mask: Bools | None) -> tuple[Values, Values]:
+def _squared_error(a: AnyImage, b: AnyImage, mask: Bools | None) -> tuple[Doubles, Doubles]:
     """Return the sum of squared differences of each image, and how many values went into it."""
     a4, b4 = _batches(a, b)
     difference = np.subtract(a4, b4, dtype=np.float64)
     return _masked_sum(np.square(difference, out=difference), mask)
 
 
-def _masked_sum(values: Values, mask: Bools | None) -> tuple[Values, Values]:
+def _masked_sum(values: Doubles, mask: Bools | None) -> tuple[Doubles, Doubles]:
     n, height, width, channels = values.shape
     if mask is None:
         return values.sum(axis=(1, 2, 3)), np.full(n, float(height * width * channels))
@@ -146,15 +141,15 @@ def _masked_sum(values: Values, mask: Bools | None) -> tuple[Values, Values]:
     return values.sum(axis=3).sum(axis=(1, 2), where=mask), mask.sum(axis=(1, 2)) * float(channels)
 
 
-def _ratio(total: Values, count: Values) -> Values:
+def _ratio(total: Doubles, count: Doubles) -> Doubles:
     """Return total / count, NaN where the count is zero."""
-    ratio: Values = np.divide(total, count, out=np.full(np.shape(total), np.nan), where=np.asarray(count) > 0)
+    ratio: Doubles = np.divide(total, count, out=np.full(np.shape(total), np.nan), where=np.asarray(count) > 0)
     return ratio
 
 
-def _decibels(error: Values, data_range: float) -> Values:
+def _decibels(error: Doubles, data_range: float) -> Doubles:
     with np.errstate(divide="ignore"):  # the error of equal images is 0, their PSNR infinite
-        decibels: Values = -10 * np.log10(error / data_range**2)
+        decibels: Doubles = -10 * np.log10(error / data_range**2)
     return decibels
 
 
@@ -176,5 +171,5 @@ def _check_range(image: AnyImage, data_range: float) -> None:
         raise ImageError("Integer images cannot have a data_range of 1: give 255 for uint8, or floats in [0, 1].")
 
 
-def _result(values: Values, like: AnyImage) -> float | Values:
+def _result(values: Doubles, like: AnyImage) -> float | Doubles:
     return values if np.ndim(like) == 4 else float(values[0])

@@ -1,6 +1,7 @@
-"""All that touches tinygrad's internals and the machine: devices, compilers, threads, and our kernels.
+"""All that depends on the machine or on tinygrad's internals: devices, compilers, threads, and our kernels.
 
-`devices` chooses and probes a backend (`backends`, `cpu`), `guard` turns a driver's failures into sentences,
-`compilers` finds a C compiler, `kernels/` holds the CPU kernels. Everything that computes imports from here; it
-imports no other room.
+`devices` chooses and probes a device (`backends` and `cpu` know the particulars); `guard` turns errors of tinygrad and
+of drivers into sentences; `compilers` finds a C compiler; `convolution` is the convolution for devices without kernels
+of our own, and `kernels/` holds the CPU's; `tinygrad_internals` lists what may break with a new tinygrad. It imports no
+other room; everything that computes imports from here.
 """

@@ -1,4 +1,4 @@
-"""What is particular to each backend of tinygrad: how to see that it is absent, and what its devices are called."""
+"""Tell for each backend of tinygrad whether the machine lacks it, and what its devices are called."""
 
 import ctypes
 import importlib.util
@@ -12,12 +12,17 @@ from edgeae.runtime.cpu import processor_name
 from edgeae.runtime.guard import MENDS, import_tinygrad
 from edgeae.runtime.kernels.programs import instruction_set
 
+# Of each backend: tinygrad's name for its library and the library's file name; or the device file it needs.
 _LIBRARY = {"CUDA": ("cuda", "cuda"), "CL": ("opencl", "OpenCL"), "WEBGPU": ("webgpu", "webgpu_dawn")}
 _NODE = {"NV": "/dev/nvidiactl", "AMD": "/dev/kfd", "QCOM": "/dev/kgsl-3d0"}
 
 
 def absence(name: str) -> tuple[str, str] | None:
-    """(reason, mend) when the machine plainly lacks the device; looked up without opening it."""
+    """Return why the machine cannot have a device, without opening it.
+
+    Returns:
+        The reason, and the command that would mend it; None if nothing speaks against the device.
+    """
     import_tinygrad()
     backend = name.split(":")[0]
     if backend == "METAL" and sys.platform != "darwin":
@@ -42,7 +47,7 @@ def absence(name: str) -> tuple[str, str] | None:
 
 
 def _point_at_dawn() -> None:
-    """Lets tinygrad find Dawn inside the `dawn-python` wheel, which puts it where tinygrad does not look."""
+    """Let tinygrad find Dawn in the `dawn-python` wheel, which puts it where tinygrad does not look."""
     package = importlib.util.find_spec("pydawn")
     if package is None or package.origin is None or os.environ.get("WEBGPU_PATH"):
         return
@@ -54,14 +59,23 @@ def _point_at_dawn() -> None:
 
 
 def targets_in_dev(backend: str) -> list[Any]:
-    """What the user's DEV says of the backend, such as the target (device AMD, interface PCI) for DEV=PCI+AMD."""
+    """Return the targets of a backend in the environment variable DEV: for DEV=PCI+AMD, device AMD, interface PCI."""
     from tinygrad.helpers import DEV
 
     return [target for target in DEV.value if target.device == backend]
 
 
 def describe(name: str, device: Any, compiler: str) -> tuple[str, str]:
-    """(kind, detail) of an open device: what it is called, and its driver or compiler."""
+    """Describe an open device.
+
+    Args:
+        name: of the device, such as CUDA:1.
+        device: tinygrad's object of it.
+        compiler: of the CPU, as `prepare_cpu` returns it.
+
+    Returns:
+        Its kind, "cpu" or "gpu", and its name with driver or compiler.
+    """
     backend = name.split(":")[0]
     if backend == "CPU":
         from tinygrad.helpers import CPU_COUNT

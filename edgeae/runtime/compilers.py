@@ -1,4 +1,4 @@
-"""The C compilers of this machine: a clang, the one inside the `ziglang` wheel, or gcc."""
+"""Find a C compiler on this machine and compile with it: a clang, the clang inside the `ziglang` wheel, or gcc."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from edgeae.runtime.guard import MENDS, Unusable, reason_of
 
-# Nothing of an operating system: the object is loaded into memory as it is, and calls no library.
+# For code that is loaded into memory as it is, without an operating system's loader and libraries.
 _FLAGS = (
     "-c",
     "-x",
@@ -29,6 +29,7 @@ _FLAGS = (
     "-fno-asynchronous-unwind-tables",
     "-fno-stack-protector",
 )
+# Compiled to see that a compiler works; version and instruction set are read from the object file.
 _PROBE = """
 #if defined(__AVX512F__)
 #define ISA "avx512"
@@ -48,11 +49,11 @@ class Compiler:
     """A C compiler that works.
 
     Attributes:
-        command: what runs it, ready for arguments.
-        kind: clang, gcc or zig, whose compiler is a clang.
+        command: the program and its first arguments.
+        kind: clang, gcc, or zig (which contains a clang).
         version: such as "14.0.6".
         machine: flags that choose this machine's processor.
-        isa: the best instruction set it knows of this processor: avx512, avx2, neon or plain.
+        isa: the best instruction set that it can use of this processor: avx512, avx2, neon or plain.
     """
 
     command: tuple[str, ...]
@@ -63,11 +64,11 @@ class Compiler:
 
     @property
     def name(self) -> str:
-        """For people, such as "clang 14.0.6" or "zig (clang 19.1.7)"."""
+        """Name for people, such as "clang 14.0.6" or "zig (clang 19.1.7)"."""
         return f"zig (clang {self.version})" if self.kind == "zig" else f"{self.kind} {self.version}"
 
     def compile(self, source: str, *flags: str) -> bytes:
-        """C to an ELF object file. Raises DeviceError with the compiler's first complaint."""
+        """Compile C for this machine's processor; see `compile_c`."""
         return compile_c(self.command, source, *self.machine, *flags)
 
 
@@ -85,7 +86,17 @@ def _machine_flags(kind: str) -> tuple[str, ...]:
 
 
 def compile_c(command: tuple[str, ...], source: str, *flags: str, timeout_s: float = 300) -> bytes:
-    """C to an ELF object file. Raises DeviceError with the compiler's first complaint."""
+    """Compile C to an ELF object file.
+
+    Args:
+        command: of the compiler.
+        source: the C text.
+        flags: besides those for freestanding code.
+        timeout_s: in seconds.
+
+    Raises:
+        DeviceError: the compiler fails; the message holds its first complaint.
+    """
     with tempfile.TemporaryDirectory() as folder:  # gcc's assembler cannot write to a pipe
         path = Path(folder) / "kernel.o"
         try:
@@ -120,7 +131,7 @@ def _probe(command: tuple[str, ...], kind: str) -> Compiler:
 
 @functools.cache
 def find_clang() -> tuple[Compiler | None, tuple[str, ...]]:
-    """The first that works of `CC`, `clang` and the `ziglang` wheel's clang; and why those before it do not."""
+    """Return the first clang that works of `CC`, `clang` and the `ziglang` wheel, and why those before it do not."""
     failures: list[str] = []
     for command in _clang_commands():
         try:
@@ -132,7 +143,7 @@ def find_clang() -> tuple[Compiler | None, tuple[str, ...]]:
 
 @functools.cache
 def find_compiler() -> Compiler | None:
-    """Any C compiler: the clang that tinygrad compiles with, else gcc; None without one."""
+    """Return any C compiler: the clang that tinygrad uses, else gcc, else None."""
     clang, _ = find_clang()
     if clang is None and (gcc := shutil.which("gcc")) and os.name == "posix":
         try:
@@ -143,7 +154,7 @@ def find_compiler() -> Compiler | None:
 
 
 def _clang_commands() -> list[tuple[str, ...]]:
-    """The commands that may be a clang, best first: `CC`, `clang`, the `ziglang` wheel's."""
+    """Return the commands that may be a clang, best first: `CC`, `clang`, and that of the `ziglang` wheel."""
     commands: list[tuple[str, ...]] = []
     if chosen := os.environ.get("CC", "").strip():
         commands.append((chosen,) if shutil.which(chosen) else tuple(shlex.split(chosen, posix=os.name == "posix")))

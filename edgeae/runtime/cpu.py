@@ -1,7 +1,8 @@
-"""tinygrad's CPU device: the compiler for its kernels, its threads, and the processor's name.
+"""Set up tinygrad's CPU device: the compiler for its kernels, its threads, and loading machine code.
 
-tinygrad compiles CPU kernels with `clang`, or what `CC` names. `prepare_cpu` takes the first that works of `CC`,
-`clang`, the clang inside the `ziglang` wheel and, on x86-64, tinygrad's own code generator, which needs no compiler.
+By itself tinygrad compiles CPU kernels with `clang`, or what `CC` names. `prepare_cpu` makes it use the first that
+works of: `CC`, `clang`, the clang inside the `ziglang` wheel and, on x86-64, tinygrad's own code generator, which needs
+no compiler.
 """
 
 import contextlib
@@ -23,11 +24,17 @@ BUILT_IN = "built-in X86 code generator"
 
 @functools.cache
 def prepare_cpu(name: str = "CPU") -> str:
-    """Makes tinygrad's CPU device compile with what this machine has; gives its description, such as "clang 14.0.6".
+    """Make tinygrad's CPU device compile with what this machine has.
 
-    It changes the open device object alone (its compiler, or the order of its code generators) and no environment
-    variable, so it works also after tinygrad was imported. Kernels cached on disk are kept apart by version. A
-    code generator that the user chose, as with DEV=CPU:LLVM, is left alone. Raises DeviceError when nothing works.
+    Only the open device object changes (its compiler, or the order of its code generators) and no environment variable,
+    so this works after tinygrad was imported, too. The disk cache keeps kernels of different compilers apart. A code
+    generator that the user chose, as with DEV=CPU:LLVM, is left as it is.
+
+    Returns:
+        The compiler's description, such as "clang 14.0.6".
+
+    Raises:
+        DeviceError: no compiler works.
     """
     import_tinygrad()
     with guard(name):
@@ -41,7 +48,7 @@ def prepare_cpu(name: str = "CPU") -> str:
     if isinstance(compiler, ClangJITCompiler):
         clang, failures = find_clang()
         if clang is not None:
-            # tinygrad's own method takes a bare program name, and lets it write its errors to the user's terminal.
+            # tinygrad's own method accepts only the name of a program, and lets that write its errors to the terminal.
             flags = ("-O2", f"--target={compiler.arch}-none-unknown-elf", *compiler.args)
             compiler.compile_to_obj = lambda source: compile_c(clang.command, source, *flags)
             if compiler.cachekey is not None:
@@ -57,10 +64,10 @@ def prepare_cpu(name: str = "CPU") -> str:
 
 
 def _place_workers() -> None:
-    """Gives each of tinygrad's CPU threads cores of its own, those there are and those to come.
+    """Give each of tinygrad's CPU threads cores of its own: those that exist and those that will.
 
-    A thread that another wakes is often put on that one's core, and both share it for some milliseconds, until the
-    system notices: after a pause the first calls take twice as long. The threads still move among their own cores.
+    A thread is often woken on the core of the thread that wakes it. Both share it for some milliseconds until the
+    system notices, so that after a pause the first calls take twice as long. Threads still move among their own cores.
     """
     if not hasattr(os, "sched_setaffinity"):
         return
@@ -87,30 +94,39 @@ def _place_workers() -> None:
 
 
 def _runs_x86_renderer() -> bool:
-    """True on an x86-64 processor with the instructions that tinygrad's X86 code generator uses: AVX2, FMA, F16C."""
+    """Return whether the processor has what tinygrad's X86 code generator uses: x86-64 with AVX2, FMA and F16C."""
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return False
-    flags = _cpuinfo("flags").split()  # macOS and Windows name them elsewhere; their machines of ten years have them
+    flags = _cpuinfo("flags").split()  # empty on macOS and Windows, whose machines have had them for ten years
     return not flags or {"avx2", "fma", "f16c"} <= set(flags)
 
 
 def processor_name() -> str:
-    """The processor's model, or a Raspberry Pi's, where the system tells it, else its architecture."""
+    """Return the name of the processor, or of the Raspberry Pi; its architecture where the system tells no name."""
     return _cpuinfo("model name") or _cpuinfo("Model") or platform.processor() or platform.machine()
 
 
 def _cpuinfo(field: str) -> str:
-    """A field of the first core in Linux's /proc/cpuinfo; empty on other systems."""
+    """Return a field of the first core in Linux's /proc/cpuinfo; empty on other systems."""
     file = Path("/proc/cpuinfo")
-    found = re.search(rf"^{field}\s*:(.*)$", file.read_text(), re.MULTILINE) if file.exists() else None
-    return found[1].strip() if found else ""
+    match = re.search(rf"^{field}\s*:(.*)$", file.read_text(), re.MULTILINE) if file.exists() else None
+    return match[1].strip() if match else ""
 
 
 def set_threads(n: int | None) -> int:
-    """Limits CPU kernels made from now on to `n` threads (None: CPU_COUNT, or every core this process may use).
+    """Set the number of threads of CPU kernels.
 
-    Returns the number in effect, also in `tinygrad.helpers.CPU_COUNT`. Kernels made before keep theirs: call it before
-    the first one. It holds for the whole process, as tinygrad keeps it in classes. Raises UsageError for `n` below 1.
+    It holds for the whole process, since tinygrad keeps it in classes, and for kernels made from now on: call it before
+    the first one.
+
+    Args:
+        n: number of threads; None takes the environment variable CPU_COUNT, or all cores that this process may use.
+
+    Returns:
+        The number in effect.
+
+    Raises:
+        UsageError: `n` is below 1.
     """
     if n is not None and n < 1:
         raise UsageError(f"`threads` {n} makes no sense: give 1 or more.")

@@ -1,13 +1,13 @@
-"""The devices that tinygrad can run on: their names, which one to use, and whether it works.
+"""Choose the device to compute on, and find out whether a device works.
 
-`auto` takes the first usable of METAL, CUDA, NV, AMD, QCOM, CL if it is a GPU, CPU. CUDA stands before NV because it
-goes through NVIDIA's own libraries; NV, AMD and QCOM are tinygrad's own drivers. CL on a processor (PoCL) is never
-chosen by itself: it runs on the same cores as CPU, no faster. Nor is WEBGPU, which has no 64-bit types. Both can be
-named.
+`auto` takes the first usable of METAL, CUDA, NV, AMD, QCOM, CL if it is a GPU, and CPU. CUDA precedes NV because it
+uses NVIDIA's own libraries; NV, AMD and QCOM are tinygrad's own drivers. Two devices are used only if the user names
+them: CL on a processor (PoCL), which runs on the same cores as CPU and no faster, and WEBGPU, which lacks 64-bit types.
 
-Always hand the resolved name to tinygrad (`device=`): asked for its default device it opens every backend in turn, and
-as root its AMD and NV backends may take a GPU away from the kernel's driver. What the library needs of devices is
-imported from here, also the CPU's compiler and threads (`cpu`) and `guard` (`failures`).
+Always pass the resolved name to tinygrad (`device=`). Without one, tinygrad opens each backend in turn to find a
+default; as root its AMD and NV backends may then take a GPU away from the kernel's driver.
+
+Other rooms import from here what they need of devices, including `prepare_cpu` and `set_threads` (cpu.py) and `guard`.
 """
 
 import contextlib
@@ -59,10 +59,16 @@ _CHILD = "import json, sys; from edgeae.runtime.devices import _report; print(js
 
 @dataclass(frozen=True)
 class DeviceStatus:
-    """What `probe` found out about one device.
+    """The result of probing one device.
 
-    `kind` is "gpu", or "cpu" for the processor and for drivers that run on it; empty when not usable. `reason` (why
-    not) and `mend` (the command that would fix it) are empty when usable. `ms` is how long the probe took.
+    Attributes:
+        name: of the device.
+        usable: whether it computes a right number.
+        kind: "gpu", or "cpu" for the processor and for drivers that run on it; empty if not usable.
+        detail: name, driver or compiler; empty if not usable.
+        reason: why it is not usable; empty if it is.
+        mend: the command that would make it usable; empty if it is.
+        ms: how long the probe took, in milliseconds.
     """
 
     name: str
@@ -78,9 +84,10 @@ class DeviceStatus:
 
 
 def normalize(name: str) -> str:
-    """The canonical tinygrad name of one device: "gpu" gives "CL", "cuda:0" gives "CUDA", "Cuda:1" gives "CUDA:1".
+    """Return tinygrad's name of one device: "CL" for "gpu", "CUDA" for "cuda:0", "CUDA:1" for "Cuda:1".
 
-    Raises UsageError on an unknown name. "auto" is no device: `resolve` knows it.
+    Raises:
+        UsageError: the name is unknown. So is "auto", which only `resolve` accepts.
     """
     backend, colon, index = name.strip().upper().partition(":")
     backend = ALIASES.get(backend, backend)
@@ -97,7 +104,7 @@ def normalize(name: str) -> str:
 
 
 def _request(name: str | None) -> tuple[str, str]:
-    """What the user asked for, as written, and how to begin a message about it."""
+    """Return the device that the user named, as written, and the beginning of an error message about it."""
     if name is not None and name.strip():
         return name, ""
     if variable := os.environ.get("EDGEAE_DEVICE", "").strip():
@@ -109,18 +116,25 @@ def _request(name: str | None) -> tuple[str, str]:
 
 
 def resolve(name: str | None = None) -> str:
-    """The canonical name of the device to use, which is open and has just computed a right number.
+    """Open the device to use, and check that it computes a right number.
 
-    `name` beats the environment variable EDGEAE_DEVICE, which beats tinygrad's DEV; else it is "auto". Raises
-    UsageError on an unknown name, DeviceError with the reason and the command that would mend it when not usable.
+    Args:
+        name: any spelling; None takes the environment variable EDGEAE_DEVICE, then tinygrad's DEV, then "auto".
+
+    Returns:
+        tinygrad's name of the device.
+
+    Raises:
+        UsageError: the name is unknown.
+        DeviceError: the device is not usable; the message has the reason and the command that would mend it.
     """
-    wanted, source = _request(name)
-    if wanted.strip().upper() == "AUTO":
+    request, source = _request(name)
+    if request.strip().upper() == "AUTO":
         return _auto()
-    if "," in wanted:
-        raise UsageError(f"{wanted!r} names several devices, but one is needed here: give one of them with `device`.")
+    if "," in request:
+        raise UsageError(f"{request!r} names several devices, but one is needed here: give one of them with `device`.")
     try:
-        device = normalize(wanted)
+        device = normalize(request)
     except UsageError as error:
         raise UsageError(f"{source}{error}") from None
     _open(device)
@@ -128,27 +142,28 @@ def resolve(name: str | None = None) -> str:
 
 
 def resolve_many(name: str | None = None) -> tuple[str, ...]:
-    """As `resolve`, for a comma list of one backend's devices: "CUDA:0,CUDA:1" gives ("CUDA", "CUDA:1")."""
-    wanted = _request(name)[0]
-    if "," not in wanted:
+    """Open several devices of one backend, as `resolve` does one: ("CUDA", "CUDA:1") for "CUDA:0,CUDA:1"."""
+    request = _request(name)[0]
+    if "," not in request:
         return (resolve(name),)
-    devices = tuple(normalize(part) for part in wanted.split(","))
+    devices = tuple(normalize(part) for part in request.split(","))
     if len(set(devices)) < len(devices):
-        raise UsageError(f"{wanted!r} names the same device twice: number them, as in CUDA:0,CUDA:1.")
+        raise UsageError(f"{request!r} names the same device twice: number them, as in CUDA:0,CUDA:1.")
     if len({device.split(":")[0] for device in devices}) > 1:
-        raise UsageError(f"{wanted!r} mixes backends: a list must be of one backend, as in CUDA:0,CUDA:1.")
+        raise UsageError(f"{request!r} mixes backends: a list must be of one backend, as in CUDA:0,CUDA:1.")
     for device in devices:
         _open(device)
     return devices
 
 
 def _auto() -> str:
+    """Open the first usable device of AUTO_ORDER."""
     for name in AUTO_ORDER[:-1]:
         if absence(name) or (name == "CL" and _only_pocl()):
             continue
         if name in _RUNS_IN_CHILD_FIRST and probe(name).kind != "gpu":
             continue
-        with contextlib.suppress(EdgeaeError):  # the next one may do; `probe_all` tells the reasons
+        with contextlib.suppress(EdgeaeError):  # try the next one; `probe_all` tells the reasons
             _open(name)
             return name
     _open("CPU")
@@ -156,7 +171,7 @@ def _auto() -> str:
 
 
 def _only_pocl() -> bool:
-    """True when every OpenCL driver listed is PoCL, which runs on the processor; saves `auto` a look at it."""
+    """Return whether every installed OpenCL driver is PoCL, which runs on the processor; then `auto` skips CL."""
     folder = Path(os.environ.get("OCL_ICD_VENDORS", "/etc/OpenCL/vendors"))
     drivers = list(folder.glob("*.icd")) if folder.is_dir() else []
     return bool(drivers) and all("pocl" in driver.read_text(errors="replace") for driver in drivers)
@@ -166,10 +181,15 @@ def _only_pocl() -> bool:
 
 
 def probe(name: str, timeout_s: float = 20.0) -> DeviceStatus:
-    """Opens a device and runs a kernel on it, in a child process: a driver that hangs or crashes does so there.
+    """Open a device and run a kernel on it, in a child process: a driver that hangs or crashes does so there.
 
-    Raises UsageError on an unknown name, and DeviceError when tinygrad itself cannot be imported; everything else is
-    told in the status.
+    Args:
+        name: of the device, any spelling.
+        timeout_s: how long to wait for the driver, in seconds.
+
+    Raises:
+        UsageError: the name is unknown.
+        DeviceError: tinygrad itself cannot be imported. Every other failure is a reason in the status.
     """
     name, start = normalize(name), time.perf_counter()
     absent = absence(name)
@@ -178,7 +198,7 @@ def probe(name: str, timeout_s: float = 20.0) -> DeviceStatus:
 
 
 def probe_all(timeout_s: float = 20.0) -> list[DeviceStatus]:
-    """`probe` for every backend in `NAMES`, all at once, in that order."""
+    """Probe all backends at the same time, and return their status in the order of `NAMES`."""
     with ThreadPoolExecutor(len(NAMES)) as pool:
         return list(pool.map(lambda name: probe(name, timeout_s), NAMES))
 
@@ -188,7 +208,7 @@ def _failed(reason: str, mend: str) -> dict[str, Any]:
 
 
 def _report(name: str) -> dict[str, Any]:
-    """Runs in the child of `probe`: the fields of DeviceStatus that only opening the device can tell."""
+    """Return the fields of DeviceStatus that only opening the device can tell; runs in the child of `probe`."""
     try:
         kind, detail = _open(name)
     except Unusable as error:
@@ -199,7 +219,7 @@ def _report(name: str) -> dict[str, Any]:
 
 
 def _ask_child(name: str, timeout_s: float) -> dict[str, Any]:
-    """`_report` from a child, or what became of the child."""
+    """Return the child's `_report`, or the reason why it gave none."""
     try:
         child = subprocess.run(
             [sys.executable, "-c", _CHILD, name],
@@ -215,7 +235,7 @@ def _ask_child(name: str, timeout_s: float) -> dict[str, Any]:
     except OSError as error:
         reason = f"no process could be started to try it ({error.strerror})"
     else:
-        # The last line alone is ours: tinygrad prints there too when DEBUG is set.
+        # Only the last line is ours: tinygrad prints to stdout, too, when DEBUG is set.
         lines = child.stdout.splitlines()
         if child.returncode == 0 and lines and lines[-1].startswith("{"):
             report: dict[str, Any] = json.loads(lines[-1])
@@ -241,9 +261,9 @@ def _child_environment(name: str) -> dict[str, str]:
 # ---- opening -------------------------------------------------------------------------------------
 
 
-@functools.cache  # a failure is not kept
+@functools.cache  # an exception is not cached: a device that failed is tried again
 def _open(name: str) -> tuple[str, str]:
-    """Opens a device and checks a number it computes; gives (kind, detail)."""
+    """Open a device, check a number that it computes, and return its kind and detail (see DeviceStatus)."""
     if absent := absence(name):
         raise Unusable(name, *absent)
     with _OPENING, guard(name):
@@ -261,10 +281,13 @@ def _open(name: str) -> tuple[str, str]:
 
 @functools.cache
 def supports_half(device: str) -> bool:
-    """True when float16 weights can be stored on the device and read there as float32, tried with a kernel.
+    """Return whether float16 weights can be stored on the device and read there as float32, which a kernel tries.
 
-    Drivers that lack the type (PoCL) pass too: tinygrad takes it apart with integer arithmetic, where subnormal numbers
-    (below 6.1e-5) become zero. Raises as `resolve`.
+    Drivers that lack the type (PoCL) pass, too: tinygrad decodes it with integer arithmetic, where subnormal numbers
+    (below 6.1e-5) become zero.
+
+    Raises:
+        UsageError, DeviceError: as `resolve`.
     """
     name = normalize(device)
     _open(name)

@@ -1,5 +1,4 @@
-"""tinygrad kept from failing in ways a user would see: `import_tinygrad`, and `guard`, which turns what tinygrad and
-its drivers raise into one plain sentence with the mend."""
+"""Turn what tinygrad and its drivers raise into one plain sentence with the command that mends it."""
 
 import contextlib
 import errno
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from edgeae.errors import DeviceError, EdgeaeError, OutOfMemoryError
 
+# The command that makes a backend usable.
 _NVIDIA_MEND = "sudo apt install nvidia-driver (in a container: docker run --gpus all)"
 MENDS = {
     "CPU": "pip install ziglang",
@@ -30,7 +30,13 @@ MENDS = {
 
 
 class Unusable(DeviceError):
-    """A device that cannot be used: the reason, and the command that would mend it."""
+    """A device cannot be used.
+
+    Attributes:
+        device: its name.
+        reason: a clause without a final stop.
+        mend: the command that would make it usable.
+    """
 
     def __init__(self, device: str, reason: str, mend: str) -> None:
         super().__init__(device, reason, mend)
@@ -42,13 +48,17 @@ class Unusable(DeviceError):
 
 @contextlib.contextmanager
 def guard(device: str) -> Iterator[None]:
-    """Turns what tinygrad raises inside the block into a DeviceError, or OutOfMemoryError, of one sentence.
+    """Turn what tinygrad raises inside the block into an error of one sentence.
 
-    The original stays as `__cause__`. An EdgeaeError, KeyboardInterrupt, and errors that did not pass through code of
-    tinygrad are left as they are.
+    The original error becomes its `__cause__`. EdgeaeError, KeyboardInterrupt, and errors that did not pass through
+    code of tinygrad are left as they are.
 
-    Python's cyclic garbage collection rests meanwhile: when it runs in the thread that works off the CPU's queue and
-    meets a graph that is no longer used, freeing that graph waits for the very queue, forever (tinygrad 0.13.0).
+    Python's cyclic garbage collection is off inside the block. It may run in the thread that works off the CPU's queue,
+    where freeing an unused graph waits for that same queue, forever (tinygrad 0.13.0).
+
+    Raises:
+        OutOfMemoryError: the device or the host has no memory left.
+        DeviceError: anything else.
     """
     collects = gc.isenabled()
     gc.disable()
@@ -70,22 +80,26 @@ def guard(device: str) -> Iterator[None]:
 
 
 def import_tinygrad() -> None:
-    """Imports tinygrad, or raises DeviceError. Called before anything else of it is imported, as that may not do it."""
+    """Import tinygrad, before anything else of it is imported.
+
+    Raises:
+        DeviceError: it is missing, or an environment variable makes its import fail.
+    """
     try:
         import tinygrad  # noqa: F401
     except ImportError as error:
         raise Unusable("tinygrad", reason_of(error), "pip install tinygrad==0.13.0") from error
     except Exception as error:
-        # It reads its settings at import, and `DEBUG=*`, set for other programs, is no number to it.
+        # It reads its settings at import, and expects a number where other programs expect `DEBUG=*`.
         mend = "unset the environment variable that holds it, often DEBUG or DEV"
         raise Unusable("tinygrad", reason_of(error), mend) from error
     _share_kernel_cache()
 
 
 def _share_kernel_cache() -> None:
-    """Let every thread use tinygrad's connection to its kernel cache, which it opens for the first one only.
+    """Let all threads use tinygrad's connection to its kernel cache, which it opens for the first of them only.
 
-    `session.tinygrad_on` lets one thread at a time in, so that sharing is safe.
+    This is safe because `tinygrad_on` lets one thread at a time in.
     """
     from tinygrad import helpers
 
@@ -97,7 +111,7 @@ def _share_kernel_cache() -> None:
 
 
 def _has_kernel_cache(path: str) -> bool:
-    """Whether tinygrad's database of kernels can be used: a service may have no home, a container be read-only."""
+    """Return whether the file of the kernel cache can be written: a service may have no home folder."""
     from tinygrad import helpers
 
     try:
@@ -108,12 +122,12 @@ def _has_kernel_cache(path: str) -> bool:
 
 
 def reason_of(error: BaseException) -> str:
-    """One line, without a final stop, for an exception or a group of them."""
+    """Return the reason of an exception, or of a group of them, as one line without a final stop."""
     return "; ".join(dict.fromkeys(_one_reason(leaf) for leaf in _leaves(error)))[:300]
 
 
 def mend_for(device: str, reason: str) -> str:
-    """The command that would put the device right, by backend and what went wrong."""
+    """Return the command that would mend a device, by its backend and the reason of the failure."""
     backend = device.split(":")[0]
     if "has no renderer" in reason or (backend == "CPU" and ":" in os.environ.get("DEV", "")):
         return "unset the environment variable DEV"
@@ -134,7 +148,7 @@ def _one_reason(error: BaseException) -> str:
         return f"the program {program} failed"
     if isinstance(error, FileNotFoundError) and error.filename:
         return f"{error.filename} was not found"
-    if isinstance(error, IndexError) and str(error) == "invalid index":  # ctypes, of the driver's list of devices
+    if isinstance(error, IndexError) and str(error) == "invalid index":  # ctypes: past the end of the driver's list
         return "there is no device of that number"
     if library := re.search(r"failed to load library (\S+?):", str(error)):
         return f"the library {library[1]} was not found"
@@ -145,7 +159,7 @@ def _one_reason(error: BaseException) -> str:
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    """By type, or by what CUDA, OpenCL (-4, -5, -6) and the operating system call it."""
+    """Return whether memory ran out, by the type of the error or the words of CUDA, OpenCL and the system for it."""
     words = r"out of memory|CL_MEM_OBJECT_ALLOCATION_FAILURE|CL_OUT_OF_(RESOURCES|HOST_MEMORY)"
     return any(
         isinstance(leaf, MemoryError)
@@ -161,7 +175,7 @@ def _passed_tinygrad(error: BaseException) -> bool:
 
 
 def _leaves(error: BaseException) -> list[BaseException]:
-    """The exceptions of a group, or of groups in it; else the exception itself."""
+    """Return the exceptions of a group and of the groups in it; for any other exception, itself."""
     if isinstance(error, BaseExceptionGroup):
         return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
     return [error]

@@ -1,4 +1,4 @@
-"""Tensors that are filled anew for each call of a jitted graph: what an input costs is then one copy of its bytes."""
+"""Keep the input tensors of a captured graph, and fill them anew for each call."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from tinygrad import Tensor
 
 
 class Inputs:
-    """The inputs of one graph on its devices.
+    """The input tensors of one graph.
 
-    Making a tensor costs tinygrad about 1 ms, and fresh memory 0.5 ms a megabyte; a copy into a tensor that is there,
-    0.1 ms a megabyte. Every call overwrites what the last one gave.
+    A new tensor costs about 1 ms, plus 0.5 ms per megabyte for fresh memory. Copying into an existing one costs 0.1 ms
+    per megabyte. Each call therefore overwrites the tensors of the call before.
+
+    Args:
+        devices: tinygrad devices that the graph runs on.
     """
 
     def __init__(self, devices: Sequence[str]) -> None:
@@ -22,8 +25,10 @@ class Inputs:
         self._tensors: dict[tuple[int, tuple[int, ...]], Tensor] = {}
 
     def __call__(self, *arrays: npt.NDArray[Any]) -> list[Tensor]:
-        """float32 tensors on the device with the arrays' values; on several devices the first axis is divided among
-        them, but for arrays of one axis, which each device has whole."""
+        """Return the arrays as float32 tensors on the devices.
+
+        Several devices share the first axis; an array of one axis is copied to each of them.
+        """
         return [self._put(i, np.ascontiguousarray(array, np.float32)) for i, array in enumerate(arrays)]
 
     def _put(self, i: int, array: npt.NDArray[np.float32]) -> Tensor:

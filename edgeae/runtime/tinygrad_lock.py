@@ -1,4 +1,4 @@
-"""Run tinygrad in one thread at a time."""
+"""Let one thread at a time run tinygrad."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ from contextlib import contextmanager
 
 from edgeae.runtime import devices
 
-# tinygrad keeps its schedule and caches in globals: one thread at a time may be inside it, whatever the model.
+# tinygrad keeps its schedule and its caches in globals, so this holds for all models together.
 _TINYGRAD = threading.RLock()
 
 
 @contextmanager
 def tinygrad_on(device: str) -> Iterator[None]:
-    """Run tinygrad code alone, with its failures on `device` as one-sentence errors."""
+    """Wait until no other thread runs tinygrad, and turn what fails in the block into one sentence about `device`.
+
+    Raises:
+        DeviceError, OutOfMemoryError: as `guard`.
+    """
     with _TINYGRAD, devices.guard(device):
         yield

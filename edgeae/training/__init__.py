@@ -1,5 +1,6 @@
-"""Training, and what is measured of a model: the loop, the optimizer, the run folder, scores.
+"""Training and evaluation of models.
 
-`trainer` holds the jitted step and the loop around it; `evaluation` and `rate_distortion` score a model. Only
-`exporting`, `benchmark` and `cli` import from here.
+`loop.train` runs a training; `trainer.Trainer` has the optimizer step and the epoch; `optimizer` is AdamW; `checkpoint`
+and `run_folder` write and read the run folder. `evaluation` and `rate_distortion` score a model. Only `exporting`,
+`benchmark` and `cli` import from here.
 """

@@ -1,4 +1,4 @@
-"""How well a model restores: the same scores for training, `evaluate` and `export`."""
+"""Scores of a model on a dataset, the same for `train`, `evaluate` and `export`."""
 
 from __future__ import annotations
 
@@ -18,26 +18,30 @@ from edgeae.formatting import json_ready
 from edgeae.images.damage.spec import parse
 from edgeae.images.scores import Scores, score
 from edgeae.inference.session import Session
-from edgeae.training.rate_distortion import Rate, rates
+from edgeae.training.rate_distortion import RatePoint, measure_rate_distortion
 
 Floats = npt.NDArray[np.float32]
 
-MAX_VALIDATION_IMAGES = 512  # that training and export measure on
+MAX_VALIDATION_IMAGES = 512  # that `train` and `export` score on
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate` finds on `images` images.
+    """Scores of a model on some images.
 
-    input, output: scores of what the model was given, damaged, and of what it made of it. rates: what the undamaged
-    images cost as codes, and as files of as many bytes (rates.py).
+    Attributes:
+        images: how many.
+        corrupt: the damage that was added to them.
+        input: scores of the damaged images themselves; None if they have another number of channels than the targets.
+        output: scores of what the model made of them.
+        rates: bytes and PSNR of the undamaged images as codes of the model and as WebP and JPEG files.
     """
 
     images: int
     corrupt: str
     input: Scores | None
     output: Scores
-    rates: tuple[Rate, ...] = ()
+    rates: tuple[RatePoint, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return the scores for JSON; infinity, as the PSNR of a perfect output, becomes None."""
@@ -47,7 +51,14 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Trial:
-    """A split, damaged once and for all: `inputs`, `clean` (N, H, W, C) float32 and `mask` (N, H, W)."""
+    """Images with fixed damage, on which networks are compared.
+
+    Attributes:
+        inputs: the damaged images, float32 (N, H, W, C) in [0, 1].
+        clean: what the output is scored against, float32 (N, H, W, C_out) in [0, 1].
+        mask: where the damage is, bool (N, H, W).
+        corrupt: the damage, as a specification.
+    """
 
     inputs: Floats
     clean: Floats
@@ -56,22 +67,28 @@ class Trial:
 
     @classmethod
     def prepare(cls, split: Split, corrupt: str, seed: int, limit: int | None = None) -> Trial:
-        """Damage the first `limit` images of a split, the same for the same seed."""
+        """Damage the images of a split.
+
+        Args:
+            split: the images.
+            corrupt: damage specification.
+            seed: of the damage. The damage of an image does not depend on `limit`.
+            limit: use at most this many images, the first ones.
+        """
         count = len(split.inputs) if limit is None else min(limit, len(split.inputs))
-        first = Split(
-            split.inputs[:count], None if split.targets is None else split.targets[:count], list(split.names[:count])
-        )
+        targets = None if split.targets is None else split.targets[:count]
+        first = Split(split.inputs[:count], targets, list(split.names[:count]))
         damage = parse(corrupt)
         batch = next(iter(batches(first, count, epoch=0, seed=seed, corrupt=damage, augment=None, shuffle=False)))
         return cls(batch.inputs, batch.targets, batch.mask, str(damage))
 
     def evaluate(self, run: Callable[[Floats], Floats]) -> Evaluation:
-        """Score `run`, a function from damaged to restored images."""
-        same_kind = self.inputs.shape == self.clean.shape
+        """Score `run`, a function from damaged images to restored ones."""
+        comparable = self.inputs.shape == self.clean.shape
         return Evaluation(
             images=len(self.inputs),
             corrupt=self.corrupt,
-            input=score(self.inputs, self.clean, self.mask) if same_kind else None,
+            input=score(self.inputs, self.clean, self.mask) if comparable else None,
             output=score(run(self.inputs), self.clean, self.mask),
         )
 
@@ -90,14 +107,22 @@ def evaluate(
 
     Args:
         session: what `load` returned.
-        data, targets, limit: see `open_dataset`; of data with a validation split that split is taken, else all of it.
-        corrupt: the damage to undo; None is what the model was trained on. With `targets`, none is added.
-        seed: of the damage.
-        size: height and width in pixels that images are fitted to; None is what the model was trained on.
+        data: a folder, array file or built-in name, see `open_dataset`. If it has a validation split, that split is
+            used, otherwise all of it.
+        corrupt: damage specification. None takes what the model was trained on, or no damage if there are `targets`.
+        targets: folder or array file of the correct outputs, matched by name or row.
+        seed: of the damage, 0 or more.
+        limit: use at most this many images; None uses all.
+        size: height and width in pixels that images are fitted to; None takes the model's training size.
+
+    Returns:
+        The scores. Without `targets`, `rates` compares the model's codes with WebP and JPEG; it is empty for a model
+        whose code alone does not determine the image.
 
     Raises:
-        DataError: the data cannot be used, or its targets have another number of channels than the model gives.
-        UsageError: the model was trained on pairs of images, and there are no `targets`; or a `size` for a `vae`.
+        DataError: the data cannot be used, or the targets have another number of channels than the model's output.
+        UsageError: the model was trained on pairs of images and `targets` is missing, the damage is not a valid
+            specification, or `size` is set for a `vae`, which has one size.
     """
     config = session.config
     if config.arch == "vae" and size not in (None, config.size):
@@ -111,8 +136,10 @@ def evaluate(
     if corrupt is None:
         corrupt = "none" if targets is not None else task
     trial = Trial.prepare(dataset.val, corrupt, seed)
-    if trial.clean.shape[-1] != config.out_channels:
-        found = trial.clean.shape[-1]
-        raise DataError(f"the targets have {found} channels, but the model gives {config.out_channels}.")
-    found = trial.evaluate(session.run_floats)
-    return found if targets is not None else replace(found, rates=tuple(rates(session, trial.clean)))
+    channels = trial.clean.shape[-1]
+    if channels != config.out_channels:
+        raise DataError(f"the targets have {channels} channels, but the model gives {config.out_channels}.")
+    evaluation = trial.evaluate(session.run_floats)
+    if targets is not None:
+        return evaluation
+    return replace(evaluation, rates=tuple(measure_rate_distortion(session, trial.clean)))

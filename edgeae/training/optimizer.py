@@ -1,4 +1,4 @@
-"""AdamW, which updates all parameters of a network; on the CPU as one kernel of our own."""
+"""AdamW with clipping of exceptional gradients; on the CPU one kernel updates all parameters."""
 
 from __future__ import annotations
 
@@ -8,58 +8,69 @@ from tinygrad import Tensor, dtypes
 
 from edgeae.runtime.kernels import graph
 
-# A short memory of squares: with the usual 0.999 a gradient that grows meets steps measured for the small ones before
-# it, and networks without normalization blow up (photos, learning rate 1e-3, after 8 to 10 epochs; they learned slower
-# until then, too).
+# β₂ is below the usual 0.999: with it, squared gradients are averaged over so many steps that a growing gradient is
+# divided by the small ones before it. Networks without normalization diverged so (photos, learning rate 1e-3, after 8
+# to 10 epochs), and had learned more slowly until then.
 BETAS, EPSILON = (0.9, 0.95), 1e-8
-CLIP, MEMORY = 2.0, 0.98  # a gradient is at most so many times as long as they were of late, and how late is late
+CLIP = 2.0  # largest norm of a gradient, relative to the running mean of the norms before it
+MEMORY = 0.98  # decay of that mean per step
 
 
 class AdamW:
-    """AdamW (Loshchilov and Hutter 2019): Adam with a weight decay beside the gradient's step.
+    """AdamW (Loshchilov and Hutter 2019), with gradients clipped to CLIP times their recent mean norm.
 
-    A gradient that is far longer than those before it, as networks without normalization give one in thousands of
-    steps, is shortened: once they had followed it, they would not come back.
+    Networks without normalization have a gradient far longer than usual once in some thousand steps. Following it
+    undoes the training so far, and they do not recover.
 
     Args:
-        parameters: float32 tensors by name, realized, on one device or divided among several.
-        weight_decay: of those named `….weight`; the others have none.
+        parameters: float32 tensors by name, realized, on one device or sharded over several.
+        weight_decay: decoupled decay of the parameters named `….weight`; biases have none.
     """
 
     def __init__(self, parameters: Mapping[str, Tensor], weight_decay: float) -> None:
         self._parameters = dict(parameters)
         self._decays = {name: weight_decay if name.endswith("weight") else 0.0 for name in parameters}
-        # NOTE: zeros as a constant the compiler would fold into the first step. As buffers they go through the same
-        # kernels in the first step as in one that is resumed.
+        # NOTE: constant zeros would be folded into the first step. As buffers they go through the same kernels in the
+        # first step of a run as in the first step of a resumed one, and so give the same bits.
         self._m = {name: value.zeros_like().contiguous().realize() for name, value in parameters.items()}
         self._v = {name: value.zeros_like().contiguous().realize() for name, value in parameters.items()}
         device = next(iter(parameters.values())).device
-        self._powers = Tensor.ones(3, dtype=dtypes.float32, device=device).contiguous().realize()  # β₁, β₂, MEMORY
-        self._length = Tensor.zeros(1, dtype=dtypes.float32, device=device).contiguous().realize()  # of gradients
+        # β₁, β₂ and MEMORY to the power of the number of steps, for the bias corrections.
+        self._powers = Tensor.ones(3, dtype=dtypes.float32, device=device).contiguous().realize()
+        # Running mean of the gradient's norm, without bias correction.
+        self._length = Tensor.zeros(1, dtype=dtypes.float32, device=device).contiguous().realize()
 
     def state(self) -> dict[str, Tensor]:
-        """What it remembers from step to step: both moments of each parameter, powers, and the gradients' length."""
+        """Return all that is carried from step to step: two moments of each parameter, `powers` and `length`."""
         moments = {"m": self._m, "v": self._v}
         return {"powers": self._powers, "length": self._length} | {
             f"{kind}.{name}": value for kind, values in moments.items() for name, value in values.items()
         }
 
     def zero_grad(self) -> None:
-        """Forget all gradients."""
+        """Discard all gradients."""
         for value in self._parameters.values():
             value.grad = None
 
     def schedule_step(self, lr: Tensor) -> list[Tensor]:
-        """One step with the learning rate `lr` (1,) and the parameters' gradients: what is to be realized for it."""
+        """Build one step from the parameters' gradients.
+
+        Args:
+            lr: learning rate, (1,).
+
+        Returns:
+            Tensors to realize together: the new parameters and the new state.
+        """
         gradients = {
             name: value.grad.contiguous() for name, value in self._parameters.items() if value.grad is not None
         }
         powers = self._powers * Tensor([*BETAS, MEMORY], device=lr.device)
-        length = Tensor.stack(*(gradient.square().sum() for gradient in gradients.values())).sum().sqrt().reshape(1)
-        before = self._powers[2:]  # 1 in the first step, which has nothing to compare with
-        limit = (before < 1).where(CLIP * self._length / (1 - before).maximum(1e-6), length)
-        followed = length.minimum(limit)
-        rate = Tensor.cat(lr, 1 - powers[:2], followed / length.maximum(1e-30)).contiguous()
+        norm = Tensor.stack(*(gradient.square().sum() for gradient in gradients.values())).sum().sqrt().reshape(1)
+        before = self._powers[2:]  # MEMORY^steps: 1 in the first step, which has no norm to compare with
+        limit = (before < 1).where(CLIP * self._length / (1 - before).maximum(1e-6), norm)
+        clipped = norm.minimum(limit)
+        # What all parameters share: learning rate, both bias corrections, and the factor that clips the gradient.
+        rate = Tensor.cat(lr, 1 - powers[:2], clipped / norm.maximum(1e-30)).contiguous()
         rows = [
             (self._parameters[name], self._m[name], self._v[name], gradient, self._decays[name])
             for name, gradient in gradients.items()
@@ -67,11 +78,12 @@ class AdamW:
         updated = graph.adamw(rows, rate, BETAS, EPSILON)
         if updated is None:
             updated = [tensor for row in rows for tensor in _step(*row, rate)]
-        averaged = MEMORY * self._length + (1 - MEMORY) * followed
+        averaged = MEMORY * self._length + (1 - MEMORY) * clipped
         return [*updated, self._length.assign(averaged), self._powers.assign(powers)]
 
 
 def _step(w: Tensor, m: Tensor, v: Tensor, gradient: Tensor, decay: float, rate: Tensor) -> list[Tensor]:
+    """The same update as generated code, for devices without the kernel."""
     beta1, beta2 = BETAS
     gradient = gradient * rate[3]
     m.assign(beta1 * m + (1 - beta1) * gradient)

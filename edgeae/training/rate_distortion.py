@@ -1,18 +1,17 @@
-"""What an image costs as a code of 8-bit numbers, beside WebP and JPEG files of no more bytes."""
+"""Rate and distortion: a model's code, rounded to 8 bits a number, beside WebP and JPEG files of the same size."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from edgeae.images import arrays as imaging
-from edgeae.images import metrics
+from edgeae.images.arrays import to_float, to_uint8
 from edgeae.images.files.array_io import read_image
+from edgeae.images.metrics import pooled_psnr
 from edgeae.inference.session import Session
 
 Floats = npt.NDArray[np.float32]
@@ -23,13 +22,13 @@ _FORMATS = {"WebP": "WEBP", "JPEG": "JPEG"}
 
 
 @dataclass(frozen=True)
-class Rate:
-    """A set of images in so many bytes.
+class RatePoint:
+    """The size of encoded images, and their quality when decoded.
 
     Attributes:
         name: `code`, `WebP` or `JPEG`.
-        bytes: of one image, the mean.
-        bits_per_pixel: the same divided by the pixels.
+        bytes: mean size of an image.
+        bits_per_pixel: the same divided by the number of pixels.
         psnr: of the mean squared error over all pixels of all images, in dB.
     """
 
@@ -39,41 +38,43 @@ class Rate:
     psnr: float
 
 
-def rates(session: Session, clean: Floats) -> list[Rate]:
-    """The images' codes rounded to 8 bits and decoded, then WebP and JPEG at the same bytes.
+def measure_rate_distortion(session: Session, clean: Floats) -> list[RatePoint]:
+    """Measure a model's codes, and WebP and JPEG files of at most the same size.
 
-    Each code is rounded evenly between its own smallest and largest number; both are counted. Nothing is entropy-coded.
-    A file is the one of the highest quality that takes no more bytes than the code; where none is so small, the
-    smallest, whose larger size is what `bytes` says. WebP and JPEG are Pillow's, the JPEG with optimized tables.
+    Each number of a code is rounded to one of 256 even steps between the code's smallest and largest number, which are
+    counted too. Nothing is entropy-coded. Of the files the one of highest quality that is no larger than the code
+    counts; where all are larger, the smallest. WebP and JPEG are Pillow's, the JPEG with optimized tables.
 
     Args:
-        session: of a `conv` or `vae` that gives as many channels as it takes. A `residual`'s code is not all that its
-            decoder needs: it has no rate, and the list is empty.
-        clean: (N, H, W, C) float32 in [0, 1], of the model's size.
+        session: of a `conv` or `vae` with as many output as input channels.
+        clean: float32 (N, H, W, C) in [0, 1], of the model's size.
+
+    Returns:
+        Points named `code`, `WebP` and `JPEG`. None for other models: the decoder of a `residual` needs more than its
+        code.
     """
     config = session.config
     if config.arch == "residual" or config.in_channels != config.out_channels:
         return []
     codes = session.encode(clean)
-    rounded = np.stack([_rounded(code) for code in codes])
+    rounded = np.stack([_round_to_8_bits(code) for code in codes])
     decoded = session.decode(rounded, np.float32)[:, : clean.shape[1], : clean.shape[2]]
-    size = codes[0].size + RANGE_BYTES
-    pixels = imaging.to_uint8(clean)
-    found = [_rate("code", [size] * len(clean), decoded, clean)]
+    limit_bytes = codes[0].size + RANGE_BYTES
+    pixels = to_uint8(clean)
+    points = [_point("code", [limit_bytes] * len(clean), decoded, clean)]
     for name, kind in _FORMATS.items():
-        files = [_file_within(size, image, kind) for image in pixels]
-        shown = np.stack([read_image(file, clean.shape[3]) for file in files])
-        found.append(_rate(name, [len(file) for file in files], imaging.to_float(shown), clean))
-    return found
+        files = [_best_file(image, kind, limit_bytes) for image in pixels]
+        images = np.stack([read_image(file, clean.shape[3]) for file in files])
+        points.append(_point(name, [len(file) for file in files], to_float(images), clean))
+    return points
 
 
-def _rate(name: str, sizes: list[int], images: Floats, clean: Floats) -> Rate:
-    mean = float(np.mean(sizes))
-    return Rate(name, mean, 8 * mean / (clean.shape[1] * clean.shape[2]), metrics.pooled_psnr(images, clean))
+def _point(name: str, sizes_bytes: list[int], images: Floats, clean: Floats) -> RatePoint:
+    mean = float(np.mean(sizes_bytes))
+    return RatePoint(name, mean, 8 * mean / (clean.shape[1] * clean.shape[2]), pooled_psnr(images, clean))
 
 
-def _rounded(code: Floats) -> Floats:
-    """A code as 8 bits a number would give it back."""
+def _round_to_8_bits(code: Floats) -> Floats:
     low, high = float(code.min()), float(code.max())
     step = (high - low) / 255 or 1.0
     levels = np.rint((code - low) / step).astype(np.uint8)
@@ -81,24 +82,21 @@ def _rounded(code: Floats) -> Floats:
     return values
 
 
-def _file_within(size: int, image: Bytes, kind: str) -> bytes:
-    """The file of the highest quality that takes at most `size` bytes, or else of the lowest."""
+def _best_file(image: Bytes, kind: str, limit_bytes: int) -> bytes:
+    """The file of the highest quality within the limit, found by bisection; of quality 1 if there is none."""
     picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
 
-    def encoded(quality: int) -> bytes:
+    def encode(quality: int) -> bytes:
         file = io.BytesIO()
         picture.save(file, kind, quality=quality, **({"optimize": True} if kind == "JPEG" else {}))
         return file.getvalue()
 
-    return _last(encoded, 1, 100, lambda file: len(file) <= size)
-
-
-def _last(make: Callable[[int], bytes], low: int, high: int, fits: Callable[[bytes], bool]) -> bytes:
-    """`make` of the largest number that fits, found by halving; of `low` where none does."""
-    best = make(low)
+    low, high = 1, 100
+    best = encode(low)
     while low < high:
         middle = (low + high + 1) // 2
-        if fits(file := make(middle)):
+        file = encode(middle)
+        if len(file) <= limit_bytes:
             low, best = middle, file
         else:
             high = middle - 1

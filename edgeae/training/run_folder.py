@@ -1,13 +1,13 @@
-"""The run folder: what a training leaves, so that at most the epoch under way is ever lost.
+"""The run folder, which a training writes after each epoch. A stopped run loses at most the current epoch.
 
     config.json         the network's and the training's configuration
     last.safetensors    weights and optimizer state after the last epoch; written last, it completes the epoch
     best.safetensors    weights of the epoch with the highest validation PSNR
-    metrics.csv         a row an epoch
+    metrics.csv         one row for each epoch, in COLUMNS
     preview.png         validation images: original, damaged, output
     curves.png          loss, PSNR and SSIM by epoch
 
-Every file is written whole and renamed.
+Every file is written under another name and then renamed, so that none is ever half written.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ Row = dict[str, float]
 
 
 def read_run(run: str | os.PathLike[str]) -> tuple[ModelConfig, TrainConfig]:
-    """The configuration of a run folder.
+    """Read the configuration of a run folder.
 
     Raises:
-        TrainingError: there is none, or it is damaged.
+        TrainingError: the folder has no `config.json`, or a damaged one.
     """
     path = Path(run) / "config.json"
     try:
@@ -76,13 +76,19 @@ def write_config(folder: Path, model: ModelConfig, settings: TrainConfig) -> Non
 
 
 def best_row(rows: list[Row]) -> Row:
-    """The row of the epoch whose weights are in best.safetensors."""
-    return max(rows, key=lambda row: row["val_psnr"])  # the first of equals
+    """Return the row of the epoch whose weights are in best.safetensors: the first with the highest PSNR."""
+    return max(rows, key=lambda row: row["val_psnr"])
 
 
 @contextmanager
 def lock_run(folder: Path) -> Iterator[None]:
-    """Keep a second training out of the folder; the system drops the lock with the process, however it ends."""
+    """Create the folder and lock it against a second training.
+
+    The operating system releases the lock when the process ends, however it ends.
+
+    Raises:
+        TrainingError: another process has the lock, or the folder cannot be written.
+    """
     try:
         import fcntl
     except ImportError:  # Windows has no advisory locks
@@ -99,18 +105,18 @@ def lock_run(folder: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise TrainingError(f"another training writes to {folder}; wait for it or choose another `run`.") from None
-        for left_over in folder.glob(".edgeae-*.tmp"):  # of a training that was killed while it wrote (files.py)
-            left_over.unlink(missing_ok=True)
+        for temporary in folder.glob(".edgeae-*.tmp"):  # of a training killed while it wrote
+            temporary.unlink(missing_ok=True)
         yield
 
 
 def curve_panels(rows: list[Row]) -> list[Panel]:
-    """What curves.png shows."""
+    """Return what curves.png shows."""
 
     def column(key: str) -> list[float]:
         return [row[key] for row in rows]
 
-    shown = [
+    panels = [
         Panel("reconstruction loss", {"training": column("recon")}),
         Panel(
             "PSNR, dB",
@@ -119,8 +125,8 @@ def curve_panels(rows: list[Row]) -> list[Panel]:
         Panel("SSIM", {"output": column("val_ssim")}),
     ]
     if not all(math.isnan(value) for value in column("kl")):
-        shown.append(Panel("KL, nats an image", {"training": column("kl")}))
-    return [Panel(p.title, {name: ys for name, ys in p.series.items() if np.isfinite(ys).any()}) for p in shown]
+        panels.append(Panel("KL, nats an image", {"training": column("kl")}))
+    return [Panel(p.title, {name: ys for name, ys in p.series.items() if np.isfinite(ys).any()}) for p in panels]
 
 
 def write_metrics(path: Path, rows: list[Row]) -> None:
@@ -137,7 +143,7 @@ def read_metrics(path: Path) -> list[Row]:
     """Read back what `write_metrics` wrote.
 
     Raises:
-        TrainingError: it is missing or damaged.
+        TrainingError: the file is missing or damaged.
     """
     try:
         with path.open(newline="") as file:

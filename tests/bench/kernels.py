@@ -40,7 +40,7 @@ from timing import (
 from edgeae.benchmark.peak import Kernel, empty, peak_kernel, placed
 from edgeae.runtime import devices
 from edgeae.runtime.compilers import find_compiler
-from edgeae.runtime.kernels import graph, plans, shapes
+from edgeae.runtime.kernels import graph, plans, shapes, winograd_plans
 from edgeae.runtime.kernels.plans import INSTRUCTION_SETS, Constants, InstructionSet
 from edgeae.runtime.kernels.programs import Text, compile_text
 from edgeae.runtime.kernels.shapes import GradientShape, Shape
@@ -124,12 +124,12 @@ def _convolution(
         function, plan = "convolution", plans.convolution(shape, isa, 1)
     assert plan is not None, f"{shape} is not covered"
     found = {"direct": of([make(isa, function, plan | constants, {"out": out, "x": x, "w": w} | rest)], [out])}
-    if plan := plans.winograd(shape, isa, 1):
+    if plan := winograd_plans.winograd(shape, isa, 1):
         turned = is_gradient and shape.stride == shape.step == 1
         layers_own = w.transpose(0, 1, 3, 2) if is_gradient else w
         stored = placed(layers_own[::-1, ::-1] if turned else layers_own)
-        u = empty(*plans.factors(plan))
-        first = plans.winograd_weights(plan, swapped=is_gradient, turned=turned) | {"WEIGHT_BITS": 32}
+        u = empty(*winograd_plans.factors(plan))
+        first = winograd_plans.winograd_weights(plan, swapped=is_gradient, turned=turned) | {"WEIGHT_BITS": 32}
         found["winograd"] = of(
             [
                 make(isa, "winograd_weights", first, {"u": u, "w": stored}),
@@ -146,7 +146,7 @@ def _weight_gradient(isa: InstructionSet, layer: Layer, rng: np.random.Generator
     planned = [(form, plan) for form in forms if (plan := plans.weight_gradient(form, isa, 1))]
     form, plan = min(planned, key=lambda pair: math.prod(plans.padded(pair[1])))
     found = {"direct": _one_weight_gradient(isa, layer, form, plan, rng)}
-    if plan := plans.winograd_gradient(forms[0], isa, 1):
+    if plan := winograd_plans.winograd_gradient(forms[0], isa, 1):
         found["winograd"] = _one_weight_gradient(isa, layer, forms[0], plan, rng)
     return found, forms[0].flop
 
@@ -172,8 +172,8 @@ def _one_weight_gradient(
         return Way(
             kernels, [dw, db], lambda: dw.sum(0)[:, : k * form.c_big, : form.c_small].reshape(wanted.shape), wanted
         )
-    du, dw = empty(*plans.factors(plan)), empty(k, k, layer.shape.c_in, layer.shape.c_out)
-    back = plans.winograd_weights(plan, swapped=form.error_is_big, turned=False) | {"WEIGHT_BITS": 32}
+    du, dw = empty(*winograd_plans.factors(plan)), empty(k, k, layer.shape.c_in, layer.shape.c_out)
+    back = winograd_plans.winograd_weights(plan, swapped=form.error_is_big, turned=False) | {"WEIGHT_BITS": 32}
     kernels = [
         make(isa, "winograd_gradient", constants, {"du": du, "db": db} | inputs),
         make(isa, "winograd_weights_gradient", back, {"dw": dw, "du": du}),

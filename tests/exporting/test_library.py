@@ -26,7 +26,7 @@ from edgeae.images.files.array_io import write_image
 from edgeae.inference.golden import verify
 from edgeae.inference.load import load
 from edgeae.network.models import build
-from edgeae.runtime.kernels import plans
+from edgeae.runtime.kernels import winograd_plans
 from edgeae.runtime.kernels.plans import INSTRUCTION_SETS
 
 FUZZ = ROOT / "tests" / "engine" / "fuzz.c"
@@ -117,7 +117,7 @@ def test_factors_of_large_networks_are_in_16_bits(tiny_config: ConfigFactory) ->
     assert {operation.constants["FACTOR_BITS"] for operation in floats} == {32}
     sizes = {
         bits: [
-            (operation.shape.flop / (size := math.prod(plans.factors(operation.constants))), size)
+            (operation.shape.flop / (size := math.prod(winograd_plans.factors(operation.constants))), size)
             for operation in narrowed
             if operation.constants["FACTOR_BITS"] == bits
         ]

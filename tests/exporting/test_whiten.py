@@ -12,7 +12,7 @@ from edgeae.config import ModelConfig, TrainConfig
 from edgeae.data import generated_faces as faces
 from edgeae.errors import UsageError
 from edgeae.exporting.weights import export
-from edgeae.exporting.whiten import standardized
+from edgeae.exporting.whiten import whiten
 from edgeae.images import arrays as imaging
 from edgeae.inference.load import load
 from edgeae.inference.session import Session
@@ -30,7 +30,7 @@ def test_the_codes_have_mean_0_and_covariance_1_and_nothing_else_changes(
 ) -> None:
     path = tiny_file("vae")
     file = weights.read(path)
-    changed = standardized(file.floats(), file.config, images, device)
+    changed = whiten(file.floats(), file.config, images, device)
     weights.write(tmp_path / "s.safetensors", changed, file.metadata)
     before, after = load(path, device), load(tmp_path / "s.safetensors", device)
 

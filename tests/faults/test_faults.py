@@ -15,9 +15,8 @@ from typing import Any
 import click
 import numpy as np
 import pytest
-import test_weight_file
 from click.testing import CliRunner
-from helpers import faults, photo
+from helpers import faults, photo, weight_files
 from helpers.faults import Case, check, table
 from PIL import Image
 
@@ -635,9 +634,9 @@ def forged(forge: Callable[[dict[str, Any]], None], base: str = "faces-conv") ->
     """A tiny network's file with a forged header."""
 
     def make(shelf: Path) -> bytes:
-        header, body = test_weight_file.split((shelf / f"{base}.safetensors").read_bytes())
+        header, body = weight_files.split((shelf / f"{base}.safetensors").read_bytes())
         forge(header)
-        return test_weight_file.join(header, body)
+        return weight_files.join(header, body)
 
     return make
 
@@ -646,9 +645,9 @@ def with_value(tensor: str, value: bytes, base: str = "faces-conv") -> Callable[
     """A tiny network's file whose tensor begins with the bytes of another value."""
 
     def make(shelf: Path) -> bytes:
-        header, body = test_weight_file.split((shelf / f"{base}.safetensors").read_bytes())
+        header, body = weight_files.split((shelf / f"{base}.safetensors").read_bytes())
         place = header[tensor]["data_offsets"][0]
-        return test_weight_file.join(header, body[:place] + value + body[place + len(value) :])
+        return weight_files.join(header, body[:place] + value + body[place + len(value) :])
 
     return make
 
@@ -665,15 +664,15 @@ def header_bytes(data: bytes) -> int:
 
 def header_of(text: bytes) -> Callable[[Path], bytes]:
     """A file with any header and 16 bytes of tensors."""
-    return lambda shelf: test_weight_file.join(text, bytes(16))
+    return lambda shelf: weight_files.join(text, bytes(16))
 
 
-metadata, config, entry = test_weight_file.metadata, test_weight_file.config, test_weight_file.entry
+metadata, config, entry = weight_files.metadata, weight_files.config, weight_files.entry
 SCALE = "down.0.weight.scale"
 NO_FILE, DAMAGED_HEADER = "is not a safetensors weight file", "the header is damaged"
 
 FORGED: dict[str, tuple[Callable[[Path], bytes], str]] = {
-    **{f"forged-{i}": (forged(forge), says) for i, (forge, says) in enumerate(test_weight_file.FORGERIES)},
+    **{f"forged-{i}": (forged(forge), says) for i, (forge, says) in enumerate(weight_files.FORGERIES)},
     "empty": (edited(lambda data: b""), NO_FILE),
     "one-byte": (edited(lambda data: b"\x02"), NO_FILE),
     "image": (edited(lambda data: GOOD["png"]), NO_FILE),
@@ -753,7 +752,7 @@ FORGED: dict[str, tuple[Callable[[Path], bytes], str]] = {
     "infinite-scale-int4": (with_value(SCALE, b"\0\x7c", "int4"), "holds NaN or infinity"),
     **{f"no-scale-{scheme}": (forged(lambda header: header.pop(SCALE), scheme), "") for scheme in ("int8", "int4")},
     **{
-        f"scale-renamed-{scheme}": (forged(test_weight_file.renamed(SCALE, "x.scale"), scheme), "is missing")
+        f"scale-renamed-{scheme}": (forged(weight_files.renamed(SCALE, "x.scale"), scheme), "is missing")
         for scheme in ("int8", "int4")
     },
     "scale-shape": (forged(entry(SCALE, shape=[2, 4]), "int8"), "should be float32"),

@@ -51,7 +51,7 @@ def idx(data: bytes) -> None:
 
 def png(data: bytes) -> None:
     """A PNG file; after a byte 1 the checksums of its chunks are put right."""
-    from edgeae.images.files.png import PngReader
+    from edgeae.images.files.png_reader import PngReader
 
     reader = PngReader(io.BytesIO(_with_checksums(data[1:]) if data[:1] == b"\1" else data))
     done = 0
@@ -162,7 +162,7 @@ def main() -> None:
         for name in [name for name in sys.modules if name.startswith("edgeae.") and name != "edgeae.errors"]:
             del sys.modules[name]
         import edgeae.data.array_files
-        import edgeae.images.files.png
+        import edgeae.images.files.png_reader
         import edgeae.network.weight_file  # noqa: F401
     FINDS.mkdir(exist_ok=True)
     atheris.Setup(

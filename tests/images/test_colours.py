@@ -1,4 +1,4 @@
-"""Colour modes against formulas written out, and exact identities in every one."""
+"""Conversion between the pixels of files and of networks, against formulas written out here."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def top(dtype: type) -> float:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("channels", [1, 3])
-def test_what_a_network_leaves_as_it_was_comes_back(mode: str, dtype: type, channels: int) -> None:
+def test_unchanged_pixels_come_back_bit_for_bit(mode: str, dtype: type, channels: int) -> None:
     if channels < colours.CHANNELS[mode]:
         return
     x = rows(mode, dtype)
@@ -38,7 +38,7 @@ def test_what_a_network_leaves_as_it_was_comes_back(mode: str, dtype: type, chan
 
 
 @pytest.mark.parametrize(("dtype", "mode"), [(np.uint8, "L"), (np.uint8, "RGB"), (np.uint16, "L")])
-def test_every_value_of_a_type_comes_back(dtype: type, mode: str) -> None:
+def test_every_value_comes_back(dtype: type, mode: str) -> None:
     values = np.arange(np.iinfo(dtype).max + 1, dtype=dtype).reshape(1, -1, 1).repeat(len(mode), axis=2)
     for channels in (1, 3):
         floats = colours.to_floats(values, mode, channels)
@@ -48,8 +48,8 @@ def test_every_value_of_a_type_comes_back(dtype: type, mode: str) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("dtype", TYPES)
-def test_what_a_network_is_given(mode: str, dtype: type) -> None:
-    """BT.601 luma, 0.299 R + 0.587 G + 0.114 B, of the opaque picture, which is white where it is fully transparent."""
+def test_input_of_a_network(mode: str, dtype: type) -> None:
+    """One channel is BT.601 luma, 0.299 R + 0.587 G + 0.114 B; fully transparent pixels are white."""
     x = rows(mode, dtype)
     unit = x / np.float64(top(dtype))
     if mode == "CMYK":
@@ -80,7 +80,7 @@ def test_what_a_network_is_given(mode: str, dtype: type) -> None:
     ],
 )
 @pytest.mark.parametrize("channels", [1, 3])
-def test_what_a_network_gave_in_the_mode_of_a_file(mode: str, target: str, dtype: type, channels: int) -> None:
+def test_output_of_a_network_in_the_mode_of_a_file(mode: str, target: str, dtype: type, channels: int) -> None:
     x, result = rows(mode, dtype), rng.random((31, 29, channels), np.float32) * 1.2 - 0.1  # networks overshoot
     done = colours.from_floats(result, x, mode, target)
     assert done.shape == (31, 29, len(target))
@@ -100,7 +100,7 @@ def test_what_a_network_gave_in_the_mode_of_a_file(mode: str, target: str, dtype
 
 
 @pytest.mark.parametrize("dtype", TYPES)
-def test_inks_give_the_colour_under_the_same_black(dtype: type) -> None:
+def test_inks_for_a_colour_keep_the_black(dtype: type) -> None:
     x = rows("CMYK", dtype)
     wanted = rng.random((31, 29, 3), np.float32)
     wanted[16:] = colours.to_floats(x, "CMYK", 3)[16:]
@@ -116,7 +116,7 @@ def test_inks_give_the_colour_under_the_same_black(dtype: type) -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("mode", ["L", "CMYK"])
-def test_damaged_results_are_refused(value: float, mode: str) -> None:
+def test_nan_and_infinity_are_refused(value: float, mode: str) -> None:
     result = np.zeros((31, 29, 3), np.float32)
     result[30, 28, 2] = value
     with pytest.raises(ImageError, match=r"^A result has NaN pixels: .*\.$"):
@@ -126,7 +126,7 @@ def test_damaged_results_are_refused(value: float, mode: str) -> None:
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("target", MODES[:4])
-def test_a_mode_that_a_file_cannot_hold_in_one_that_it_can(mode: str, target: str, dtype: type) -> None:
+def test_conversion_between_modes(mode: str, target: str, dtype: type) -> None:
     x = rows(mode, dtype)
     done = colours.convert(x, mode, target)
     assert done.dtype == dtype
@@ -145,7 +145,7 @@ def test_a_mode_that_a_file_cannot_hold_in_one_that_it_can(mode: str, target: st
 
 
 @pytest.mark.parametrize("mode", ["LA", "RGBA", "CMYK"])
-def test_opaque_pictures_are_those_of_pillow(mode: str) -> None:
+def test_opaque_pictures_equal_those_of_pillow(mode: str) -> None:
     x = rows(mode, np.uint8)
     image = Image.frombytes(mode, (29, 31), x.tobytes())
     if mode == "CMYK":

@@ -10,7 +10,7 @@ from PIL import Image
 
 from edgeae.images import metrics
 from edgeae.inference.load import load
-from edgeae.training.rate_distortion import RANGE_BYTES, rates
+from edgeae.training.rate_distortion import RANGE_BYTES, measure_rate_distortion
 
 
 def photos(n: int, side: int, channels: int) -> np.ndarray:
@@ -24,7 +24,7 @@ def photos(n: int, side: int, channels: int) -> np.ndarray:
 def test_rates(arch: str, channels: int, tiny_file: Callable[..., Path], device: str) -> None:
     session = load(tiny_file(arch, "none", size=64, in_channels=channels, out_channels=channels), device)
     clean = photos(3, 64, channels)
-    code, *files = rates(session, clean)
+    code, *files = measure_rate_distortion(session, clean)
     assert code.name == "code" and [file.name for file in files] == ["WebP", "JPEG"]
     assert code.bytes == np.prod(session.config.code_shape(64, 64)) + RANGE_BYTES
     assert code.bits_per_pixel == pytest.approx(8 * code.bytes / 64**2)
@@ -47,4 +47,4 @@ def test_rates(arch: str, channels: int, tiny_file: Callable[..., Path], device:
 
 
 def test_a_residual_has_none(tiny_file: Callable[..., Path], device: str) -> None:
-    assert rates(load(tiny_file("residual"), device), photos(1, 16, 3)) == []
+    assert measure_rate_distortion(load(tiny_file("residual"), device), photos(1, 16, 3)) == []

@@ -1,4 +1,4 @@
-"""Damage whole photos as training damages images."""
+"""Damage image files as training damages images."""
 
 from __future__ import annotations
 
@@ -18,9 +18,20 @@ from edgeae.images.files.writer import Writer
 
 
 def corrupt_file(source: Path, output: Path, corrupt: str, seed: int = 0) -> float:
-    """Damage an image file as training does; returns the share of its pixels that were replaced, 0 to 1.
+    """Damage an image file; its metadata and alpha are kept as when a photo is restored.
 
-    What else belongs to the picture (profile, EXIF data, alpha...) is kept as in `restoring`.
+    Args:
+        source: the image.
+        output: where to write it; the extension says the format.
+        corrupt: SPEC of the damage (see `spec`).
+        seed: of the damage; the same file and seed give the same result.
+
+    Returns:
+        The share of pixels that are damaged: those in holes, or all of them if the damage makes no holes.
+
+    Raises:
+        UsageError: an unknown damage or format.
+        ImageError: the image cannot be read, is too large, or does not fit the format.
     """
     damage = parse(corrupt)
     kind = format_of(output, None, WRITE_FORMATS)
@@ -34,7 +45,11 @@ def corrupt_file(source: Path, output: Path, corrupt: str, seed: int = 0) -> flo
 
 
 def damage_rows(photo: Photo, damage: Corruption, seed: int) -> tuple[Rows, float]:
-    """The whole photo damaged as in training, as stored, and the share of its pixels that were replaced."""
+    """Return all rows of a photo as they are stored, damaged, and the share of pixels that are damaged.
+
+    Raises:
+        ImageError: the photo cannot be read, or has too many pixels to be held in one piece.
+    """
     if photo.width * photo.height > 2 * (Image.MAX_IMAGE_PIXELS or 0):
         raise ImageError(f"{photo.name} has too many pixels to be damaged in one piece: make it smaller first.")
     rows = photo.read(photo.height)

@@ -1,17 +1,20 @@
-"""Holes filled as smoothly as possible from their edges: a membrane, Laplace's equation.
+"""Fill holes as smoothly as possible from their edges, like a membrane: by Laplace's equation.
 
-As in Pérez, Gangnet and Blake, Poisson Image Editing, 2003: what is known all around a hole is continued inside it.
+As in Pérez, Gangnet and Blake, "Poisson Image Editing", 2003: the values all around a hole are continued inside it.
 """
 
 import numpy as np
 
 from edgeae.images.arrays import Bools, Floats
 
-_SWEEPS = 8  # of Jacobi's method at each scale; more change less than half a grey level
+_SWEEPS = 8  # of Jacobi's method at each scale; more of them change less than half a gray level
 
 
 def smear_hole(image: Floats, hole: Bools) -> Floats:
-    """A picture (H, W, C) in [0, 1] with its hole (H, W) filled from its edge; one that is all hole stays as it is."""
+    """Fill the hole (H, W) of a picture (H, W, C) in [0, 1] from its edge; return the picture as it is if all is hole.
+
+    What the picture holds in the hole does not count.
+    """
     if hole.all():
         return image
     filled: Floats = np.where(hole[..., None], blend_hole(np.zeros_like(image), image, hole), image)
@@ -19,20 +22,23 @@ def smear_hole(image: Floats, hole: Bools) -> Floats:
 
 
 def blend_hole(result: Floats, known: Floats, hole: Bools) -> Floats:
-    """`result` with the difference to `known` at the hole's edge continued into it.
+    """Blend what a network made of a hole into the picture around it, so that no edge shows.
 
-    A network's colours are a little off, and its edges meet those around a hole at another brightness: fitted, the hole
-    has no visible edge, whatever the network's cast.
+    A network's colours are a little off. Their difference from the picture's at the hole's edge is continued smoothly
+    into the hole and added there.
 
     Args:
-        result: (H, W, C), what the network gave, in [0, 1].
+        result: (H, W, C), the network's output, in [0, 1].
         known: (H, W, C), the picture; only what is outside the hole counts.
         hole: (H, W).
+
+    Returns:
+        `result`, changed in the hole only; as it is if nothing or all is hole.
     """
     if not hole.any() or hole.all():
         return result
     rows, columns = (np.flatnonzero(hole.any(axis=axis)) for axis in (1, 0))
-    around = tuple(slice(max(0, index[0] - 2), index[-1] + 3) for index in (rows, columns))
+    around = tuple(slice(max(0, index[0] - 2), index[-1] + 3) for index in (rows, columns))  # the hole and its edge
     inside = hole[around]
     if inside.all():
         return result
@@ -44,7 +50,10 @@ def blend_hole(result: Floats, known: Floats, hole: Bools) -> Floats:
 
 
 def _membrane(values: Floats, hole: Bools) -> Floats:
-    """`values` (H, W, C) with those in the hole made harmonic, from the coarsest scale to the finest."""
+    """Replace the values (H, W, C) in the hole by a solution of Laplace's equation, from coarse to fine.
+
+    Each scale begins with the solution of the one half its size, so that a few sweeps are enough.
+    """
     if not hole.any():
         return values
     if min(hole.shape) > 1 and not hole.all():
@@ -62,7 +71,7 @@ def _membrane(values: Floats, hole: Bools) -> Floats:
 
 
 def halve(values: Floats, hole: Bools) -> tuple[Floats, Bools]:
-    """Means over 2×2 pixels of what is known; a hole where nothing is."""
+    """Halve a picture (H, W, C) with a hole (H, W): means over the known ones of 2×2 pixels; a hole where none is."""
     height, width = (-(-side // 2) * 2 for side in hole.shape)
     pad = ((0, height - hole.shape[0]), (0, width - hole.shape[1]))
     known = np.pad(~hole, pad).astype(np.float32)[..., None]

@@ -1,8 +1,8 @@
-"""Damage to images, the same for training, `edgeae run` and `edgeae corrupt`, and the SPEC text that names it.
+"""Parse a SPEC, the text that names a damage to images, and apply it. Training, `run` and `corrupt` share it.
 
-SPEC is `name[:strength]`, joined with `+` and applied from left to right: `occlude`, `occlude:0.2+noise:0.1`. Several
-joined with `,` are choices, one of which is drawn for each image, and `low..high` for a strength is a range that it is
-drawn from: `none,occlude:0.05..0.3,noise:0..0.1+jpeg:5..50`.
+A SPEC is one or more steps `name` or `name:strength`, joined with `+` and applied from left to right: `occlude`,
+`occlude:0.2+noise:0.1`. Several of these joined with `,` are choices, of which one is drawn for each image. A strength
+`low..high` is a range that one is drawn from: `none,occlude:0.05..0.3,noise:0..0.1+jpeg:5..50`.
 
 name      strength                                                                      range    default
 none      takes none
@@ -17,7 +17,7 @@ gray      how far colours go to their BT.601 luma                               
 shift     largest translation, as a share of the side; the largest rotation in radians  0..0.5   0.1
           is twice that, which moves the middle of a square's side as far
 
-occlude, scratch and pixels make holes; those after smear touch every pixel.
+occlude, scratch and pixels make holes, filled with middle gray; those after smear change every pixel.
 """
 
 from dataclasses import dataclass
@@ -28,16 +28,22 @@ from edgeae.errors import ImageError, UsageError
 from edgeae.images.arrays import Bools, Floats
 from edgeae.images.damage.kinds import KINDS, Kind
 
-MOST = 16  # choices, and steps of one: a weight file says what it was trained on, and may say anything
+MOST = 16  # choices, and steps of a choice; a SPEC may come from a hostile weight file, so there is a limit
 NAMES: tuple[str, ...] = ("none", *KINDS)
 
 
 @dataclass(frozen=True)
 class Step:
-    """One kind of damage and its strength, in the unit and range that the module's table gives.
+    """One kind of damage and its strength.
 
-    most: the strength is drawn evenly from `strength` to this, a whole number where the kind wants one; None for no
-    range. Raises `UsageError` for an unknown name, or a strength out of range.
+    Attributes:
+        name: one of KINDS.
+        strength: in the unit and range that the module's table gives.
+        most: None for a fixed strength; else the strength is drawn evenly from `strength` to this, a whole number if
+            the kind needs one.
+
+    Raises:
+        UsageError: an unknown name, or a strength out of range.
     """
 
     name: str
@@ -61,7 +67,7 @@ class Step:
         return f"{self.name}:" + "..".join(repr(float(number)).removesuffix(".0") for number in numbers)
 
     def draw(self, rng: np.random.Generator) -> float:
-        """A strength; one that is fixed draws nothing."""
+        """Draw a strength; a fixed one takes nothing from `rng`."""
         if self.most is None:
             return self.strength
         if _kind(self.name).whole:
@@ -71,9 +77,11 @@ class Step:
 
 @dataclass(frozen=True)
 class Corruption:
-    """Damage to be done, drawn afresh at each call; `str()` gives the SPEC with every strength spelled out.
+    """Damage that is drawn anew at each call. `str()` gives its SPEC with every strength spelled out.
 
-    choices: one of them is drawn for each image, each as likely as any other; no steps at all are `none`.
+    Attributes:
+        choices: the steps of each choice. One choice is drawn for each image, all with equal probability; a choice
+            without steps is `none`.
     """
 
     choices: tuple[tuple[Step, ...], ...] = ((),)
@@ -83,21 +91,26 @@ class Corruption:
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        """All that may be done."""
+        """The steps of all choices."""
         return tuple(step for steps in self.choices for step in steps)
 
     def __call__(self, image: Floats, rng: np.random.Generator) -> tuple[Floats, Bools]:
-        """Damages one image, float32 (H, W, C) in [0, 1] with C 1 or 3, which stays as it was.
+        """Damage one image, which itself stays unchanged. Equal images and generator states give equal results.
 
-        Returns the damaged image, of the same shape and range, and a mask, bool (H, W), True where content is lost:
+        Args:
+            image: float32 (H, W, C) in [0, 1] with C = 1 or 3.
+            rng: source of all randomness.
 
-        - with a hole-making step (occlude, scratch, pixels), exactly the holes of all such steps, joined by OR. A later
-          `shift` moves them along.
-          Steps that touch every pixel do not widen the mask, or holes in a noisy image could not be told apart;
-          a later `blur` or `jpeg` smears a hole's colour a little past its edge;
-        - with none, all True; without any step, all False.
+        Returns:
+            The damaged image, of the same shape and range, and a mask, bool (H, W), True where content is lost:
 
-        Equal images and generator states give equal results. Raises `ImageError` for any other array.
+            - with steps that make holes, the union of their holes. A later `shift` moves them along. Steps that
+              change every pixel do not widen the mask, or holes in a noisy image could not be told apart; a later
+              `blur` or `jpeg` smears a hole's colour a little past its edge.
+            - with other steps only, all True; without any step, all False.
+
+        Raises:
+            ImageError: any other array.
         """
         if image.dtype != np.float32 or image.ndim != 3 or image.shape[2] not in (1, 3) or not image.size:
             raise ImageError(
@@ -113,17 +126,18 @@ class Corruption:
 
 
 def parse(spec: str) -> Corruption:
-    """Reads a SPEC (see the module's docstring); names in any case, spaces around `,`, `+`, `:` and `..` allowed.
+    """Parse a SPEC (see the module's docstring). Names may be in any case, with spaces around `,`, `+`, `:` and `..`.
 
-    Raises `UsageError` that lists the names for an unknown or missing one, and the range for a bad strength.
+    Raises:
+        UsageError: an unknown or missing name, with a list of all; a bad strength, with its range; or too many parts.
     """
-    found = Corruption(tuple(_steps(choice, spec) for choice in spec.split(",")))
-    if (most := max(len(found.choices), *map(len, found.choices))) > MOST:
+    corruption = Corruption(tuple(_parse_steps(choice, spec) for choice in spec.split(",")))
+    if (most := max(len(corruption.choices), *map(len, corruption.choices))) > MOST:
         raise UsageError(f"Corruption {spec[:40]!r}… has {most} parts: {MOST} choices of {MOST} steps are the most.")
-    return found
+    return corruption
 
 
-def _steps(choice: str, spec: str) -> tuple[Step, ...]:
+def _parse_steps(choice: str, spec: str) -> tuple[Step, ...]:
     steps = []
     for part in choice.split("+"):
         name, colon, text = (piece.strip() for piece in part.partition(":"))

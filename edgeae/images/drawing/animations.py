@@ -1,4 +1,4 @@
-"""Write animations: GIF, WebP and animated PNG."""
+"""Write animations: GIF, WebP and animated PNG (APNG)."""
 
 import itertools
 import os
@@ -12,9 +12,6 @@ from edgeae.files import write_bytes_atomic
 from edgeae.images.arrays import AnyImage, require_one_shape, to_pil
 from edgeae.images.files.formats import check_sides, encode_pil, format_of, to_palette
 
-# Pillow's own writers of animations merge a frame with the one before when the two are equal, or nearly so in WebP.
-# Here GIF and WebP files are put together from single frames that Pillow encodes; for APNG an option prevents it.
-# `showings` has the index of a picture and its duration in ms, as often as pictures are shown.
 ANIMATION_FORMATS = {"gif": "GIF", "webp": "WEBP", "png": "PNG"}
 
 
@@ -26,12 +23,22 @@ def write_animation(
     ping_pong: bool = True,
     loop: bool = True,
 ) -> None:
-    """Write frames (H, W, C) of one size as an animated .gif, .webp (lossy, quality 90) or .png (APNG).
+    """Write frames as an animated .gif, .webp (lossy, quality 90) or .png (APNG), whole or not at all.
 
-    `ping_pong` appends the inner frames backwards, so that the film runs to and fro: n frames become 2n - 2. Every
-    frame is kept, also one that equals the frame before. GIF counts in 1/100 s: its frames differ in length where `fps`
-    asks for it, and none is shorter than 2/100 s. Raises as `write_image` does, and UsageError for an `fps` outside 0.1
-    to 1000.
+    Every frame is kept, also one that equals the frame before. GIF counts in 1/100 s: to keep to `fps` its frames may
+    differ in length, and none is shorter than 2/100 s.
+
+    Args:
+        frames: (H, W, C) of one shape, uint8 or floats in [0, 1].
+        path: the file; the extension says the format.
+        fps: frames per second, 0.1 to 1000.
+        ping_pong: play forwards, then backwards without the two ends: n frames become 2n - 2.
+        loop: play for ever.
+
+    Raises:
+        UsageError: an unknown extension, or a rate out of range.
+        ImageError: there is no frame, two have different shapes, or they do not fit the format.
+        EdgeaeError: the file cannot be written.
     """
     kind = format_of(path, None, ANIMATION_FORMATS)
     if not 0.1 <= fps <= 1000:
@@ -41,19 +48,24 @@ def write_animation(
     order = list(range(len(pictures)))
     if ping_pong:
         order += order[-2:0:-1]
+    # The index of a picture and its duration in ms, for each time that a picture is shown.
     showings = list(zip(order, _durations(len(order), fps, unit_ms=10 if kind == "GIF" else 1), strict=True))
-    encode = {"GIF": _gif, "WEBP": _webp, "PNG": _apng}[kind]
+    encode = {"GIF": _encode_gif, "WEBP": _encode_webp, "PNG": _encode_apng}[kind]
     write_bytes_atomic(path, encode(pictures, showings, loop))
 
 
 def _durations(count: int, fps: float, unit_ms: int) -> list[int]:
-    """How long each frame is shown, in ms: multiples of the unit that never drift from the true times."""
+    """Return the duration of each frame in ms: multiples of the unit that do not drift from the exact times."""
     ends = [round(index * 1000 / fps / unit_ms) * unit_ms for index in range(count + 1)]
     return [max(2 * unit_ms, end - start) for start, end in itertools.pairwise(ends)]
 
 
-def _gif(pictures: list[Image.Image], showings: list[tuple[int, int]], loop: bool) -> bytes:
-    """GIF89a: a header without a palette for all, then frames that have each its own."""
+# Pillow's own writers of animations merge a frame with the one before if the two are equal, in WebP also if they nearly
+# are. So GIF and WebP files are put together here from single frames that Pillow encodes; for APNG an option helps.
+
+
+def _encode_gif(pictures: list[Image.Image], showings: list[tuple[int, int]], loop: bool) -> bytes:
+    """Write GIF89a: a header without a global palette, then frames with a palette each."""
     frames = [to_palette(picture) for picture in pictures]
     parts = [struct.pack("<6s2H3B", b"GIF89a", *frames[0].size, 0, 0, 0)]
     if loop:
@@ -63,8 +75,8 @@ def _gif(pictures: list[Image.Image], showings: list[tuple[int, int]], loop: boo
     return b"".join([*parts, b";"])
 
 
-def _webp(pictures: list[Image.Image], showings: list[tuple[int, int]], loop: bool) -> bytes:
-    """WebP container, https://developers.google.com/speed/webp/docs/riff_container: each ANMF chunk a whole frame."""
+def _encode_webp(pictures: list[Image.Image], showings: list[tuple[int, int]], loop: bool) -> bytes:
+    """Write a WebP container (https://developers.google.com/speed/webp/docs/riff_container), a frame in each ANMF."""
 
     def chunk(name: bytes, content: bytes) -> bytes:
         return name + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2)
@@ -83,7 +95,7 @@ def _webp(pictures: list[Image.Image], showings: list[tuple[int, int]], loop: bo
     return chunk(b"RIFF", b"WEBP" + chunks)
 
 
-def _apng(pictures: list[Image.Image], showings: list[tuple[int, int]], loop: bool) -> bytes:
+def _encode_apng(pictures: list[Image.Image], showings: list[tuple[int, int]], loop: bool) -> bytes:
     frames = [pictures[index] for index, _ in showings]
     if len(frames) == 1:
         return encode_pil(frames[0], "PNG", {})
@@ -92,6 +104,7 @@ def _apng(pictures: list[Image.Image], showings: list[tuple[int, int]], loop: bo
         "append_images": frames[1:],
         "duration": [duration for _, duration in showings],
         "loop": 0 if loop else 1,
-        "blend": [index % 2 for index in range(len(frames))],  # no difference for opaque frames, but never merged
+        # Pillow merges only frames of one blend mode. The mode makes no difference to opaque frames, so it alternates.
+        "blend": [index % 2 for index in range(len(frames))],
     }
     return encode_pil(frames[0], "PNG", options)

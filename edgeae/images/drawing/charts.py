@@ -9,7 +9,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from edgeae.errors import UsageError
-from edgeae.images.arrays import Pixels
+from edgeae.images.arrays import Doubles, Pixels
 from edgeae.images.drawing.axes import Axis, linear_ticks, log_ticks, tick_labels
 from edgeae.images.drawing.text import printable, text_font, text_size
 
@@ -20,8 +20,6 @@ _TEXT, _FAINT_TEXT, _AXIS, _GRID = "#222222", "#666666", "#999999", "#E6E6E6"
 _CURVE_SCALE, _INTERVAL_SCALE = 3, 2
 _LIMIT = 1e30  # a diverged loss beyond this is left out like NaN: it would leave nothing to see of the rest
 _ROW, _AXIS_WIDTH, _MARGIN = 26, 420, 14  # of a chart of intervals, in pixels
-
-Values = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,7 @@ def draw_intervals(charts: Mapping[str, Sequence[Interval]]) -> Pixels:
     return np.asarray(canvas)
 
 
-def _draw_panel(panel: Panel, places: Values, x_label: str, size: tuple[int, int]) -> Image.Image:
+def _draw_panel(panel: Panel, places: Doubles, x_label: str, size: tuple[int, int]) -> Image.Image:
     series = {printable(name): _blank_outliers(values) for name, values in panel.series.items()}
     y_range = _padded_range(np.concatenate([np.empty(0), *series.values()]))
     y_ticks = linear_ticks(*y_range, most=6)
@@ -141,7 +139,7 @@ def _draw_panel(panel: Panel, places: Values, x_label: str, size: tuple[int, int
 
 
 def _draw_lines(
-    x: Axis, y: Axis, y_ticks: list[float], series: Mapping[str, Values], places: Values, size: tuple[int, int]
+    x: Axis, y: Axis, y_ticks: list[float], series: Mapping[str, Doubles], places: Doubles, size: tuple[int, int]
 ) -> Image.Image:
     """Draw grid, axis and curves, without text."""
     scale = _CURVE_SCALE
@@ -162,7 +160,7 @@ def _draw_lines(
     return canvas.reduce(scale)
 
 
-def _draw_legend(draw: ImageDraw.ImageDraw, left: int, middle: int, series: Mapping[str, Values]) -> None:
+def _draw_legend(draw: ImageDraw.ImageDraw, left: int, middle: int, series: Mapping[str, Doubles]) -> None:
     font = text_font(13)
     for index, (name, values) in enumerate(series.items()):
         finite = values[np.isfinite(values)]
@@ -212,18 +210,18 @@ def _draw_dot(draw: ImageDraw.ImageDraw, x: float, y: float, radius: int, colour
     draw.ellipse((x - radius, y - radius, x + radius, y + radius), colour)
 
 
-def _blank_outliers(values: Sequence[float]) -> Values:
+def _blank_outliers(values: Sequence[float]) -> Doubles:
     array = np.asarray(values, np.float64)
     return np.where(np.abs(array) < _LIMIT, array, np.nan)
 
 
-def _split_at_gaps(values: Values) -> list[npt.NDArray[np.intp]]:
+def _split_at_gaps(values: Doubles) -> list[npt.NDArray[np.intp]]:
     """Return the indices of the finite values, one array for each stretch without a gap."""
     present = np.flatnonzero(np.isfinite(values))
     return [run for run in np.split(present, np.flatnonzero(np.diff(present) > 1) + 1) if len(run)]
 
 
-def _padded_range(values: Values) -> tuple[float, float]:
+def _padded_range(values: Doubles) -> tuple[float, float]:
     """Return the range of a y axis: that of the finite values, and a margin above and below."""
     values = values[np.isfinite(values)]
     if not len(values):

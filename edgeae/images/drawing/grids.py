@@ -1,7 +1,4 @@
-"""Pictures made of images: animations, grids, film strips, comparisons under titles, and the text on them.
-
-Images are arrays as in `imaging`.
-"""
+"""Arrange images in one picture: grids, film strips, comparisons under titles, and thumbnails for these."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +14,17 @@ from edgeae.images.drawing.text import printable, text_font, text_size
 def grid(
     images: Sequence[AnyImage] | AnyImage, columns: int | None = None, gap: int = 2, background: int = 255
 ) -> Pixels:
-    """Images of one shape, (N, H, W, C) or a list, side by side in rows of `columns`, by default about a square."""
+    """Arrange images of one shape, (N, H, W, C) or a list, in rows of `columns`; by default the grid is about square.
+
+    Args:
+        images: uint8 or floats in [0, 1].
+        columns: images in a row.
+        gap: pixels between images.
+        background: gray level of the gaps, 0 to 255.
+
+    Raises:
+        ImageError: there is no image, or two have different shapes.
+    """
     tiles = [to_uint8(image) for image in require_one_shape(images)]
     columns = columns or math.ceil(math.sqrt(len(tiles)))
     rows = math.ceil(len(tiles) / columns)
@@ -31,7 +38,7 @@ def grid(
 
 
 def film_strip(frames: Sequence[AnyImage] | AnyImage, gap: int = 2) -> Pixels:
-    """The frames, (H, W, C) of one size, in one row from left to right."""
+    """Arrange frames of one shape in one row from left to right."""
     return grid(frames, columns=len(frames), gap=gap)
 
 
@@ -43,11 +50,22 @@ def comparison(
     min_side: int = 128,
     max_side: int = 512,
 ) -> Pixels:
-    """Rows of images on white under column titles, with a label (line breaks allowed) left of each row: RGB (H, W, 3).
+    """Arrange rows of images on white, with titles above the columns and labels left of the rows.
 
-    The images, grey or RGB, may differ in size: a small one is enlarged pixel by pixel (a whole factor) until its
-    longer side has at least `min_side` pixels, a large one is reduced to `max_side`, and each stands in the middle of
-    its cell. Rows may have fewer images than there are columns.
+    Images may differ in size, and rows in length. Each image stands in the middle of its cell.
+
+    Args:
+        rows: gray or RGB images, uint8 or floats in [0, 1].
+        headers: titles of the columns.
+        labels: of the rows; line breaks are allowed.
+        min_side: a smaller image is enlarged pixel by pixel, by a whole factor, until its longer side has as many.
+        max_side: a larger image is reduced until its longer side has as many pixels.
+
+    Returns:
+        RGB, uint8 (H, W, 3).
+
+    Raises:
+        ImageError: there is no image.
     """
     if not any(len(row) for row in rows):
         raise ImageError("A comparison needs at least one image.")
@@ -94,15 +112,16 @@ def _cell(image: AnyImage, min_side: int, max_side: int) -> Image.Image:
 
 
 class Thumbnail:
-    """A picture made smaller while its rows pass, by a whole factor, so that no side has more than `most` pixels."""
+    """Reduces a picture while its rows pass, by a whole factor, so that it is never held in full size."""
 
     def __init__(self, width: int, height: int, most: int = 2048) -> None:
+        """Begin a picture of this size; the reduced one has at most `most` pixels on each side."""
         self._factor = -(-max(width, height) // most)
         self._left = np.empty((0, width, 3), np.uint8)
         self._done: list[Pixels] = []
 
     def add(self, rows: Pixels) -> None:
-        """The next rows, uint8 (n, width, 1 or 3)."""
+        """Take the next rows, uint8 (n, width, 1 or 3)."""
         rows = np.concatenate([self._left, np.broadcast_to(rows, (*rows.shape[:2], 3))])
         whole = len(rows) // self._factor * self._factor
         if whole:
@@ -117,7 +136,7 @@ class Thumbnail:
         return means
 
     def picture(self) -> Pixels:
-        """All of it: (h, w, 3)."""
-        if not self._done:  # fewer rows than make one
+        """Return the reduced picture, (h, w, 3). Rows at the end that are too few for another are left out."""
+        if not self._done:  # all rows together are too few for one
             return self._means(self._left, len(self._left))
         return np.concatenate(self._done)

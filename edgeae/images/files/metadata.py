@@ -14,7 +14,7 @@ from PIL import ExifTags, Image, JpegImagePlugin
 
 from edgeae.images.files.decoding import mute_warnings
 from edgeae.images.files.exif import Tags, parse_tags
-from edgeae.images.files.png import PngWriter
+from edgeae.images.files.png_writer import PngWriter
 
 EXIF_START = b"Exif\0\0"
 UPRIGHT = 1  # the EXIF orientation of a picture that is stored as it is shown

@@ -1,7 +1,7 @@
 """Read a picture file row by row, in every format and kind of pixels that people have, with its metadata.
 
 A `Photo` gives rows from the top as they are stored, turned or not, in a mode and type that `colours` describes. PNG
-files are read in strips (see `png`); of the other formats Pillow holds the whole picture, 4 bytes a pixel.
+files are read in strips (see `png_reader`); of the other formats Pillow holds the whole picture, 4 bytes a pixel.
 `writer` writes a result in a photo's place.
 """
 
@@ -30,7 +30,7 @@ from edgeae.images.files.decoding import (
     why_unreadable,
 )
 from edgeae.images.files.metadata import UPRIGHT, Metadata, read_metadata, read_orientation, read_png_metadata
-from edgeae.images.files.png import PngReader
+from edgeae.images.files.png_reader import PngReader
 
 MAX_PIXELS = 1 << 30  # of a PNG; Pillow's own limit, for what it holds whole, is 179 million
 EIGHT_OF_16 = "it has 16 bits a channel, of which 8 are kept"

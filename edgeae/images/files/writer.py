@@ -24,7 +24,8 @@ from edgeae.images.arrays import Bools, Rows
 from edgeae.images.files import exif
 from edgeae.images.files.formats import SAVE_OPTIONS, check_sides, encode_pil, to_palette
 from edgeae.images.files.metadata import EXIF_START, UPRIGHT
-from edgeae.images.files.png import PngReader, PngWriter
+from edgeae.images.files.png_reader import PngReader
+from edgeae.images.files.png_writer import PngWriter
 from edgeae.images.files.reader import Photo, to_upright
 
 # Modes of `colours` that the files of a format can hold.
@@ -93,7 +94,11 @@ class Writer:
             self._canvas = Image.new(self.mode, (width, height))
 
     def write(self, rows: Rows) -> None:
-        """Write the next rows, (n, width, K), in the mode given to the constructor and the photo's type."""
+        """Write the next rows, (n, width, K), in the mode given to the constructor and the photo's type.
+
+        Raises:
+            ImageError: too many rows.
+        """
         if self._rows + len(rows) > self._photo.height:
             raise ImageError(f"The result of {self._photo.name} has more rows than it: write {self._photo.height}.")
         rows = colours.to_depth(colours.convert(rows, self._row_mode, self.mode), self.dtype)

@@ -7,7 +7,8 @@ typedef struct {
     float decay;
 } parameter;
 
-// sqrt(x), to the last bit or two: three steps of Newton's method from a guess at 1 / sqrt(x).
+// sqrt(x), exact to the last bit or two, without the library's function: three steps of Newton's method from a guess at
+// 1 / sqrt(x).
 INLINE vec square_root(vec x)
 {
     vec y = (vec)(0x5f3759df - ((ivec)x >> 1));
@@ -15,7 +16,8 @@ INLINE vec square_root(vec x)
     return x * y;
 }
 
-// `rate` is the learning rate, 1 - beta1^t and 1 - beta2^t for step t, and how much of the gradient counts.
+// One step for LANES numbers. `rate` holds the learning rate, 1 - beta1^t and 1 - beta2^t for step t, and the share of
+// the gradient that counts (training/optimizer.py shortens gradients that are far longer than usual).
 INLINE void step(vec *w, vec *m, vec *v, vec g, float decay, const float *rate)
 {
     g *= rate[3];
@@ -24,7 +26,7 @@ INLINE void step(vec *w, vec *m, vec *v, vec g, float decay, const float *rate)
     *w -= rate[0] * (*m / rate[1] / (square_root(*v / rate[2]) + EPSILON) + decay * *w);
 }
 
-// The work is the numbers of each parameter.
+// All parameters; each core takes its share of the numbers of each.
 INLINE void adamw(const parameter *all, int count, const float *rate, int core)
 {
     for (const parameter *p = all; p < all + count; p++) {

@@ -1,11 +1,16 @@
 // Convolution, or transposed convolution of stride 2, with bias, addition and activation: lanes are output channels.
 //
-// A cell is the STEP x STEP square of outputs that share an input position: one output of a convolution (STEP 1), the
-// 2 x 2 outputs, or phases, of a transposed one (STEP 2). Phase (py, px) is itself a KERNEL x KERNEL convolution.
+// A cell is the STEP x STEP square of outputs of one input position: one output of a convolution (STEP 1), or the 2 x 2
+// outputs, called phases, of a transposed one (STEP 2). Phase (py, px) is itself a KERNEL x KERNEL convolution.
 //
-// A tile of TILE_H x TILE_W cells by VECTORS * LANES channels stays in registers while the sum runs over the window.
-// Where tiles, or the chunks and blocks they are cut from, do not divide the output, the last one starts early: what
-// overlaps is computed twice, to the same bits.
+// The work is cut three times (plans.py chooses the sizes):
+//   - a job is one chunk, CHUNK_H x CHUNK_W cells of an image, for one group of output channels; its input is copied to
+//     scratch memory with its border of zeros, so that the loops below need no test for the border;
+//   - a tile is TILE_H x TILE_W cells of a chunk by a block of VECTORS * LANES channels; its sums stay in registers
+//     while the sum runs over the window and the input channels;
+//   - a step of that sum multiplies one number per cell with VECTORS vectors of weights (tile.h).
+// Where tiles do not divide a chunk, chunks the image, or blocks the channels, the last one starts early. What overlaps
+// is computed twice, to the same bits.
 
 enum {
     CELLS_H = OUT_H / STEP,
@@ -13,12 +18,12 @@ enum {
     ROWS_IN = (CHUNK_H - 1) * STRIDE + KERNEL + STEP - 1,        // what a chunk of CHUNK_H x CHUNK_W cells reads
     COLUMNS_IN = (CHUNK_W - 1) * STRIDE + KERNEL + STEP - 1,
     ROW = COLUMNS_IN * C_IN,
-    RUN = STEP == 1 ? KERNEL * C_IN : C_IN,                      // inputs that follow one another, as their weights do
+    RUN = STEP == 1 ? KERNEL * C_IN : C_IN,                      // inputs in a row whose weights are in a row, too
     WEIGHT_ROWS = KERNEL * KERNEL * STEP * STEP * C_IN,
     SCRATCH = ROWS_IN * ROW,                                     // floats: a chunk's input, with its border
 };
 
-// The tile whose window begins at `x`; `at` is where its first output stands.
+// Computes one tile. Its window begins at `x`; its first output is number `at`, in channel c and phase (py, px).
 INLINE void tile(float *out, const float *x, const weight *w, const float *scale, const float *bias, const float *add,
                  long at, int c, int py, int px)
 {
@@ -28,7 +33,7 @@ INLINE void tile(float *out, const float *x, const weight *w, const float *scale
     w += (long)(c - cw) * WEIGHT_ROWS;
     for (int ky = 0; ky < KERNEL; ky++) {
         if (STEP == 1) accumulate(sum, x + ky * ROW, row, column, w, scale, (long)ky * RUN, RUN, cw);
-        else for (int kx = 0; kx < KERNEL; kx++) // a phase reads every second of the 4 x 4 weights, last ones first
+        else for (int kx = 0; kx < KERNEL; kx++) // a phase reads every second of the 4 x 4 weights, in reverse
             accumulate(sum, x + ky * ROW + kx * C_IN, row, column, w, scale,
                        ((3 - py - 2 * ky) * 4 + 3 - px - 2 * kx) * (long)C_IN, C_IN, cw);
     }
@@ -42,9 +47,9 @@ INLINE void tile(float *out, const float *x, const weight *w, const float *scale
     }
 }
 
-// out (BATCH, OUT_H, OUT_W, C_OUT) from x (BATCH, IN_H, IN_W, C_IN); the work is the chunks by groups of channels: all
-// chunks of a group, so that a core reads the weights of few, and then those of the next. A core has SCRATCH floats of
-// its own at `scratch`.
+// out (BATCH, OUT_H, OUT_W, C_OUT) from x (BATCH, IN_H, IN_W, C_IN). Jobs are ordered by group first: a core computes
+// all chunks of one group before those of the next, and reads the weights of few groups. Each core has SCRATCH floats
+// of its own at `scratch`.
 INLINE void convolution(float *restrict out, const float *restrict x, const weight *restrict w,
                         const float *restrict scale, const float *restrict bias, const float *restrict add,
                         const float *restrict y, float *restrict scratch, int core)

@@ -1,7 +1,7 @@
-"""The kernels as nodes of tinygrad's graph, with their gradients.
+"""Put the kernels into tinygrad's graph, with their gradients.
 
-tinygrad 0.13.0 takes a kernel that is compiled already: a PROGRAM node with its BINARY. A variable `core_id` makes it
-call the kernel once on each core.
+tinygrad 0.13.0 accepts a kernel that is already compiled: a PROGRAM node with its BINARY. A variable `core_id` makes it
+call the kernel once on each core. tinygrad_internals.py lists what this relies on.
 """
 
 from __future__ import annotations
@@ -16,14 +16,16 @@ from tinygrad.helpers import CPU_COUNT
 from tinygrad.renderer import Estimates
 from tinygrad.uop.ops import KernelInfo, Ops, ProgramInfo, UOp
 
-from edgeae.runtime.kernels import plans, shapes
+from edgeae.runtime.kernels import plans, shapes, winograd_plans
 from edgeae.runtime.kernels.operands import Weight
 from edgeae.runtime.kernels.plans import Constants, InstructionSet
 from edgeae.runtime.kernels.programs import Text, adamw_text, compile_text, instruction_set
 from edgeae.runtime.kernels.shapes import Shape
 
-_FLOP_A_THREAD = 8_000_000  # that a thread must have to do, to be worth the 60 µs of handing it its share
-_FLOP_OF_ADAMW, _FLOP_OF_MOVING = 60, 60  # for each number: what could be computed while memory is waited for
+_FLOP_A_THREAD = 8_000_000  # least work of a thread: handing it its share takes 60 µs
+# Operations that count for each number of the optimizer's step and of a copy, which wait for memory: what could be
+# computed meanwhile.
+_FLOP_OF_ADAMW, _FLOP_OF_MOVING = 60, 60
 
 ACTIVATIONS = {None: "NO_ACTIVATION", "relu": "RELU", "sigmoid": "SIGMOID"}
 
@@ -31,8 +33,9 @@ ACTIVATIONS = {None: "NO_ACTIVATION", "relu": "RELU", "sigmoid": "SIGMOID"}
 def convolution(
     x: Tensor, weight: Weight, bias: Tensor, add: Tensor | None, activation: str | None, shape: Shape
 ) -> Tensor | None:
-    """activation(convolution + bias + add) as one kernel, which has a gradient while `Tensor.training` is on and the
-    weight is float32.
+    """Return activation(convolution + bias + add), computed by one kernel.
+
+    It has a gradient if `Tensor.training` is on and the weight is float32.
 
     Args:
         x: (batch, height, width, c_in) of `shape`, float32.
@@ -40,11 +43,11 @@ def convolution(
         bias: (c_out,).
         add: of the output's shape, or None.
         activation: relu, sigmoid or None.
-        shape: what is computed.
+        shape: of the convolution.
 
     Returns:
-        (batch, height, width, c_out) of `shape.output`; None on another device than the CPU, and where the kernels are
-        off or do not cover the shape.
+        A tensor of `shape.output`; None on another device than the CPU, and where the kernels are off or do not cover
+        the shape.
     """
     machine = instruction_set()
     if machine is None or not _is_cpu(x) or not _covers(shape, machine, with_gradients=bool(Tensor.training)):
@@ -54,6 +57,7 @@ def convolution(
 
 @functools.cache
 def _covers(shape: Shape, machine: InstructionSet, with_gradients: bool) -> bool:
+    # A layer that trains needs all its gradients as kernels too, or it is left to tinygrad as a whole.
     if not with_gradients:
         return plans.convolution(shape, machine, 1) is not None
     gradients = (plans.weight_gradient(form, machine, 1) for form in shapes.weight_gradient_shapes(shape))
@@ -81,16 +85,22 @@ def _convolution(
     activation_of_x: str | None = None,
     is_gradient: bool = False,
 ) -> Tensor:
-    """`convolution`, or with `is_gradient` that of its input: `shape` is the gradient's, `weight` the layer's, `x` the
-    gradient behind the layer's activation, and `y` what that activation gave."""
+    """Return `convolution`, or a layer's input gradient.
+
+    With `is_gradient`, `shape` is `of_input_gradient()` of the layer's shape, `weight` the layer's weight, `x` the
+    gradient of the layer's output. If the layer has an activation, `activation_of_x` names it and `y` is the layer's
+    output: the kernel then takes the gradient of the activation as it reads `x`.
+    """
     threads = _threads(shape.flop)
     inputs = {"x": x, **_stored(weight)}
     bits = _bits(weight)
-    if plan := plans.winograd(shape, machine, threads):
+    if plan := winograd_plans.winograd(shape, machine, threads):
         function = "winograd"
         factors = _factors(plan, bits, swapped=is_gradient, turned=is_gradient and shape.keeps_size)
-        (u,) = _call(machine, "winograd_weights", {"u": plans.factors(plan)}, _stored(weight), factors)
-        # The kernel does not read the weights themselves, but they are what has a gradient.
+        # A size-keeping convolution's input gradient is a convolution with the weights turned by 180°; a transposed
+        # one's is a strided one with the weights as they are, and the other way round.
+        (u,) = _call(machine, "winograd_weights", {"u": winograd_plans.factors(plan)}, _stored(weight), factors)
+        # The kernel reads the factors `u` and not the weights, but these are what has a gradient: they are inputs, too.
         inputs = {"x": x, "w": u} | ({"weights": weight} if isinstance(weight, Tensor) else {})
         bits = 32
     else:
@@ -114,13 +124,16 @@ def _convolution(
 
 
 def _factors(plan: Constants, bits: int, *, swapped: bool, turned: bool) -> Constants:
-    """Constants of winograd_weights.c for weights of so many bits."""
-    threads = _threads(_FLOP_OF_MOVING * math.prod(plans.factors(plan)))
-    return plans.winograd_weights(plan, swapped=swapped, turned=turned) | {"WEIGHT_BITS": bits, "THREADS": threads}
+    """Return the constants of winograd_weights.c for weights of `bits` bits."""
+    threads = _threads(_FLOP_OF_MOVING * math.prod(winograd_plans.factors(plan)))
+    return winograd_plans.winograd_weights(plan, swapped=swapped, turned=turned) | {
+        "WEIGHT_BITS": bits,
+        "THREADS": threads,
+    }
 
 
 def _swapped(machine: InstructionSet, w: Tensor, shape: Shape) -> Tensor:
-    """A layer's weights as its input's gradient, a convolution of `shape`, wants them."""
+    """Return a layer's weights in the order that its input gradient, a convolution of `shape`, needs."""
     size = (*w.shape[:-2], w.shape[-1], w.shape[-2])
     if plan := plans.swap(shape, machine, _threads(_FLOP_OF_MOVING * int(w.numel()))):
         return _call(machine, "swap", {"swapped": size}, {"w": w}, plan)[0]
@@ -138,8 +151,11 @@ def _bits(weight: Weight) -> int:
 def _gradients(
     machine: InstructionSet, names: tuple[str, ...], activation: str | None, shape: Shape, dy: UOp, call: UOp
 ) -> tuple[UOp | None, ...]:
-    """The gradient of each source of a convolution's call: its output, then its inputs by name."""
-    y = Tensor(call.src[1].after(call))
+    """Return the gradient of each source of a convolution's call: None for its output, then its inputs by name.
+
+    The arguments after `shape` are those of tinygrad: the gradient of the output, and the call.
+    """
+    y = Tensor(call.src[1].after(call))  # sources are the kernel (0), its output (1) and its inputs
     source = dict(zip(names, (Tensor(uop) for uop in call.src[2:]), strict=True))
     error, weights = Tensor(dy).contiguous(), "weights" if "weights" in source else "w"
     found = {
@@ -181,21 +197,24 @@ def _weight_gradient(
 ) -> tuple[Tensor, Tensor]:
     threads = _threads(shape.flop)
     forms = shapes.weight_gradient_shapes(shape)
-    function, form, plan = "winograd_gradient", forms[0], plans.winograd_gradient(forms[0], machine, threads)
+    function, form, plan = "winograd_gradient", forms[0], winograd_plans.winograd_gradient(forms[0], machine, threads)
     if plan is None:
-        covered = [(form, found) for form in forms if (found := plans.weight_gradient(form, machine, threads))]
+        covered = [(form, plan) for form in forms if (plan := plans.weight_gradient(form, machine, threads))]
+        # Of two ways, the one that fills its tiles and vectors better writes fewer numbers.
         form, plan = min(covered, key=lambda pair: math.prod(plans.padded(pair[1])))
         function = "weight_gradient"
+    # The kernel also needs y, to take the gradient of the activation as it reads dy.
     big, small = (dy, x) if form.error_is_big else (x, dy)
     inputs = {"big": big, "small": small} | ({"y": y} if activation else {})
     constants = plan | {"GRADIENT_OF": ACTIVATIONS[activation]}
-    first = {"du": plans.factors(plan)} if function == "winograd_gradient" else {"dw": plans.padded(plan)}
+    first = {"du": winograd_plans.factors(plan)} if function == "winograd_gradient" else {"dw": plans.padded(plan)}
     dw, db = _call(machine, function, first | {"db": (plan["PARTS"], shape.c_out)}, inputs, constants, form.flop)
     k = shape.kernel
     if function == "winograd_gradient":
         back = _factors(plan, 32, swapped=form.error_is_big, turned=False)
         (dw,) = _call(machine, "winograd_weights_gradient", {"dw": size}, {"du": dw}, back)
         return dw, db.sum(0)
+    # Add the parts, and cut off the padding: (parts, k, run, width) → (k, k, c_big, c_small).
     dw = dw.sum(0)[:, : k * form.c_big, : form.c_small].reshape(k, k, form.c_big, form.c_small)
     if form.error_is_big:
         dw = dw.permute(0, 1, 3, 2)
@@ -209,14 +228,16 @@ def adamw(
     betas: tuple[float, float],
     epsilon: float,
 ) -> list[Tensor] | None:
-    """One step of AdamW as one kernel, in place.
+    """Return one step of AdamW for all parameters, computed by one kernel in place.
 
     Args:
-        rows: of each parameter itself, its two moments, its gradient and its weight decay.
-        rate: (4,): the learning rate, 1 − β₁ᵗ and 1 − β₂ᵗ at step t, and how much of the gradient counts.
+        rows: for each parameter the parameter itself, its two moments, its gradient and its weight decay.
+        rate: (4,): the learning rate, 1 − β₁ᵗ and 1 − β₂ᵗ at step t, and the share of the gradient that counts.
+        betas: β₁ and β₂.
+        epsilon: is added to the root of the second moment.
 
     Returns:
-        The parameters and moments after the step, in buffers that are theirs already; None where the kernels are off or
+        Parameters and moments after the step, in the buffers that held them before; None where the kernels are off or
         there is more than one device.
     """
     machine = instruction_set()
@@ -251,7 +272,20 @@ def _call(
     flop: int = 0,
     gradient: Callable[..., Any] | None = None,
 ) -> list[Tensor]:
-    """A kernel's outputs, given the shapes of these and its inputs."""
+    """Run a kernel.
+
+    Args:
+        machine: the processor.
+        function: one of `programs.ARGUMENTS`.
+        outputs: shapes of the outputs by name.
+        inputs: tensors by name.
+        constants: of the plan.
+        flop: for tinygrad's statistics.
+        gradient: takes the gradient of the output and the call, and returns the gradient of each source.
+
+    Returns:
+        The outputs.
+    """
     device = next(iter(inputs.values())).device
     empty = [Tensor.empty(*size, dtype=dtypes.float32, device=device) for size in outputs.values()]
     text = str(Text(function, (*outputs, *inputs), constants))
@@ -271,13 +305,14 @@ def _custom_kernel(
     flop: int,
     gradient: Callable[..., Any] | None = None,
 ) -> list[Tensor]:
-    """The first `outputs` of the tensors, after the kernel has written them."""
+    """Return the first `outputs` of the tensors as they are after the kernel has written them."""
     program = functools.partial(_program, text, compile_text(text, machine), label, outputs, threads, flop)
     results: list[Tensor] = tensors[0].custom_kernel(*tensors[1:], fxn=program, grad_fxn=gradient)
     return results[:outputs]
 
 
 def _program(text: str, binary: bytes, label: str, outputs: int, threads: int, flop: int, *arrays: UOp) -> UOp:
+    """Return the PROGRAM node of a compiled kernel, as tinygrad itself makes it of generated code."""
     core = UOp.variable("core_id", 0, threads - 1, dtypes.int)
     size = sum(array.ptrdtype.nbytes() for array in arrays)
     sink = UOp.sink(*arrays, core, arg=KernelInfo(name=label, estimates=Estimates(flop, size, size)))

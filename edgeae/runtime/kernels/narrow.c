@@ -1,8 +1,10 @@
-// Convolution of stride 1, or transposed convolution of stride 2, to so few channels that the lanes are pixels instead.
+// Convolution of stride 1, or transposed convolution of stride 2, to at most four channels: too few to fill vectors, so
+// lanes are pixels.
 //
-// Cells and phases (STEP) are as in convolution.c. The rows that a cell reads are turned to (channel, column), so that
-// neighbouring pixels of a channel are a vector. A tile of VECTORS * LANES cells of a row, by all phases of that row by
-// all channels, stays in registers, while the weights are single numbers.
+// Cells and phases (STEP) are as in convolution.c. The input rows of a window are first transposed from (column,
+// channel) to (channel, column), so that neighbouring pixels of one channel form a vector. A tile is VECTORS * LANES
+// cells of a row, with all channels and all phases of an output row; its sums stay in registers, and the weights are
+// single numbers.
 
 enum {
     CELLS_H = OUT_H / STEP,
@@ -13,11 +15,11 @@ enum {
     PLANE = ACROSS * TILE_W + LANES,                             // one row of one channel
     SIDE = STEP == 1 ? KERNEL : 4,                               // of the weights as they are stored
     WEIGHTS = SIDE * SIDE * C_IN,
-    ROWS = WINDOW * C_IN * PLANE,                                // floats in scratch: rows that were turned,
-    SCRATCH = ROWS + (WEIGHT_BITS == 32 ? 0 : WEIGHTS * C_OUT),  // and weights that are not floats yet
+    ROWS = WINDOW * C_IN * PLANE,                                // floats in scratch: the transposed rows,
+    SCRATCH = ROWS + (WEIGHT_BITS == 32 ? 0 : WEIGHTS * C_OUT),  // and the weights, if they are not stored as floats
 };
 
-// Turns n <= LANES pixels of C_IN channels into n columns of C_IN planes.
+// Transposes n <= LANES pixels of C_IN channels into n columns of C_IN planes.
 INLINE void turn(float *to, const float *from, int n)
 {
     int c = 0;
@@ -31,8 +33,8 @@ INLINE void turn(float *to, const float *from, int n)
         for (int i = 0; i < n; i++) to[c * PLANE + i] = from[i * C_IN + c];
 }
 
-// The outputs of phase row py of TILE_W cells, `n` floats of them. Input row r, from the tile's first column on, is row
-// r % WINDOW of `x`; the first that the phase reads is `top`.
+// Computes the n outputs of one tile in phase row py. `x` is a ring of WINDOW rows that begins at the tile's first
+// column: input row r is row r % WINDOW of it. `top` is the first row that the phase reads.
 INLINE void tile(float *out, const float *x, int top, const float *w, const float *bias, const float *add, int py,
                  int n)
 {
@@ -53,7 +55,7 @@ INLINE void tile(float *out, const float *x, int top, const float *w, const floa
                 }
             }
     }
-    float pixels[TILE_W * STEP * C_OUT]; // as they stand in the output
+    float pixels[TILE_W * STEP * C_OUT]; // the sums in the order of the output: (column, phase, channel)
     EACH (v, VECTORS) {
         vec z[STEP][C_OUT];
         EACH (c, C_OUT) {
@@ -71,7 +73,7 @@ INLINE void tile(float *out, const float *x, int top, const float *w, const floa
     for (; i < n; i++) out[i] = activate(fill(HAS_ADD ? pixels[i] + add[i] : pixels[i]))[0];
 }
 
-// Turns row y of an image, with zeros around it.
+// Transposes row y of an image, with zeros around it.
 INLINE void turn_row(float *to, const float *image, int y)
 {
     zero(to, C_IN * PLANE);
@@ -80,6 +82,7 @@ INLINE void turn_row(float *to, const float *image, int y)
         turn(to + PADDING + x, image + ((long)y * IN_W + x) * C_IN, smaller(LANES, IN_W - x));
 }
 
+// Converts all weights to floats.
 INLINE const float *widened(float *to, const weight *w, const float *scale)
 {
     for (int k = 0; k < WEIGHTS; k++)
@@ -87,8 +90,8 @@ INLINE const float *widened(float *to, const weight *w, const float *scale)
     return to;
 }
 
-// out (BATCH, OUT_H, OUT_W, C_OUT) from x (BATCH, IN_H, IN_W, C_IN); the work is the chunks of CHUNK_H rows of cells.
-// A core has SCRATCH floats of its own at `scratch`.
+// out (BATCH, OUT_H, OUT_W, C_OUT) from x (BATCH, IN_H, IN_W, C_IN). A job is a chunk of CHUNK_H rows of cells. Each
+// core has SCRATCH floats of its own at `scratch`.
 INLINE void narrow(float *restrict out, const float *restrict x, const weight *restrict w, const float *restrict scale,
                    const float *restrict bias, const float *restrict add, float *restrict scratch, int core)
 {
@@ -100,7 +103,7 @@ INLINE void narrow(float *restrict out, const float *restrict x, const weight *r
         for (int y = 0; y < CHUNK_H; y++) {
             for (int r = y ? y + WINDOW - 1 : 0; r < y + WINDOW; r++)
                 turn_row(rows + r % WINDOW * C_IN * PLANE, x + (long)image * IN_H * IN_W * C_IN, y0 + r - PADDING);
-            if (y0 + y + WINDOW - PADDING < IN_H) // the row that is turned next
+            if (y0 + y + WINDOW - PADDING < IN_H) // the row that is transposed next
                 prefetch(x + ((long)image * IN_H + y0 + y + WINDOW - PADDING) * IN_W * C_IN, IN_W * C_IN);
             for (int py = 0; py < STEP; py++)
                 for (int column = 0; column < CELLS_W; column += TILE_W) {

@@ -1,4 +1,4 @@
-"""Types of what a layer's kernel takes besides the image: the weight in any of its stored forms, and the activation."""
+"""Types of a layer's operands: the weight in any of its stored forms, and the activation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ Activation: TypeAlias = Literal["relu", "sigmoid"] | None
 
 
 class PackedWeight(ABC):
-    """A weight that is kept in integers of `bits` bits with a scale, as in quantize.py."""
+    """A weight that is stored in integers with scales, as quantize.py lays them out.
+
+    Attributes:
+        bits: of an integer, 8 or 4.
+        values: the integers.
+        scale: float32.
+    """
 
     bits: ClassVar[int]
     values: Tensor
@@ -20,11 +26,11 @@ class PackedWeight(ABC):
     @property
     @abstractmethod
     def shape(self) -> tuple[int, ...]:
-        """The shape of the weight it stands for."""
+        """Shape of the weight that it represents."""
 
     @abstractmethod
     def dequantize(self) -> Tensor:
-        """The weight as a float32 expression."""
+        """Return the weight as a float32 expression."""
 
 
 Weight: TypeAlias = Tensor | PackedWeight

@@ -1,4 +1,5 @@
-// The tile of weight_gradient.c and winograd_gradient.c: TILE inputs by VECTORS * LANES channels, in registers.
+// The inner loop of weight_gradient.c and winograd_gradient.c: sums of outer products. Its tile, TILE inputs by VECTORS
+// * LANES channels, stays in registers.
 
 // sum[input][vector] += a * b over n steps, `a_step` and `b_step` floats apart.
 INLINE void accumulate(vec sum[TILE][VECTORS], const float *a, int a_step, const float *b, int b_step, int n)

@@ -1,7 +1,8 @@
-"""The C text of a kernel, and its machine code: compiled once, then read from tinygrad's cache on disk.
+"""Make the C text of a kernel and compile it; machine code is kept in tinygrad's cache on disk.
 
-The whole text is made here: the constants of the plan as `#define`s, the files beside this one, and a last function
-that takes the arrays which this kernel has. It needs no library, so that the object file can be loaded as it is.
+A kernel's text is the constants of its plan as `#define`s, the C files of this folder that it needs, and a last
+function, `kernel`, that takes the arrays of this kernel and the number of the core. It calls no library, so the object
+file can be loaded as it is.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ _CACHE = "edgeae_kernels"
 
 @dataclass(frozen=True)
 class Text:
-    """A kernel in C.
+    """The C text of a kernel: `str(text)`.
 
     Attributes:
         function: one of `ARGUMENTS`.
-        arrays: the ones of its arguments that it is given, in order.
-        constants: a `#define` each.
+        arrays: those of the function's arguments that this kernel has; the others are null pointers.
+        constants: each becomes a `#define`.
     """
 
     function: str
@@ -55,6 +56,7 @@ class Text:
         return "\n".join([*parts, entry])
 
 
+# The arguments of each C function; `scratch` is an array on the stack of the kernel.
 ARGUMENTS = {
     "convolution": ("out", "x", "w", "scale", "bias", "add", "y", "scratch"),
     "narrow": ("out", "x", "w", "scale", "bias", "add", "scratch"),
@@ -65,6 +67,7 @@ ARGUMENTS = {
     "winograd_gradient": ("du", "db", "big", "small", "y"),
     "winograd_weights_gradient": ("dw", "du"),
 }
+# The C file of each function, and the headers before it.
 FILES = {
     "convolution": ("convolution.c", ("vectors.h", "weights.h", "tile.h")),
     "narrow": ("narrow.c", ("vectors.h", "weights.h", "transpose.h")),
@@ -80,8 +83,17 @@ FILES = {
 def adamw_text(
     parameters: Sequence[tuple[int, float]], lanes: int, threads: int, betas: tuple[float, float], epsilon: float
 ) -> str:
-    """adamw.c for parameters of these sizes and weight decays. Its function takes each one's w, m and v; all gradients
-    in the same order; and the rate."""
+    """Return the C text of the optimizer's step.
+
+    Args:
+        parameters: size and weight decay of each.
+        lanes: floats in a vector.
+        threads: that share the work.
+        betas, epsilon: of AdamW.
+
+    Returns:
+        adamw.c, and a `kernel` that takes w, m and v of each parameter, then all gradients, then the rate.
+    """
     constants = {
         "LANES": lanes,
         "THREADS": threads,
@@ -105,7 +117,10 @@ def adamw_text(
 
 
 def interleave(count: int, lanes: int) -> str:
-    """A function that turns `count` vectors a0 a1 …, b0 b1 … into a0 b0 … a1 b1 …, by shuffles of two at a time."""
+    """Return a C function that interleaves `count` vectors: a0 a1 …, b0 b1 … become a0 b0 … a1 b1 ….
+
+    A shuffle takes two vectors, so each result is put together one vector after the other.
+    """
     lines = []
     for j in range(count):
         places = [divmod(j * lanes + lane, count) for lane in range(lanes)]  # (index in the vector, which vector)
@@ -121,14 +136,18 @@ def interleave(count: int, lanes: int) -> str:
 
 @functools.cache
 def read_text(name: str) -> str:
-    """One of the files beside this one."""
+    """Return the text of a file of this folder."""
     return (Path(__file__).parent / name).read_text()
 
 
 def instruction_set() -> InstructionSet | None:
-    """What kernels are written for: the best that the compiler and the processor have, or what EDGEAE_KERNELS names.
+    """Return the instruction set to write kernels for.
 
-    None where kernels are switched off, or there is no compiler for them. Raises UsageError for an unknown name.
+    It is the one that EDGEAE_KERNELS names, else the best that both the compiler and the processor have; None if
+    kernels are switched off, or there is no compiler.
+
+    Raises:
+        UsageError: EDGEAE_KERNELS names an unknown one.
     """
     chosen = os.environ.get("EDGEAE_KERNELS", "").strip().lower()
     if chosen == "off":
@@ -140,17 +159,18 @@ def instruction_set() -> InstructionSet | None:
 
 
 def optimization(compiler: str) -> str:
-    """The flag for a kind of compiler.
+    """Return the optimization flag for a kind of compiler: clang, zig or gcc.
 
-    With clang -O1 is as fast as -O2 within 3%, and compiles in half of the time to a quarter of the code: the C files
-    say themselves what is unrolled and inlined. gcc fuses multiplications with additions from -O2 on only.
+    clang's -O1 is as fast as -O2 within 3%, and compiles in half of the time to a quarter of the code, because the C
+    files say themselves what to unroll and inline. gcc fuses multiplications and additions only from -O2 on.
     """
     return "-O2" if compiler == "gcc" else "-O1"
 
 
 def flags(machine: InstructionSet) -> tuple[str, ...]:
-    """What the compiler is told beside the processor's name."""
+    """Return the compiler flags for an instruction set, besides those that name the processor."""
     compiler = _compiler()
+    # On a processor with more than the chosen set, the rest is switched off.
     without = _WITHOUT.get(machine.name, ()) if compiler.isa in ("avx512", "avx2") else ()
     return optimization(compiler.kind), "-ffp-contract=fast", "-fno-trapping-math", *without
 
@@ -160,9 +180,10 @@ _gathered: ContextVar[dict[str, InstructionSet] | None] = ContextVar("_gathered"
 
 @contextlib.contextmanager
 def compiled_together() -> Iterator[None]:
-    """Kernels that the block asks for and that no cache has are compiled behind it, on every core.
+    """Compile all kernels that the block uses and no cache has, in parallel, when the block ends.
 
-    For a dry run of what builds a graph, whose second run then finds its kernels compiled.
+    For a dry run of code that builds a graph: a second run then finds its kernels compiled. Within the block,
+    `compile_text` returns no code for them.
     """
     token = _gathered.set({})
     try:
@@ -178,7 +199,11 @@ def compiled_together() -> Iterator[None]:
 
 
 def compile_text(text: str, machine: InstructionSet) -> bytes:
-    """Machine code that begins with the kernel's function. Raises DeviceError when the compiler fails."""
+    """Return the machine code of a text, which begins with the kernel's function.
+
+    Raises:
+        DeviceError: the compiler fails.
+    """
     from tinygrad.helpers import CCACHE, diskcache_get
 
     key = _key(text, machine)
@@ -192,6 +217,7 @@ def compile_text(text: str, machine: InstructionSet) -> bytes:
     return code
 
 
+# Compiler, flags and the whole text: whatever changes the code makes it another entry of the cache.
 def _key(text: str, machine: InstructionSet) -> str:
     compiler = _compiler()
     return "\n".join([compiler.name, *compiler.machine, *flags(machine), text])

@@ -1,4 +1,4 @@
-"""The shape of a convolution, and of the convolutions that its gradients are."""
+"""Shapes of a convolution and of its gradients, which are convolutions too."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Shape:
-    """A convolution that layers.py has: (batch, height, width, c_in) → (batch, *out_size, c_out).
+    """A convolution of a layer: (batch, height, width, c_in) → (batch, *out_size, c_out).
 
     Attributes:
-        kernel: side of its window: 1 and 3 keep the size; 4 halves it (stride 2), or doubles it (`up`).
-        up: transposed: every input pixel gives 2×2 cells of output, its phases, each a 2×2 convolution.
+        batch: images.
+        height, width: of the input.
+        c_in, c_out: channels of input and output.
+        kernel: side of the window. 1 and 3 keep the size; 4 halves it (stride 2), or doubles it (`up`).
+        up: whether the convolution is transposed. Each input pixel then has 2×2 outputs, its phases, and each phase is
+            a 2×2 convolution.
     """
 
     batch: int
@@ -24,22 +28,22 @@ class Shape:
 
     @property
     def stride(self) -> int:
-        """Pixels from one window to the next, of a convolution."""
+        """Input pixels from one window to the next."""
         return 2 if self.kernel == 4 and not self.up else 1
 
     @property
     def step(self) -> int:
-        """Output pixels for an input pixel, along one side."""
+        """Output pixels per input pixel, along one side."""
         return 2 if self.up else 1
 
     @property
     def keeps_size(self) -> bool:
-        """The output is as high and wide as the input."""
+        """Whether the output is as high and wide as the input."""
         return self.stride == self.step
 
     @property
     def window(self) -> int:
-        """Side of the window that one output pixel sees."""
+        """Side of the window of inputs that one output pixel depends on."""
         return 2 if self.up else self.kernel
 
     @property
@@ -64,31 +68,38 @@ class Shape:
 
     @property
     def weights(self) -> int:
-        """How many it has."""
+        """Number of weights."""
         return self.kernel**2 * self.c_in * self.c_out
 
     @property
     def flop(self) -> int:
-        """Floating-point operations: a multiplication and an addition for each weight that an output sees."""
+        """Floating-point operations: a multiplication and an addition for each weight of each output."""
         height, width = self.out_size
         return 2 * self.batch * height * width * self.window**2 * self.c_in * self.c_out
 
     def of_input_gradient(self) -> Shape:
-        """The convolution of the output's gradient that gives the input's, on weights with `c_in` and `c_out` swapped
-        and, where the size is kept, turned by 180°."""
+        """Return the convolution that turns the output's gradient into the input's.
+
+        Its weights are this one's with `c_in` and `c_out` swapped and, where the size is kept, turned by 180°.
+        """
         height, width = self.out_size
         return Shape(self.batch, height, width, self.c_out, self.c_in, self.kernel, up=self.stride == 2)
 
 
 @dataclass(frozen=True)
 class GradientShape:
-    """What weight_gradient.c sums: windows of `big` times pixels of `small`, over images and pixels.
+    """The sum that is a weight gradient: windows of `big` times pixels of `small`, over images and pixels.
+
+    One of the two is the layer's input, the other the gradient of its output (the error).
 
     Attributes:
-        height, width, c_big: of `big`; (height, width) is `stride` times the size of `small`.
+        batch: images.
+        height, width, c_big: of `big`; height and width are `stride` times those of `small`.
         c_small: channels of `small`.
-        error_is_big: which of the two is the output's gradient; the other is the layer's input.
-        turned: the sum is the gradient of the weights turned by 180°.
+        kernel: side of the windows.
+        stride: pixels of `big` from one window to the next.
+        error_is_big: whether `big` is the error.
+        turned: whether the sum is the gradient of the weights turned by 180°.
     """
 
     batch: int
@@ -119,8 +130,11 @@ class GradientShape:
 
 
 def weight_gradient_shapes(shape: Shape) -> list[GradientShape]:
-    """The ways to compute a convolution's weight gradient. Where the size is kept there are two: a window of the input
-    around each error, or of the error around each input."""
+    """Return the sums that a convolution's weight gradient can be computed as.
+
+    Where the size is kept there are two: over windows of the input around each error, or of the error around each
+    input. They differ in which of the two channel counts fills the lanes.
+    """
     if shape.up:
         height, width = shape.out_size
         return [GradientShape(shape.batch, height, width, shape.c_out, shape.c_in, 4, 2, error_is_big=True)]

@@ -1,5 +1,5 @@
-// A convolution's weights as the convolution wants them that gives its input's gradient: (SIDE, SIDE, C_IN, C_OUT) to
-// (SIDE, SIDE, C_OUT, C_IN), TURNED by 180 degrees where the size is kept. The work is the squares of LANES x LANES.
+// Reorders a convolution's weights for the convolution that computes its input's gradient: (SIDE, SIDE, C_IN, C_OUT) to
+// (SIDE, SIDE, C_OUT, C_IN), TURNED by 180 degrees where the size is kept. A job is a square of LANES x LANES weights.
 
 enum { DOWN = C_IN / LANES, ACROSS = C_OUT / LANES, SQUARES = SIDE * SIDE * DOWN * ACROSS };
 

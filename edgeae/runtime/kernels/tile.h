@@ -1,4 +1,5 @@
-// The tile of convolution.c and winograd.c: TILE_H x TILE_W positions by VECTORS * LANES channels, in registers.
+// The inner loop of convolution.c and winograd.c, where the time is spent. Its tile, TILE_H x TILE_W positions by
+// VECTORS * LANES output channels, stays in registers.
 
 enum { TILE = TILE_H * TILE_W, BLOCK = VECTORS * LANES };
 

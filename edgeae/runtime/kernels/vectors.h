@@ -21,7 +21,7 @@ INLINE vec fill(float x) { return (vec){0} + x; }
 INLINE vec where(ivec mask, vec a, vec b) { return (vec)(((ivec)a & mask) | ((ivec)b & ~mask)); }
 INLINE int smaller(int a, int b) { return a < b ? a : b; }
 
-// 1 / (1 + exp(-x)). exp(-x) = 2^n 2^f with n whole and f in [-1/2, 1/2]; 2^f is a polynomial, good to 1e-7.
+// 1 / (1 + exp(-x)). exp(-x) = 2^n 2^f with an integer n and f in [-1/2, 1/2]; a polynomial gives 2^f, exact to 1e-7.
 INLINE vec sigmoid(vec x)
 {
     const vec round = fill(12582912.0f); // adding 1.5 * 2^23 rounds to a whole number, which ends in the lowest bits
@@ -48,14 +48,14 @@ INLINE vec activate(vec z)
     return ACTIVATION == SIGMOID ? sigmoid(z) : z;
 }
 
-// The gradient before an activation, from the one behind it and what the activation gave.
+// The gradient of an activation's input, from that of its output and the output itself.
 INLINE vec activation_gradient(vec dy, vec y)
 {
     if (GRADIENT_OF == RELU) return where(y > 0.0f, dy, fill(0.0f));
     return GRADIENT_OF == SIGMOID ? dy * (y * (1.0f - y)) : dy;
 }
 
-// Copies n floats. With `y`, what an activation gave, they are gradients behind it, and become those before it.
+// Copies n floats. With `y`, the output of an activation, they are gradients of it and become those of its input.
 INLINE void copy(float *to, const float *from, const float *y, int n)
 {
     int i = 0;
@@ -87,7 +87,7 @@ INLINE void sum_channels(float *to, const float *from, int channels, int n)
     }
 }
 
-// Has n floats brought to the second-level cache while something else is computed.
+// Brings n floats to the second-level cache while something else is computed.
 INLINE void prefetch(const float *from, int n)
 {
     for (int i = 0; i < n; i += 16) __builtin_prefetch(from + i, 0, 2);

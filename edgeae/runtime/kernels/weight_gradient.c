@@ -4,10 +4,13 @@
 //
 //     dw[ky][kx, ci][co] = sum of big[STRIDE * y + ky - PADDING][STRIDE * x + kx - PADDING][ci] * small[y][x][co]
 //
-// For a convolution big is its input and small the error of its output; for a transposed one, the other way round.
-// A tile of TILE neighbouring (kx, ci) by VECTORS * LANES channels stays in registers during a chunk's sum.
-// dw (PARTS, KERNEL, RUN, WIDTH) has its last two axes padded to whole tiles; db is (PARTS, C of the error). The images
-// are summed in PARTS, each by itself, whatever the number of threads: what is left to do is to add the parts.
+// For a convolution `big` is its input and `small` the gradient of its output (the error); for a transposed one, the
+// other way round. A tile is TILE neighbouring (kx, ci) by VECTORS * LANES channels; its sums stay in registers while
+// it goes through a chunk, which is CHUNK_H rows of `small` of IMAGES images.
+//
+// dw (PARTS, KERNEL, RUN, WIDTH) has its last two axes padded to whole tiles; db is (PARTS, C of the error). The batch
+// is cut into PARTS, each summed by itself, so that the result does not depend on the number of threads. The caller
+// adds the parts.
 
 enum {
     BLOCK = VECTORS * LANES,
@@ -36,7 +39,8 @@ INLINE void tile(float *dw, const float *big, const float *small, int images, in
         store(dw + r * WIDTH + v * LANES, sum[r][v]);
 }
 
-// Adds the rows of a chunk of the error to `sum`, a row of it; those of `big` have a border, pixels of `small` padding.
+// Adds the rows of a chunk of the error to `sum`, which is one row. Rows of `big` have a border, pixels of `small`
+// padding.
 INLINE void sum_rows(float *sum, const float *error, int rows)
 {
     const int is_packed = ERROR_IS_BIG || WIDTH == C_OUT, n = is_packed ? ERROR_ROW : C_OUT;
@@ -49,8 +53,8 @@ INLINE void sum_rows(float *sum, const float *error, int rows)
         }
 }
 
-// Images [from, to): tiles [first, end) of dw and, with the last of them, db. ERROR_IS_BIG says which of the two is the
-// error, whose sum db is; `y`, of its shape, is what the layer gave.
+// Sums images [from, to): tiles [first, end) of dw and, with the last of them, db, the sum of the error. ERROR_IS_BIG
+// says which of the two is the error. `y`, of the shape of the error, is the layer's output.
 INLINE void part(float *dw, float *db, const float *big, const float *small, const float *y, int from, int to,
                  int first, int end)
 {
@@ -83,7 +87,7 @@ INLINE void part(float *dw, float *db, const float *big, const float *small, con
     if (end == TILES) sum_channels(db, error_sum, ERROR_C, ERROR_ROW);
 }
 
-// The work is the tiles of every part.
+// A job is a tile of a part.
 INLINE void weight_gradient(float *restrict dw, float *restrict db, const float *restrict big,
                             const float *restrict small, const float *restrict y, int core)
 {

@@ -1,9 +1,12 @@
-// The sums of convolution.c with fewer multiplications (winograd.h): 3 x 3 of stride 1, 4 x 4 of stride 2 as 2 x 2 on
-// squares of pixels (SUB = 2), and transposed 4 x 4 as its 2 x 2 phases (STEP = 2).
+// The convolutions of convolution.c with fewer multiplications (winograd.h): 3 x 3 of stride 1; 4 x 4 of stride 2 as 2
+// x 2 on squares of pixels (SUB = 2); and transposed 4 x 4 as its 2 x 2 phases (STEP = 2).
 //
-// A chunk is IMAGES images by CHUNK_H rows of cells, cut into TILES squares of 2 x 2; where CHUNK_H or the width is odd,
-// the last square starts early, over cells of the one before. The windows become factors; each of the PRODUCTS is a
-// matrix product with the weights' factors (winograd_weights.c); and the products become outputs.
+// A chunk is IMAGES images by CHUNK_H rows of cells, cut into TILES squares of 2 x 2 cells. Where CHUNK_H or the width
+// is odd, the last square starts early, over cells of the one before. A chunk is computed in three steps:
+//   1. The window of inputs of each square becomes PRODUCTS factors per input channel (window_factors).
+//   2. Each of the PRODUCTS is a matrix product: TILES x K factors of inputs by K x C_OUT factors of weights, which
+//      winograd_weights.c has computed (multiply).
+//   3. The products of each square become its 2 x 2 outputs (finish).
 
 enum {
     CELLS_H = OUT_H / STEP,
@@ -20,12 +23,13 @@ enum {
     SCRATCH = WINDOWS + FACTORS + PRODUCTS * PLANE(TILES, BLOCK), // and the products of a block of channels
 };
 
-// Where tile t begins: image of the chunk, row and column of cells.
+// The first cell of square t: image of the chunk, row and column.
 INLINE int image_of(int t) { return t / (DOWN * ACROSS); }
 INLINE int row_of(int t) { return smaller(t / ACROSS % DOWN * 2, CHUNK_H - 2); }
 INLINE int column_of(int t) { return smaller(t % ACROSS * 2, CELLS_W - 2); }
 
-// The 2 x 2 cells of a tile in one phase: `at` is where the first stands, `m` its products, of a block.
+// Computes the 2 x 2 outputs of a square in one phase for a block of channels: `at` is the first output, `m` the
+// products.
 INLINE void finish(float *out, const float *m, const float *scale, const float *bias, const float *add, long at, int c)
 {
     EACH (v, VECTORS) {
@@ -43,7 +47,7 @@ INLINE void finish(float *out, const float *m, const float *scale, const float *
     }
 }
 
-// TILE tiles by BLOCK channels of one product, from input factors `a` and weight factors `u`.
+// Multiplies the factors `a` of TILE squares with the factors `u` of a block of channels, for one of the PRODUCTS.
 INLINE void multiply(float *product, const float *a, const factor *u)
 {
     vec sum[TILE][VECTORS];
@@ -57,7 +61,7 @@ INLINE void multiply(float *product, const float *a, const factor *u)
     EACH (t, TILE) EACH (v, VECTORS) store(product + t * BLOCK + v * LANES, sum[t][v]);
 }
 
-// One phase of a group of a chunk's channels; the chunk's padded input begins at `x`.
+// Computes one phase of a chunk for one group of channels; the chunk's padded input begins at `x`.
 INLINE void phase(float *out, const float *x, const factor *u, const float *scale, const float *bias, const float *add,
                   float *factors, int image, int y0, int group, int py, int px)
 {

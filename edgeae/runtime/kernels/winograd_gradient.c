@@ -1,8 +1,9 @@
-// weight_gradient.c's sums with fewer multiplications: the gradient of the weights' factors (winograd.h), which
-// winograd_weights.c turns into that of the weights. `big`, `small`, db and PARTS are as there.
+// The gradients of weight_gradient.c with fewer multiplications: this computes the gradient of the weights' factors
+// (winograd.h), and winograd_weights.c turns it into that of the weights. `big`, `small`, db and PARTS are as there.
 //
-// A chunk is IMAGES images by CHUNK_H rows of `small`, cut into TILES squares of 2 x 2. The factors of the squares and
-// of the windows of `big` around them are multiplied in pairs and summed over the tiles, for SLICE of the K inputs.
+// A chunk is IMAGES images by CHUNK_H rows of `small`, cut into TILES squares of 2 x 2 pixels. The factors of each
+// square are multiplied with those of the window of `big` around it, in pairs, and summed over the squares. A job does
+// this for SLICE of the K inputs of one part, so that its sums stay in the cache.
 
 enum {
     BLOCK = VECTORS * LANES,
@@ -16,7 +17,7 @@ enum {
     ERROR_ROW = ERROR_IS_BIG ? IN_W * C_IN : C_OUT,
 };
 
-// The factors of the square of `small` that begins at `from`, into `factors`.
+// Writes the factors of the square of `small` that begins at `from`.
 INLINE void square_factors(float *factors, const float *from, const float *y)
 {
     for (int c = 0; c < C_OUT; c += LANES) {
@@ -30,7 +31,7 @@ INLINE void square_factors(float *factors, const float *from, const float *y)
     }
 }
 
-// TILE inputs by BLOCK channels of one product's gradient.
+// Adds a chunk to the gradient of one of the PRODUCTS: TILE inputs by BLOCK channels.
 INLINE void tile(float *du, const float *big, const float *small, int tiles, int is_first)
 {
     vec sum[TILE][VECTORS];
@@ -39,7 +40,7 @@ INLINE void tile(float *du, const float *big, const float *small, int tiles, int
     EACH (r, TILE) EACH (v, VECTORS) store(du + r * C_OUT + v * LANES, sum[r][v]);
 }
 
-// One slice, from input k0 on, of the part of the images [from, to); db too with the first slice.
+// Computes the slice that begins at input k0, over images [from, to); with the first slice also db.
 INLINE void slice(float *du, float *db, const float *big, const float *small, const float *big_y, const float *small_y,
                   int from, int to, int k0)
 {
@@ -76,7 +77,7 @@ INLINE void slice(float *du, float *db, const float *big, const float *small, co
     if (k0 == 0) sum_channels(db, error_sum, ERROR_C, ERROR_ROW);
 }
 
-// du (PARTS, PRODUCTS, K, C_OUT), db (PARTS, C of the error); the work is the slices of every part.
+// du (PARTS, PRODUCTS, K, C_OUT), db (PARTS, C of the error). A job is a slice of a part.
 INLINE void winograd_gradient(float *restrict du, float *restrict db, const float *restrict big,
                               const float *restrict small, const float *restrict y, int core)
 {

@@ -1,11 +1,11 @@
-// The weights' factors for winograd.c, and from the gradient of these that of the weights.
+// Computes the weights' factors for winograd.c, and turns the gradient of the factors into that of the weights.
 //
-// SWAPPED takes weights (ky, kx, C_OUT, C_IN), and TURNED those of the kernel turned by 180 degrees: a convolution's
-// own weights, for its input's gradient.
+// With SWAPPED the weights are stored as (ky, kx, C_OUT, C_IN), with TURNED their kernel is turned by 180 degrees: so a
+// layer's own weights serve for its input's gradient.
 
 enum { PHASES = STEP * STEP, SIDE = R * SUB * STEP, BLOCK = VECTORS * LANES };
 
-// Where in the SIDE x SIDE kernel tap i of R stands, for a phase and a position within the SUB x SUB square.
+// The place along one side of the SIDE x SIDE kernel of tap i of R, for a phase and a position in the SUB x SUB square.
 INLINE int tap(int i, int sub, int phase)
 {
     const int at = STEP == 2 ? 3 - phase - 2 * i : SUB * i + sub;

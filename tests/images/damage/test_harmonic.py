@@ -1,4 +1,4 @@
-"""Holes filled from their edges, and what is in them fitted to what surrounds them."""
+"""Holes filled smoothly from their edges, and results blended into the picture around them."""
 
 import numpy as np
 import pytest
@@ -8,14 +8,14 @@ from edgeae.images.damage.harmonic import blend_hole, smear_hole
 
 
 @pytest.mark.parametrize("cast", [0.0, 0.1, -0.2])
-def test_a_cast_is_taken_away(cast: float) -> None:
+def test_a_colour_cast_is_removed(cast: float) -> None:
     picture, hole = scene()
     result = blend_hole(picture + np.float32(cast), picture, hole)
     assert np.abs(result - picture)[hole].max() < 5e-3 if cast else np.array_equal(result, picture)
 
 
-def test_it_solves_laplaces_equation() -> None:
-    """Against the system of equations, solved whole."""
+def test_the_correction_solves_laplaces_equation() -> None:
+    """Compared with the exact solution of the system of equations."""
     size = 20
     rng = np.random.default_rng(0)
     known = rng.random((size, size, 1)).astype(np.float32) * 0.2 + 0.4
@@ -60,7 +60,7 @@ def test_any_hole(hole: str) -> None:
 
 
 @pytest.mark.parametrize("all_of_it", [False, True])
-def test_smeared(all_of_it: bool) -> None:
+def test_smear_hole(all_of_it: bool) -> None:
     picture, hole = scene()
     hole |= all_of_it
     given = np.where(hole[..., None], np.float32(0.99), picture)

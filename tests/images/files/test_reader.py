@@ -12,11 +12,11 @@ import numpy as np
 import PIL
 import pytest
 from helpers import photo
-from PIL import ExifTags, Image, ImageOps, PngImagePlugin
-from test_png import SIGNATURE, chunk, header, png
+from helpers.png_files import SIGNATURE, chunk, header
+from PIL import ExifTags, Image, ImageOps
 
 from edgeae.errors import ImageError
-from edgeae.images.files import reader as photos
+from edgeae.images.files import reader
 from edgeae.images.files.reader import Photo, to_stored, to_upright
 
 SENTENCE = r"^photo [^\n]*[a-z][^\n]*\.$"
@@ -67,7 +67,7 @@ FILES = {
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("count", [1, 7, 1000])
-def test_strips_of_any_size_are_the_whole(name: str, count: int) -> None:
+def test_strips_of_any_size_give_the_whole_picture(name: str, count: int) -> None:
     expected = whole(FILES[name])
     with Photo(FILES[name], "photo") as opened:
         assert expected.shape == (opened.height, opened.width, len(opened.mode))
@@ -81,7 +81,7 @@ def test_strips_of_any_size_are_the_whole(name: str, count: int) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_pixels_are_those_of_pillow(name: str) -> None:
+def test_pixels_equal_those_of_pillow(name: str) -> None:
     with Image.open(io.BytesIO(FILES[name])) as image:
         if image.mode in ("1", "P"):
             image = image.convert({"1": "L", "P": "RGB"}[image.mode])
@@ -89,7 +89,7 @@ def test_pixels_are_those_of_pillow(name: str) -> None:
 
 
 @pytest.mark.parametrize("turn", range(1, 9))
-def test_turns(turn: int) -> None:
+def test_orientations(turn: int) -> None:
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = turn
     for format in ("JPEG", "PNG", "WEBP", "TIFF"):
@@ -101,31 +101,6 @@ def test_turns(turn: int) -> None:
             np.testing.assert_array_equal(to_upright(rows, turn), np.asarray(ImageOps.exif_transpose(image)))
             np.testing.assert_array_equal(to_stored(to_upright(rows, turn), turn), rows)
             assert opened.shown_size == ImageOps.exif_transpose(image).size
-
-
-def block(kind: int, count: int, value: bytes) -> bytes:
-    """EXIF data with an orientation."""
-    return b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01" + struct.pack("<HI", kind, count) + value + bytes(4)
-
-
-@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
-@pytest.mark.parametrize(
-    ("exif", "xmp", "turn"),
-    [
-        (block(3, 1, b"\6\0\0\0"), b"", 6),
-        (block(3, 1, b"\x09\0\0\0"), b"", 1),
-        (block(3, 1, bytes(4)), b"", 1),
-        (block(2, 4, b"six\0"), b"", 1),
-        (b"", b'<a tiff:Orientation="6"/>', 6),
-        (block(3, 1, b"\1\0\0\0"), b'<a tiff:Orientation="6"/>', 1),
-    ],
-)
-def test_where_a_turn_is_told(format: str, exif: bytes, xmp: bytes, turn: int) -> None:
-    texts = PngImagePlugin.PngInfo()
-    texts.add_itxt("XML:com.adobe.xmp", xmp.decode())
-    options = {"pnginfo": texts} if format == "PNG" else {"xmp": xmp}
-    with Photo(file(picture(), format, exif=exif, **(options if xmp else {}))) as opened:
-        assert opened.orientation == turn
 
 
 @pytest.mark.parametrize(("bits", "kind"), [("<u2", "I;16"), (">u2", "I;16B")])
@@ -144,7 +119,7 @@ def tiff(
     *more: tuple[int, int, int, int],
     size: tuple[int, int] = (36, 24),
 ) -> bytes:
-    """An uncompressed file with entries as (tag, type, count, value), which Pillow would not write."""
+    """An uncompressed file that Pillow would not write; `more` are entries (tag, type, count, value)."""
     entries = [
         (256, 4, 1, size[0]),
         (257, 4, 1, size[1]),
@@ -165,7 +140,7 @@ def tiff(
 
 
 def test_white_is_zero_with_16_bits_and_with_floats() -> None:
-    """Pillow gives such pictures as negatives."""
+    """Pillow returns such pictures as negatives."""
     np.testing.assert_array_equal(whole(tiff((65535 - wide()).tobytes(), (16,), 0))[..., 0], wide())
     floats = (wide() / 65535).astype(np.float32)
     rows = whole(tiff((1 - floats).tobytes(), (32,), 0, (339, 3, 1, 3)))
@@ -176,13 +151,13 @@ needs_pillow_13 = pytest.mark.skipif(int(PIL.__version__.split(".")[0]) < 13, re
 
 
 @needs_pillow_13
-def test_premultiplied_grey() -> None:
-    grey = photo(24, 36, 2)
-    grey[..., 0] = np.minimum(grey[..., 0], grey[..., 1])  # premultiplied
-    rows = whole(tiff(grey.tobytes(), (8, 8), 1, (338, 3, 1, 1)))
-    np.testing.assert_array_equal(rows[..., 1], grey[..., 1])
-    some = grey[..., 1] > 0
-    straight = grey[..., 0][some] * 255.0 / grey[..., 1][some]
+def test_premultiplied_gray() -> None:
+    gray = photo(24, 36, 2)
+    gray[..., 0] = np.minimum(gray[..., 0], gray[..., 1])  # premultiplied
+    rows = whole(tiff(gray.tobytes(), (8, 8), 1, (338, 3, 1, 1)))
+    np.testing.assert_array_equal(rows[..., 1], gray[..., 1])
+    some = gray[..., 1] > 0
+    straight = gray[..., 0][some] * 255.0 / gray[..., 1][some]
     np.testing.assert_allclose(rows[..., 0][some], straight, atol=1)
 
 
@@ -200,7 +175,7 @@ def test_unusual_pixels() -> None:
 
 
 @needs_pillow_13
-def test_one_transparent_grey_of_a_picture_of_one_bit() -> None:
+def test_transparent_gray_of_one_bit() -> None:
     data = SIGNATURE + header(8, 1, 1, 0, 0, 0, 1) + chunk(b"tRNS", b"\0\1")
     rows = b"".join(b"\0" + row for row in (b"\x80", b"\0", b"\x80", b"\xf0"))
     data += chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND")
@@ -209,10 +184,10 @@ def test_one_transparent_grey_of_a_picture_of_one_bit() -> None:
     np.testing.assert_array_equal(pixels[..., 1], 255 - pixels[..., 0])
 
 
-# ---- what belongs to a picture ---------------------------------------------------------------------------------------
+# ---- metadata --------------------------------------------------------------------------------------------------------
 
 
-def test_notes() -> None:
+def test_notes_on_what_is_not_read() -> None:
     first, second = picture(), picture().transpose(Image.Transpose.ROTATE_180)
     for format, note in (
         ("GIF", "it has 2 frames, of which the first is restored"),
@@ -230,7 +205,7 @@ def test_notes() -> None:
             assert opened.note == ""
 
 
-def test_a_photo_from_a_path_and_its_name(tmp_path: Path) -> None:
+def test_opening_a_path(tmp_path: Path) -> None:
     path = tmp_path / "a photo.png"
     path.write_bytes(FILES["png"])
     for source in (path, str(path)):
@@ -245,58 +220,6 @@ def test_a_photo_from_a_path_and_its_name(tmp_path: Path) -> None:
     path.unlink()  # on Windows only of a file that was let go
 
 
-def test_resolutions() -> None:
-    def dpi(data: bytes) -> tuple[float, float] | None:
-        with Photo(data) as opened:
-            return opened.metadata.dpi
-
-    assert dpi(file(picture(), "JPEG", dpi=(300, 72))) == (300, 72)
-    assert dpi(file(picture(), "TIFF", dpi=(72.5, 300))) == (72.5, 300)
-    assert dpi(file(picture(), "PNG", dpi=(300, 300))) == pytest.approx((300, 300), abs=0.01)
-    assert dpi(file(picture(), "PNG")) is None
-    for value in (0, 1e7):
-        assert dpi(file(picture(), "TIFF", dpi=(value, value))) is None
-
-
-@pytest.mark.parametrize(
-    "chunks",
-    [
-        chunk(b"iCCP", b"broken\0\0not zlib"),
-        chunk(b"iCCP", b"broken\0\7"),
-        chunk(b"eXIf", b"broken"),
-        chunk(b"zTXt", b"bomb\0\0" + zlib.compress(bytes(10**7))),
-        chunk(b"pHYs", b"short"),
-        chunk(b"tEXt", b"no end"),
-        chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(bytes(10**7))),
-        chunk(b"eXIf", b"II*\0\xff\xff\xff\xff"),
-    ],
-)
-def test_broken_texts_and_profiles_do_not_make_a_picture_unreadable(chunks: bytes) -> None:
-    samples = photo(5, 4)
-    with Photo(png(samples, 2, 8, before=chunks), "photo") as opened:
-        np.testing.assert_array_equal(opened.read(5), samples)
-        assert opened.orientation == 1
-
-
-@pytest.mark.parametrize(
-    "block",
-    [
-        b"",
-        b"II",
-        b"II*\0\x08\0\0\0",
-        b"MM\0*\0\0\0\x08\xff\xff",
-        b"II*\0\x08\0\0\0" + bytes(99),
-        b"II*\0\x08\0\0\0\x01\0\x12\x01\x0c\0\xff\xff\xff\xff\0\0\0\0",
-        b"?" * 50,
-    ],
-)
-@pytest.mark.parametrize("format", ["JPEG", "WEBP"])
-def test_broken_exif_data_do_not_make_a_picture_unreadable(block: bytes, format: str) -> None:
-    with Photo(file(picture(), format, exif=b"Exif\0\0" + block), "photo") as opened:
-        assert opened.orientation == 1
-        assert opened.read(24).shape == (24, 36, 3)
-
-
 # ---- what cannot be read ---------------------------------------------------------------------------------------------
 
 
@@ -308,7 +231,7 @@ def refused(source: bytes | Path, match: str = "[a-z]", name: str | None = "phot
     return str(caught.value)
 
 
-def test_missing_files_folders_and_those_that_may_not_be_read(tmp_path: Path) -> None:
+def test_missing_files_folders_and_permissions(tmp_path: Path) -> None:
     assert refused(tmp_path / "no.png", name=None) == f"{tmp_path / 'no.png'} does not exist: check the path."
     assert refused(tmp_path, name=None) == f"{tmp_path} is a folder: name an image file in it."
     assert refused(tmp_path / "no.png" / "a.png", "^photo does not exist: check the path.$")
@@ -335,7 +258,7 @@ def test_missing_files_folders_and_those_that_may_not_be_read(tmp_path: Path) ->
         b"\xff" * 1000,
     ],
 )
-def test_what_is_no_image(data: bytes) -> None:
+def test_data_that_are_no_image(data: bytes) -> None:
     assert len(refused(data, SENTENCE)) < 200
 
 
@@ -357,12 +280,12 @@ def test_what_is_no_image(data: bytes) -> None:
         (tiff(b"", (8,), 1, size=(2**31 - 1, 2**31 - 1)), "more than 178 million pixels"),
     ],
 )
-def test_kinds_of_pixels_that_are_not_read(data: bytes, match: str) -> None:
+def test_unsupported_pixels(data: bytes, match: str) -> None:
     assert refused(data, match).count("photo") == 1
 
 
-def test_sizes_of_bombs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Refused by what the header says, without the memory."""
+def test_decompression_bombs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused by the size in the header, before any memory is taken."""
     gif = b"GIF89a\xff\xff\xff\xff\x00\x00\x00,\0\0\0\0\xff\xff\xff\xff\0\x02\0\0;"
     bmp = b"BM" + struct.pack("<IIIIiiHHIIiiII", 54, 0, 54, 40, 60_000, 60_000, 1, 24, 0, 0, 0, 0, 0, 0)
     tracemalloc.start()
@@ -372,10 +295,10 @@ def test_sizes_of_bombs(monkeypatch: pytest.MonkeyPatch) -> None:
         assert tracemalloc.get_traced_memory()[1] < 10**7
     finally:
         tracemalloc.stop()
-    monkeypatch.setattr(photos, "MAX_PIXELS", 36 * 24 - 1)
+    monkeypatch.setattr(reader, "MAX_PIXELS", 36 * 24 - 1)
     for name in ("png", "jpeg"):
         refused(FILES[name], "^photo has more than 0 million pixels")
-    monkeypatch.setattr(photos, "MAX_PIXELS", 36 * 24)
+    monkeypatch.setattr(reader, "MAX_PIXELS", 36 * 24)
     assert whole(FILES["png"]).shape == (24, 36, 3)
 
 
@@ -392,7 +315,7 @@ def damaged(sound: bytes, seed: int, count: int) -> Iterator[bytes]:
 
 @pytest.mark.parametrize("name", FILES)
 def test_damaged_files_give_one_sentence_or_a_picture(name: str) -> None:
-    """And no warning, which would fail the test."""
+    """A warning would fail the test as well."""
     for data in damaged(FILES[name], 0, 100):
         try:
             rows = whole(data)
@@ -405,12 +328,12 @@ def test_damaged_files_give_one_sentence_or_a_picture(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["tiff", "jpeg", "png", "webp", "gif", "bmp"])
-def test_most_files_that_are_cut_short_are_refused(name: str) -> None:
+def test_files_cut_short_are_refused(name: str) -> None:
     for share in (0.1, 0.5, 0.9):
         refused(FILES[name][: int(len(FILES[name]) * share)], SENTENCE)
 
 
-def test_a_photo_that_is_refused_lets_go_of_its_file(tmp_path: Path) -> None:
+def test_a_refused_photo_closes_its_file(tmp_path: Path) -> None:
     """A ResourceWarning would fail the test."""
     (tmp_path / "photo.tif").write_bytes(tiff(b"", (12,), 1))
     for _ in range(3):

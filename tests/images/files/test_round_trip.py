@@ -1,7 +1,7 @@
-"""Photos through a network that gives back what it is given: every format, kind of pixels, turn, profile, resolution.
+"""Photos through a network that returns its input: every format, kind of pixels, orientation, profile, resolution.
 
-Without loss the pixels come back bit for bit, with loss as Pillow saves them with the same tables. All that belongs to
-a picture comes back too, as Pillow reads it, and as exiftool does where it is installed.
+In lossless formats the pixels come back bit for bit, in the others as Pillow saves them with the same tables. All
+metadata come back too, as Pillow reads them, and as exiftool does if it is installed.
 """
 
 import io
@@ -20,10 +20,10 @@ import numpy as np
 import PIL
 import pytest
 from helpers import photo
+from helpers.png_files import CHANNELS, KINDS, SIGNATURE, chunk, header, packed, png, read
 from helpers.tiers import exhaustive
 from PIL import ExifTags, Image, ImageCms, ImageOps, JpegImagePlugin, features
 from PIL.TiffImagePlugin import IFDRational
-from test_png import CHANNELS, KINDS, SIGNATURE, chunk, header, packed, png, read
 
 from edgeae.config import ModelConfig
 from edgeae.images.files.reader import Photo, to_stored, to_upright
@@ -48,7 +48,7 @@ def srgb() -> bytes:
 
 
 def profile(mode: str) -> bytes:
-    """A real profile; Pillow makes none of grey or of inks, so there only its header is true."""
+    """A real profile. Pillow makes none for gray or CMYK, so for these only the header is right."""
     space = {"L": b"GRAY", "LA": b"GRAY", "1": b"GRAY", "CMYK": b"CMYK"}.get(mode, b"RGB ")
     return srgb()[:16] + space + srgb()[20:]
 
@@ -90,7 +90,13 @@ def camera(turn: int, *, big: bool = False) -> Image.Exif:
 
 @dataclass(frozen=True)
 class Kind:
-    """How a file is made: `make(turn, extras)`, with extras of "icc" and "dpi"; and what the result's pixels equal."""
+    """A kind of file.
+
+    Attributes:
+        make: makes one, `make(orientation, extras)` with extras "icc" and "dpi".
+        lossless: whether the pixels come back bit for bit.
+        takes: metadata that the format can hold.
+    """
 
     name: str
     format: str
@@ -173,7 +179,7 @@ def made(colour: int, depth: int, transparent: bool = False, adam7: bool = False
 def kinds() -> Iterator[Kind]:
     quality = {"quality": 82}
     for name, mode, options in [
-        ("grey", "L", {}),
+        ("gray", "L", {}),
         ("444", "RGB", {"subsampling": 0}),
         ("422", "RGB", {"subsampling": 1}),
         ("420", "RGB", {"subsampling": 2}),
@@ -234,7 +240,7 @@ def variants(kind: Kind) -> list[dict[str, bool]]:
     return [extra for extra in EXTRAS if set(extra) <= set(kind.takes)]
 
 
-# ---- what a file holds -----------------------------------------------------------------------------------------------
+# ---- pixels and metadata of a file -----------------------------------------------------------------------------------
 
 
 def opened(data: bytes) -> Image.Image:
@@ -244,7 +250,7 @@ def opened(data: bytes) -> Image.Image:
 
 
 def pixels(data: bytes) -> np.ndarray:
-    """As stored, (H, W, C) of the type that the file has; of TIFF files upright, as Pillow gives them."""
+    """Pixels as stored, (H, W, C), in the file's type; those of TIFF files upright, as Pillow returns them."""
     if data.startswith(SIGNATURE) and not data[28]:
         return read(data)
     image = opened(data)
@@ -257,8 +263,8 @@ def pixels(data: bytes) -> np.ndarray:
     return np.asarray(image).reshape(image.height, image.width, -1)
 
 
-def told(data: bytes) -> dict[str, object]:
-    """What Pillow tells of a file beside its pixels."""
+def metadata_of(data: bytes) -> dict[str, object]:
+    """What Pillow reads of a file beside its pixels."""
     image = Image.open(io.BytesIO(data))
     known = {key: image.info.get(key) for key in ("icc_profile", "xmp", "comment", "Title", "Note")}
     known["exif"] = image.info.get("exif", b"").removeprefix(b"Exif\0\0")
@@ -280,7 +286,7 @@ DESCRIPTIVE = (ExifTags.Base.Make, ExifTags.Base.Model, ExifTags.Base.DateTime, 
 
 
 def through(data: bytes, target: Path | None = None, **options: object) -> bytes:
-    """The photo after a network that changes nothing."""
+    """The photo, restored by a network that changes nothing."""
     file = io.BytesIO()
     restored = restore(data, target or file, SESSION, Options(**options), name="photo", network=lambda piece: piece)
     assert isinstance(restored, Restored)
@@ -288,7 +294,7 @@ def through(data: bytes, target: Path | None = None, **options: object) -> bytes
 
 
 def saved_again(data: bytes) -> np.ndarray:
-    """The pixels after Pillow has saved them as they were saved."""
+    """The pixels after Pillow has saved the image again with the file's own settings."""
     image = Image.open(io.BytesIO(data))
     file = io.BytesIO()
     if image.format == "JPEG":
@@ -334,7 +340,7 @@ def test_a_photo_comes_back_with_all_that_belongs_to_it(kind: Kind, turn: int) -
         found = pixels(result)
         assert found.dtype == expected.dtype
         np.testing.assert_array_equal(found, expected)
-        assert told(result) == told(data)
+        assert metadata_of(result) == metadata_of(data)
 
 
 @needs_profiles
@@ -368,12 +374,12 @@ def exiftool(folder: Path) -> dict[str, dict[str, object]]:
 
 
 def test_a_file_keeps_its_real_format_under_its_own_extension(tmp_path: Path) -> None:
-    """A PNG that is called .jpg, as browsers save them; another extension is believed."""
+    """A PNG with the extension .jpg, as browsers save them, stays a PNG; a new extension changes the format."""
     data = source(ALL_BY_NAME["PNG-RGB8"], 6, {})
     lying = tmp_path / "photo.JPG"
     lying.write_bytes(data)
     restore(lying, tmp_path / "out.jpg", SESSION, network=lambda piece: piece)
-    assert told((tmp_path / "out.jpg").read_bytes()) == told(data)
+    assert metadata_of((tmp_path / "out.jpg").read_bytes()) == metadata_of(data)
     restore(lying, tmp_path / "out.jpeg", SESSION, network=lambda piece: piece)
     assert opened((tmp_path / "out.jpeg").read_bytes()).format == "JPEG"
 
@@ -385,7 +391,7 @@ def test_the_second_picture_of_a_phone_is_left_out() -> None:
     result = through(file.getvalue())
     assert Image.open(io.BytesIO(result)).format == "JPEG"
     np.testing.assert_array_equal(pixels(result), saved_again(small_jpeg(qtables=opened(file.getvalue()).quantization)))
-    assert told(result)["exif"] == told(file.getvalue())["exif"]
+    assert metadata_of(result)["exif"] == metadata_of(file.getvalue())["exif"]
 
 
 def small_jpeg(**options: object) -> bytes:
@@ -411,7 +417,7 @@ def test_of_several_pictures_the_first_is_restored(format: str) -> None:
 
 
 def test_notes_and_captions_of_a_jpeg_file_stay() -> None:
-    """Segments that Pillow has no name for: Photoshop's, and XMP data of more than one."""
+    """Segments that Pillow does not read: Photoshop's, and XMP data of more than one segment."""
     captions = b"Photoshop 3.0\x008BIM\x04\x04\0\0\0\0\0\x08\x1c\x02x\0\x03sea"
     long_xmp = b"http://ns.adobe.com/xmp/extension/\0" + bytes(40) + b"<more/>"
     segments = [
@@ -421,7 +427,7 @@ def test_notes_and_captions_of_a_jpeg_file_stay() -> None:
     data = small_jpeg(extra=b"".join(segments), xmp=b"<short/>", comment=b"by the sea")
     result = through(data)
     assert all(segment in result for segment in segments)
-    assert told(result) == told(data)
+    assert metadata_of(result) == metadata_of(data)
 
 
 # ---- into another format ---------------------------------------------------------------------------------------------
@@ -447,14 +453,14 @@ EXTENSIONS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "tif": "TIFF", "bmp":
 
 
 def mode_in(format: str, mode: str, wide: bool) -> str:
-    """The mode in which Pillow is to read what a picture becomes."""
+    """The mode in which Pillow should read the file that is written."""
     if mode == "CMYK" and format in ("JPEG", "TIFF"):
         return "CMYK"
-    grey = mode in ("L", "LA") and format != "WEBP"
+    gray = mode in ("L", "LA") and format != "WEBP"
     alpha = mode.endswith("A") and format in ("PNG", "TIFF", "WEBP")
-    if grey and not alpha and wide and format in ("PNG", "TIFF"):
+    if gray and not alpha and wide and format in ("PNG", "TIFF"):
         return "I;16"
-    return ("L" if grey else "RGB") + ("A" if alpha else "")
+    return ("L" if gray else "RGB") + ("A" if alpha else "")
 
 
 # Each kind of file in two other formats, each format from a third of the kinds.
@@ -486,7 +492,7 @@ def test_a_photo_in_another_format(kind: Kind, extension: str, tmp_path: Path) -
         assert error.max() < 1.5 / 255
     if format == "GIF":
         return
-    before, after = told(data), told(result)
+    before, after = metadata_of(data), metadata_of(result)
     with Photo(data) as original:
         assert image.mode == mode_in(format, original.mode, original.dtype != np.uint8)
     assert image.getexif().get(ExifTags.Base.Orientation, 1) == 1

@@ -1,4 +1,4 @@
-"""Pictures written in a photo's place: every format and mode, rows in any strips, metadata at their limits."""
+"""Files written in a photo's place: every format and mode, rows in any strips, and metadata up to their limits."""
 
 import io
 import struct
@@ -6,13 +6,12 @@ import struct
 import numpy as np
 import pytest
 from helpers import photo
+from helpers.png_files import png
+from helpers.png_files import read as read_png
 from PIL import ExifTags, Image
-from test_png import png
-from test_png import read as read_png
 
 from edgeae.errors import ImageError
 from edgeae.images import colours
-from edgeae.images.files import exif
 from edgeae.images.files.reader import Photo
 from edgeae.images.files.writer import Writer
 
@@ -45,7 +44,7 @@ def source(mode: str, **options: object) -> bytes:
 
 
 def written(data: bytes, kind: str, rows: np.ndarray | None = None, mode: str = "", count: int = 1000) -> bytes:
-    """The photo, or other rows, in a file of some format."""
+    """Write the photo's rows, or others, to a file of the format `kind`."""
     out = io.BytesIO()
     with Photo(data, "photo") as opened:
         rows = opened.read(opened.height) if rows is None else rows
@@ -104,8 +103,8 @@ def test_every_mode_in_every_format(kind: str, mode: str) -> None:
 
 
 @pytest.mark.parametrize(("mode", "asked"), [("L", "RGB"), ("LA", "RGBA"), ("RGB", "L"), ("RGBA", "LA")])
-def test_rows_of_another_mode_than_the_photo(mode: str, asked: str) -> None:
-    """A network that makes colours, or one for grey."""
+def test_rows_of_another_mode(mode: str, asked: str) -> None:
+    """As of a network that colours gray photos, or one that makes gray of all."""
     for kind in LOSSLESS[:2]:
         image = opened(written(source(mode), kind, pixels(asked), asked))
         assert image.mode == asked
@@ -151,7 +150,7 @@ def test_up_to_256_colours_are_exact(count: int, transparent: bool) -> None:
     np.testing.assert_array_equal(found, x)
 
 
-def test_more_colours_and_what_is_transparent() -> None:
+def test_more_than_256_colours_with_transparency() -> None:
     x = np.dstack([photo(60, 80), np.full((60, 80), 255, np.uint8)])
     x[:20, :30, 3] = 127
     x[20:30, :30, 3] = 128
@@ -165,12 +164,12 @@ def test_more_colours_and_what_is_transparent() -> None:
     assert "transparency" not in opaque.info
 
 
-def test_all_of_a_picture_is_transparent() -> None:
+def test_a_wholly_transparent_picture() -> None:
     x = np.dstack([photo(9, 8), np.zeros((9, 8), np.uint8)])
     assert not np.asarray(opened(written(file(Image.fromarray(x), "PNG"), "GIF")).convert("RGBA"))[..., 3].any()
 
 
-# ---- what belongs to the picture -------------------------------------------------------------------------------------
+# ---- metadata --------------------------------------------------------------------------------------------------------
 
 
 def profile(space: bytes) -> bytes:
@@ -195,24 +194,24 @@ def profile(space: bytes) -> bytes:
         ("RGB", b"", "PNG", "RGB", False),
     ],
 )
-def test_a_profile_goes_with_its_kind_of_pixels(mode: str, space: bytes, kind: str, asked: str, kept: bool) -> None:
-    """And wherever it was before, when the pixels stay."""
+def test_a_profile_is_kept_for_its_colour_space(mode: str, space: bytes, kind: str, asked: str, kept: bool) -> None:
+    """And in the photo's own format whenever the kind of pixels stays, whatever the profile says."""
     icc = profile(space) if space else b"short"
     data = source(mode, icc_profile=icc)
     image = opened(written(data, kind, pixels(asked), asked))
     assert image.info.get("icc_profile") == (icc if kept else None)
 
 
-def test_a_png_files_profile_goes_when_its_pixels_become_grey() -> None:
+def test_a_gray_result_loses_the_rgb_profile() -> None:
     data = file(picture(), "PNG", icc_profile=profile(b"RGB "), dpi=(300, 300))
-    grey = opened(written(data, "PNG", pixels("L"), "L"))
-    assert "icc_profile" not in grey.info
-    assert grey.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+    gray = opened(written(data, "PNG", pixels("L"), "L"))
+    assert "icc_profile" not in gray.info
+    assert gray.info["dpi"] == pytest.approx((300, 300), abs=0.1)
     assert opened(written(data, "PNG")).info["icc_profile"] == profile(b"RGB ")
 
 
 def long_exif(notes: int, comment: int, turn: int) -> Image.Exif:
-    """EXIF data of a TIFF file with long notes of a camera."""
+    """EXIF data as of a TIFF file, with camera notes and a comment of these lengths in bytes."""
     tags = Image.Exif()
     tags[ExifTags.Base.Make] = "Edge"
     tags[ExifTags.Base.Orientation] = turn
@@ -231,7 +230,7 @@ def long_exif(notes: int, comment: int, turn: int) -> Image.Exif:
 @pytest.mark.parametrize(
     ("notes", "comment", "make", "iso"), [(60_000, 0, "Edge", 100), (70_000, 0, "Edge", 100), (0, 70_000, "Edge", None)]
 )
-def test_exif_data_that_are_too_long_for_a_jpeg_file(notes: int, comment: int, make: str, iso: int | None) -> None:
+def test_exif_data_too_long_for_a_jpeg_lose_the_least(notes: int, comment: int, make: str, iso: int | None) -> None:
     for turn in (1, 6):
         data = source("RGB", exif=long_exif(notes, comment, turn))
         for kind in ("PNG", "WEBP", "TIFF"):
@@ -251,7 +250,7 @@ def segments(block: bytes) -> bytes:
     return file(picture(), "JPEG", extra=extra)
 
 
-def test_a_turn_is_never_lost() -> None:
+def test_the_orientation_survives_too_long_exif_data() -> None:
     data = segments(long_exif(80_000, 0, 6).tobytes()[6:])
     tags = opened(written(data, "JPEG")).getexif()
     assert tags[ExifTags.Base.Orientation] == 6
@@ -261,7 +260,7 @@ def test_a_turn_is_never_lost() -> None:
     assert upright.getexif()[ExifTags.Base.Orientation] == 1
 
 
-def test_the_thumbnail_of_a_picture_that_is_turned_goes() -> None:
+def test_a_picture_turned_upright_loses_its_thumbnail() -> None:
     block = (
         b"MM\0*\0\0\0\x08\0\2"
         + struct.pack(">HHI4s", 271, 2, 3, b"Ed\0\0")
@@ -283,8 +282,8 @@ def test_the_thumbnail_of_a_picture_that_is_turned_goes() -> None:
 @pytest.mark.parametrize("block", [b"II*\0\xff\xff\xff\xff", b"MM\0*\0\0\0\x08\xff\xff\1\x12", b"?"])
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF", "PNG", "WEBP"])
 @pytest.mark.parametrize("turn", [b"", b'<a tiff:Orientation="6"/>'])
-def test_broken_exif_data_are_no_hindrance(block: bytes, kind: str, turn: bytes) -> None:
-    """The same in the same format; and the turn is the one that XMP data tell, unless it is unknown what is broken."""
+def test_writing_with_broken_exif_data(block: bytes, kind: str, turn: bytes) -> None:
+    """In the same format they are copied; in another the orientation is that of the XMP data, if Pillow reads it."""
     turn = turn if len(block) > 1 else b""
     data = file(picture(), "JPEG", exif=b"Exif\0\0" + block, **({"xmp": turn} if turn else {}))
     image = Image.open(io.BytesIO(written(data, kind)))
@@ -296,8 +295,8 @@ def test_broken_exif_data_are_no_hindrance(block: bytes, kind: str, turn: bytes)
 
 
 @pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "packbits", "tiff_adobe_deflate", "tiff_deflate"])
-def test_camera_data_and_compression_go_together(compression: str) -> None:
-    """Tables and libtiff: what Pillow does not do at once. Twice through, because the result is its own source."""
+def test_exif_data_in_a_compressed_tiff(compression: str) -> None:
+    """Pillow cannot write directories of tags with libtiff. Written twice, as the result is a source as well."""
     with_camera = written(file(picture(), "JPEG", exif=long_exif(500, 20, 6)), "TIFF")
     data = source("RGB", compression=compression)
     with Photo(data) as plain, Photo(with_camera) as taken:
@@ -315,13 +314,13 @@ def test_camera_data_and_compression_go_together(compression: str) -> None:
     assert once == twice
 
 
-def test_what_is_compressed_is_smaller_with_differences() -> None:
+def test_compressed_tiffs_use_the_predictor() -> None:
     x = photo(200, 300)
     plain = file(Image.fromarray(x), "TIFF", compression="tiff_adobe_deflate")
     assert len(written(plain, "TIFF")) < 0.8 * len(plain)
 
 
-def test_texts_of_other_formats_in_a_png_file() -> None:
+def test_xmp_moves_between_formats() -> None:
     xmp = '<x tiff:Orientation="1" title="été"/>'.encode()
     image = opened(written(file(picture(), "WEBP", xmp=xmp), "PNG"))
     assert image.info["xmp"] == xmp
@@ -332,8 +331,8 @@ def test_texts_of_other_formats_in_a_png_file() -> None:
     assert "xmp" not in opened(written(data, "JPEG")).info  # too long for a segment
 
 
-def test_webp_files_do_not_grow_wildly() -> None:
-    """From a quality of 75 to one of 90, as a third generation of losses would show."""
+def test_lossy_webp_files_do_not_grow_much() -> None:
+    """A file of quality 75 is written with 90, so that a second loss does not show."""
     image = Image.fromarray(photo(400, 600))
     data = file(image, "WEBP", quality=75)
     assert len(written(data, "WEBP")) < 2 * len(data)
@@ -365,65 +364,15 @@ def test_sizes_that_a_format_cannot_hold(monkeypatch: pytest.MonkeyPatch) -> Non
         with pytest.raises(ImageError, match=r"^An image of 16384×1 pixels is too large for TIFF: use .png\.$"):
             Writer(io.BytesIO(), "TIFF", wide, "L")
         Writer(io.BytesIO(), "PNG", wide, "L")
-        monkeypatch.setattr("edgeae.images.files.png._ROW_BYTES", 1000)
+        monkeypatch.setattr("edgeae.images.files.png_writer.ROW_BYTES", 1000)
         with pytest.raises(ImageError, match=r"^The result of photo cannot be a PNG of 16384×1 pixels"):
             Writer(io.BytesIO(), "PNG", wide, "L")
 
 
-def test_an_encoder_that_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_encoder_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     def save(*_: object, **__: object) -> None:
         raise OSError("no encoder")
 
     monkeypatch.setattr(Image.Image, "save", save)
     with pytest.raises(ImageError, match=r"^An image cannot be written as WEBP \(no encoder\): use .png\.$"):
         written(png(pixels("RGB"), 2, 8), "WEBP")
-
-
-# ---- tags byte for byte ----------------------------------------------------------------------------------------------
-
-
-def reader(data: bytes) -> exif.Read:
-    return lambda place, count: data[place : place + count]
-
-
-@pytest.mark.parametrize("order", ["<", ">"])
-def test_tags_of_either_order_are_the_same(order: str) -> None:
-    """Every type, as Pillow reads them from what is packed."""
-    tags = long_exif(7, 3, 6)
-    tags.endian = order
-    tags[ExifTags.Base.XPTitle] = (1, 2, 3)
-    parsed = exif.parse_tags(reader(tags.tobytes()[6:]))
-    assert parsed[exif.ORIENTATION] == (exif.SHORT, 1, b"\6\0")
-    values = {kind: exif.Field(kind, 2, bytes(range(2 * size))) for kind, size in exif._BYTES.items()}
-    block = exif.HEADER + exif.pack_tags({**parsed, **values}, 8)
-    assert exif.parse_tags(reader(block)) == {**parsed, **values}
-    again = Image.Exif()
-    again.load(b"Exif\0\0" + block)
-    assert again[ExifTags.Base.Make] == "Edge"
-    assert again.get_ifd(ExifTags.IFD.Exif) == long_exif(7, 3, 6).get_ifd(ExifTags.IFD.Exif)
-    swapped = exif._swap_bytes(bytes(range(16)), 5)
-    assert swapped == bytes([3, 2, 1, 0, 7, 6, 5, 4, 11, 10, 9, 8, 15, 14, 13, 12])
-
-
-def test_tags_that_do_not_fit_are_left_out_and_loops_end() -> None:
-    entries = [
-        struct.pack("<HHII", *entry)
-        for entry in (
-            (270, 2, 9, 10**6),
-            (271, 99, 1, 0),
-            (272, 2, 2**32 - 1, 8),
-            (305, 2, 0, 0),
-            (exif.EXIF, 4, 1, 8),
-            (exif.GPS, 4, 1, 8),
-            (exif.INTEROP, 4, 1, 8),
-            (315, 2, 3, 0x6261),
-        )
-    ]
-    block = exif.HEADER + struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
-    tags = exif.parse_tags(reader(block))
-    assert tags.keys() == {315, exif.EXIF, exif.GPS}
-    assert tags[exif.GPS] == {315: (2, 3, b"ab\0")}
-    assert exif.parse_tags(reader(b"II+\0" + bytes(20))) == {}  # a BigTIFF
-    for broken in (b"", b"II*\0", exif.HEADER):
-        with pytest.raises(struct.error):
-            exif.parse_tags(reader(broken))

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.kernel_cases import BITS, Array, Kernel, Layer, instruction_sets, needs_compiler, read
 from helpers.tiers import exhaustive, first_of
-from kernel_cases import BITS, Array, Kernel, Layer, instruction_sets, needs_compiler, read
 from tinygrad.runtime.support.elf import jit_loader
 
 from edgeae.runtime import compilers

@@ -9,10 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.tiers import by_tier, first_of
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from kernel_cases import (
+from helpers.kernel_cases import (
     Array,
     Layer,
     activate,
@@ -26,6 +23,9 @@ from kernel_cases import (
     up,
     windows,
 )
+from helpers.tiers import by_tier, first_of
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from tinygrad import Tensor, TinyJit
 from tinygrad.helpers import Context
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from edgeae.runtime.kernels import plans
+from edgeae.runtime.kernels import plans, winograd_plans
 from edgeae.runtime.kernels.plans import INSTRUCTION_SETS, Constants, InstructionSet
 from edgeae.runtime.kernels.shapes import GradientShape, Shape, weight_gradient_shapes
 
@@ -164,7 +164,7 @@ def whole_vectors(draw: st.DrawFn) -> Shape:
 @given(shape=whole_vectors(), machine=machines, threads=threads, prepared=st.booleans())
 @many
 def test_winograd(shape: Shape, machine: InstructionSet, threads: int, prepared: bool) -> None:
-    found = plans.winograd(shape, machine, threads, prepared)
+    found = winograd_plans.winograd(shape, machine, threads, prepared)
     if found is None:
         return
     plan = numbers(found)
@@ -184,7 +184,7 @@ def test_winograd(shape: Shape, machine: InstructionSet, threads: int, prepared:
     window = (plan["CHUNK_H"] + side) * sub * (cells_w + side) * sub * shape.c_in
     factors = (side + 1) ** 2 * squares * (sub * sub * shape.c_in + block)
     assert plan["IMAGES"] * window + factors <= WINOGRAD_FLOATS
-    phases, products, summed, width = plans.factors(found)
+    phases, products, summed, width = winograd_plans.factors(found)
     assert (phases, products, summed, width) == (shape.step**2, (side + 1) ** 2, sub * sub * shape.c_in, shape.c_out)
     check_sizes(plan, shape, threads)
 
@@ -193,7 +193,7 @@ def test_winograd(shape: Shape, machine: InstructionSet, threads: int, prepared:
 @many
 def test_winograd_gradient(shape: Shape, machine: InstructionSet, threads: int) -> None:
     form = weight_gradient_shapes(shape)[0]
-    found = plans.winograd_gradient(form, machine, threads)
+    found = winograd_plans.winograd_gradient(form, machine, threads)
     if found is None:
         return
     plan = numbers(found)
@@ -208,7 +208,7 @@ def test_winograd_gradient(shape: Shape, machine: InstructionSet, threads: int) 
     squares = plan["IMAGES"] * plan["CHUNK_H"] // 2 * width // 2
     window = (plan["CHUNK_H"] + side) * sub * (width + side) * sub * form.c_big
     assert window + (side + 1) ** 2 * squares * (plan["SLICE"] + form.c_small) <= WINOGRAD_FLOATS
-    assert plans.factors(found) == (plan["PARTS"], (side + 1) ** 2, summed, form.c_small)
+    assert winograd_plans.factors(found) == (plan["PARTS"], (side + 1) ** 2, summed, form.c_small)
 
 
 @given(shape=whole_vectors(), machine=machines)
@@ -217,8 +217,13 @@ def test_winograd_gradient(shape: Shape, machine: InstructionSet, threads: int) 
 def test_threads_do_not_change_winograds_sums(shape: Shape, machine: InstructionSet) -> None:
     form = weight_gradient_shapes(shape)[0]
     for threads in (2, 3, 16):
-        assert (plans.winograd(shape, machine, 1) is None) == (plans.winograd(shape, machine, threads) is None)
-        one, other = plans.winograd_gradient(form, machine, 1), plans.winograd_gradient(form, machine, threads)
+        assert (winograd_plans.winograd(shape, machine, 1) is None) == (
+            winograd_plans.winograd(shape, machine, threads) is None
+        )
+        one, other = (
+            winograd_plans.winograd_gradient(form, machine, 1),
+            winograd_plans.winograd_gradient(form, machine, threads),
+        )
         assert (one is None) == (other is None)
         assert one is None or other is None or (one | {"THREADS": 0}) == (other | {"THREADS": 0})
 

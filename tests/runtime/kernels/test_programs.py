@@ -12,7 +12,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kernel_cases import Layer, assert_close, compute, draw_arrays, forward, in_torch, needs_compiler, read, windows
+from helpers.kernel_cases import (
+    Layer,
+    assert_close,
+    compute,
+    draw_arrays,
+    forward,
+    in_torch,
+    needs_compiler,
+    read,
+    windows,
+)
 from tinygrad import Tensor, helpers
 
 from edgeae.errors import DeviceError

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from helpers.kernel_cases import Array, up, windows
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernel_cases import Array, up, windows
 
 from edgeae.runtime.kernels.shapes import GradientShape, Shape, weight_gradient_shapes
 

@@ -1,4 +1,4 @@
-"""What the kernels' tests share: layers of any shape, the kernels that one runs, and what they compute, in NumPy."""
+"""Layers of any shape for tests of the kernels, the kernels that each runs, and what they compute, in NumPy."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from tinygrad.dtype import _to_np_dtype
 from tinygrad.helpers import CPU_COUNT, Context
 from tinygrad.uop.ops import Ops, UOp
 
-from edgeae.network.layers import Weight
 from edgeae.network.quantize import GROUP, Int4Weight, Int8Weight
 from edgeae.runtime.compilers import find_compiler
 from edgeae.runtime.kernels import graph, plans
+from edgeae.runtime.kernels.operands import Weight
 from edgeae.runtime.kernels.shapes import Shape
 
 Array = npt.NDArray[Any]
@@ -125,7 +125,8 @@ class Kernel:
     @property
     def function(self) -> str:
         """Which of the C functions it is."""
-        return re.findall(r"^    (\w+)\(.*core\);$", self.text, re.MULTILINE)[-1]
+        names: list[str] = re.findall(r"^    (\w+)\(.*core\);$", self.text, re.MULTILINE)
+        return names[-1]
 
     @property
     def bytes(self) -> list[int]:
@@ -183,7 +184,7 @@ class Kernel:
             return [self._means(winograd_weight_gradient(du, c))]
         big_size = c["BATCH"], c["IN_H"], c["IN_W"], c["C_IN"]
         small_size = c["BATCH"], c["OUT_H"], c["OUT_W"], c["C_OUT"]
-        stride = c.get("STRIDE", c.get("SUB"))
+        stride: int = c["STRIDE"] if "STRIDE" in c else c.get("SUB", 1)
         if "big" in self.names:
             big, small = given["big"].reshape(big_size), given["small"].reshape(small_size)
             if "y" in given and c["ERROR_IS_BIG"]:
@@ -330,7 +331,8 @@ def up(x: Array, w: Array) -> Array:
 
 def convolve(x: Array, w: Array, stride: int, padding: int) -> Array:
     """Convolution, whose windows begin `padding` outside of the image."""
-    return np.einsum("byxcij,ijco->byxo", windows(x, len(w), stride, padding), w, optimize=True)
+    y: Array = np.einsum("byxcij,ijco->byxo", windows(x, len(w), stride, padding), w, optimize=True)
+    return y
 
 
 # Winograd's F(2×2, R×R) along one side: the factors of R weights (Lavin and Gray 2016, section 4.1).
