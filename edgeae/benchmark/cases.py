@@ -17,9 +17,9 @@ from edgeae.benchmark.turns import Engine, WrongOutput
 from edgeae.config import TrainConfig
 from edgeae.data.batches import Batch
 from edgeae.data.datasets import Dataset, Report, Split
-from edgeae.engine.session import LibrarySession
 from edgeae.errors import UsageError
 from edgeae.exporting.library import CompileReport, compile
+from edgeae.inference.load import load, open_session
 from edgeae.inference.session import Session
 from edgeae.network import weight_file as weights
 from edgeae.network.weight_file import WeightFile
@@ -138,7 +138,7 @@ class Subject:
         self._floats, self._rounded = file.repack("none"), self.file.repack("none")
         self.scheme = "float32" if self.file.scheme == "none" else self.file.scheme
         width, height = size or (self.config.size, self.config.size)
-        if self.config.arch == "vae" and (width, height) != (self.config.size,) * 2:
+        if not self.config.takes_any_size and (width, height) != (self.config.size,) * 2:
             raise UsageError(f"{self.name} is a vae: it takes images of {self.config.size}×{self.config.size} only.")
         self.width, self.height = width, height
         self._outputs: dict[tuple[Any, ...], list[Floats]] = {}
@@ -177,13 +177,6 @@ def compiled(subject: Subject, case: Case, folder: Path) -> CompileReport:
     )
 
 
-def open_session(file: WeightFile, device: str, batch: int) -> Session:
-    """Of a weight file in memory."""
-    with tinygrad_on(device):
-        model = file.build(device, devices.supports_half(device))
-    return Session(model, file.config, device, file.metadata, batch)
-
-
 def runner(session: Session, task: str) -> Run:
     """A task of a session, from array to array."""
     if task == "reconstruct":
@@ -207,7 +200,7 @@ def prepare(subject: Subject, case: Case) -> Prepared:
     if case.runtime == LIBRARY:
         with tempfile.TemporaryDirectory() as folder:
             report = compiled(subject, case, Path(folder))
-            session: Session = LibrarySession(Path(report.library), case.threads)
+            session = load(report.library, threads=case.threads)
             size = report.size_bytes
     else:
         session = open_session(subject.file, case.device, case.batch)

@@ -100,7 +100,7 @@ def profile(
     width, height = size or (config.size, config.size)
     if batch < 1 or width % config.stride or height % config.stride:
         raise UsageError(f"batch must be 1 or more, and sides multiples of {config.stride}.")
-    if config.arch == "vae" and (width, height) != (config.size, config.size):
+    if not config.takes_any_size and (width, height) != (config.size, config.size):
         raise UsageError(f"this vae takes images of {config.size}×{config.size} only.")
     with tinygrad_on(name), Tensor.train(False):
         network = file.build(name, devices.supports_half(name))

@@ -45,6 +45,7 @@ from tinygrad import Tensor, TinyJit
 from edgeae.benchmark.peers import PACKAGES, channels_last, missing, onnxruntime_run, openvino_run
 from edgeae.exporting.onnx import channels_first
 from edgeae.inference.session import Session
+from edgeae.inference.tinygrad_engine import TinygradEngine
 from edgeae.network.models import Autoencoder
 from edgeae.runtime import devices
 from edgeae.runtime.tinygrad_lock import tinygrad_on
@@ -58,7 +59,7 @@ Run = Callable[[int], Array]  # of an input's number; gives (B, H, W, C)
 
 def our_runs(net: Net, model: Autoencoder, inputs: list[Array]) -> dict[str, Run]:
     """Ours, by name."""
-    session = Session(model, net.config, DEVICE, batch=len(inputs[0]))
+    session = Session(TinygradEngine(model, net.config, DEVICE, len(inputs[0])))
     return {OURS: bare(model, inputs), "edgeae, Session": lambda i: session.run_floats(inputs[i])}
 
 

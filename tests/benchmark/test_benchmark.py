@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import FileFactory
+from helpers import FileFactory
 
 from edgeae.benchmark import bench, cases, cold, machine, peers, results
 from edgeae.benchmark.cases import Case, Subject
