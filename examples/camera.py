@@ -30,7 +30,7 @@ from edgeae.images.arrays import fit
 from edgeae.images.files.array_io import read_image, write_image
 from edgeae.images.files.decoding import READ_FORMATS, ImageSource
 from edgeae.images.files.formats import WRITE_FORMATS
-from edgeae.inference.folder import watched
+from edgeae.inference.folder import watch
 
 # Name of the result, source of the picture for read_image, and number of frames that were dropped before it.
 Frames = Generator[tuple[str, ImageSource, int], None, None]
@@ -49,7 +49,7 @@ def pictures(folder: Path) -> Frames:
 
 def incoming(folder: Path, output: Path) -> Frames:
     """Yield the picture files of a folder and then, for ever, each that is added or changed, once it is whole."""
-    for item in watched(folder, output, threading.Event(), overwrite=True):
+    for item in watch(folder, output, threading.Event(), overwrite=True):
         yield item.source.name, item.source, 0
 
 

@@ -19,7 +19,7 @@ from edgeae.data.datasets import open_dataset
 from edgeae.images import metrics
 from edgeae.images.arrays import to_float, to_uint8
 from edgeae.images.damage.kinds import FILL
-from edgeae.inference.demo import mended
+from edgeae.inference.demo import restore_masked
 from edgeae.inference.session import Session
 from edgeae.training.evaluation import Trial
 
@@ -86,7 +86,7 @@ def network_alone(session: Session) -> Filler:
 
 def with_mask(session: Session) -> Filler:
     """Return a filler: what `edgeae run --mask` does, which keeps the pixels outside the hole."""
-    return lambda image, hole: mended(session, with_fill(image, hole), hole)
+    return lambda image, hole: restore_masked(session, with_fill(image, hole), hole)
 
 
 def undamaged_measures(session: Session, clean: Floats) -> Measures:

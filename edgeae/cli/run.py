@@ -150,10 +150,10 @@ def run(
     elif watch:
         _watch(session(), inputs[0], output, settings, overwrite)
     else:
-        from edgeae.inference.folder import collect, with_masks
+        from edgeae.inference.folder import add_masks, collect
 
         items = collect(inputs, output, overwrite)
-        items = items if mask is None else with_masks(items, mask)
+        items = items if mask is None else add_masks(items, mask)
         _restore_photos(session(), model, items, settings, as_json)
 
 
@@ -246,14 +246,14 @@ def _restore_pipe(
 
 def _watch(session: Session, folder: Path, output: Path | None, settings: Options, overwrite: bool) -> None:
     """Restore what comes into a folder until Ctrl-C, which ends the command well."""
-    from edgeae.inference.folder import Failed, Skipped, outcomes, watched
+    from edgeae.inference.folder import Failed, Skipped, restore_each, watch
     from edgeae.inference.photo import Restored
 
     note_fixed_size(session)
     counts: dict[type, int] = {Restored: 0, Failed: 0, Skipped: 0}
     note(f"watching {folder}; Ctrl-C ends it")
     try:
-        with closing(outcomes(session, lambda stop: watched(folder, output, stop, overwrite), settings)) as restored:
+        with closing(restore_each(session, lambda stop: watch(folder, output, stop, overwrite), settings)) as restored:
             for outcome in restored:
                 counts[type(outcome)] += 1
                 if isinstance(outcome, Failed):

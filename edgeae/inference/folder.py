@@ -1,6 +1,6 @@
-"""Many photos: which, where to, and all of them restored with one model, whatever is wrong with some.
+"""Restore many photos with one model: choose the files, name their outputs, and go on when one of them fails.
 
-Folders keep their tree, names and formats. What exists already is left alone, so that work that was stopped goes on
+Folders keep their tree, names and formats. Outputs that exist are left alone, so that a run that was stopped goes on
 where it was.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import glob
 import os
 import threading
@@ -20,7 +21,7 @@ from edgeae.errors import DeviceError, EdgeaeError, ImageError, UsageError
 from edgeae.files import is_file, is_folder
 from edgeae.images.files.formats import WRITE_FORMATS, format_of
 from edgeae.images.files.listing import scan
-from edgeae.inference.microbatch import Together
+from edgeae.inference.microbatch import MicroBatcher
 from edgeae.inference.photo import Floats, Options, Restored, restore
 from edgeae.inference.session import Session
 
@@ -37,7 +38,7 @@ class Item:
     Attributes:
         source, target: paths.
         keep: leave an existing target alone.
-        mask: of damage, see `restoring.restore`.
+        mask: path of the photo's mask, as in `photo.restore`.
     """
 
     source: Path
@@ -48,7 +49,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Failed:
-    """One photo that was not restored, and why."""
+    """A photo that was not restored, and why."""
 
     source: str
     reason: str
@@ -56,7 +57,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class Skipped:
-    """One photo whose output exists already."""
+    """A photo whose output exists already."""
 
     source: str
     output: str
@@ -64,7 +65,7 @@ class Skipped:
 
 @dataclass
 class Summary:
-    """What became of many photos, each list in the order of the inputs."""
+    """The outcomes for many photos, each list in the order of the inputs."""
 
     done: list[Restored] = field(default_factory=list)
     failed: list[Failed] = field(default_factory=list)
@@ -74,11 +75,11 @@ class Summary:
 Outcome: TypeAlias = Restored | Failed | Skipped
 
 
-# ---- which, and where to -----------------------------------------------------------------------------------------
+# ---- inputs and outputs ------------------------------------------------------------------------------------------
 
 
 def collect(inputs: Sequence[Path], output: Path | None = None, overwrite: bool = False) -> list[Item]:
-    """The photos that some paths name, and where their results go.
+    """Return the photos that some paths name, and where their results go.
 
     Args:
         inputs: files, folders (all image files in them, sub-folders included) and patterns such as `scans/**/*.png`.
@@ -96,44 +97,49 @@ def collect(inputs: Sequence[Path], output: Path | None = None, overwrite: bool 
     if output is not None and (is_file(output) or output.suffix.lower().removeprefix(".") in WRITE_FORMATS):
         raise UsageError(f"{output} names one file for several inputs; name a folder with `output`.")
     items: list[Item] = []
-    for given in inputs:
-        if is_folder(given):
-            folder = output or given.with_name(f"{given.resolve().name}.out")
-            files = scan(given, given, skip=folder if folder.is_dir() else None).files
+    for path in inputs:
+        if is_folder(path):
+            folder = output or path.with_name(f"{path.resolve().name}.out")
+            files = scan(path, path, skip=folder if folder.is_dir() else None).files
             items += [Item(file.path, folder / file.name, not overwrite) for file in files]
             if not files:
-                raise ImageError(f"{given} holds no images: it takes JPEG, PNG, WebP, TIFF, BMP or GIF files.")
-        elif _is_pattern(given):
-            base = _fixed_part(given)
-            paths = [path for path in map(Path, sorted(glob.glob(str(given), recursive=True))) if path.is_file()]  # noqa: PTH207
+                raise ImageError(f"{path} holds no images: it takes JPEG, PNG, WebP, TIFF, BMP or GIF files.")
+        elif _is_pattern(path):
+            base = _fixed_part(path)
+            matches = [file for file in map(Path, sorted(glob.glob(str(path), recursive=True))) if file.is_file()]  # noqa: PTH207
             items += [
-                Item(path, output / path.relative_to(base) if output else _beside(path), not overwrite)
-                for path in paths
+                Item(file, output / file.relative_to(base) if output else _beside(file), not overwrite)
+                for file in matches
             ]
-            if not paths:
-                raise ImageError(f"{given} matches no file: check the pattern.")
+            if not matches:
+                raise ImageError(f"{path} matches no file: check the pattern.")
         else:
-            items.append(Item(given, output / given.name if output else _beside(given), not overwrite))
+            items.append(Item(path, output / path.name if output else _beside(path), not overwrite))
     _check_targets(items)
     return items
 
 
-def with_masks(items: Sequence[Item], mask: Path) -> list[Item]:
-    """Each photo with its mask: `mask` itself, or the file in that folder of the same name, whatever its extension.
+def add_masks(items: Sequence[Item], mask: Path) -> list[Item]:
+    """Return the photos with their masks.
 
-    Raises ImageError when a photo of several has none.
+    Args:
+        items: the photos.
+        mask: one file for all of them, or a folder with a file of the same name, whatever its extension, for each.
+
+    Raises:
+        ImageError: a photo has no mask in the folder.
     """
     if not is_folder(mask):
         return [replace(item, mask=mask) for item in items]
     masks = {file.path.relative_to(mask).with_suffix(""): file.path for file in scan(mask, mask).files}
     by_name = {path.name: masks[path] for path in masks}
-    found = []
+    masked = []
     for item in items:
         path = next((masks[key] for key in _tails(item.source) if key in masks), by_name.get(item.source.stem))
         if path is None:
             raise ImageError(f"{item.source} has no mask of its name in {mask}: add one.")
-        found.append(replace(item, mask=path))
-    return found
+        masked.append(replace(item, mask=path))
+    return masked
 
 
 def _tails(path: Path) -> Iterator[Path]:
@@ -147,7 +153,7 @@ def _is_pattern(path: Path) -> bool:
 
 
 def _fixed_part(pattern: Path) -> Path:
-    """The folder down to which a pattern has no special signs."""
+    """Return the folder down to which a pattern has no wildcards."""
     parts = []
     for part in pattern.parent.parts:
         if glob.has_magic(part):
@@ -180,7 +186,7 @@ def _check_targets(items: Sequence[Item]) -> None:
             raise UsageError(f"{item.source} would be overwritten by its result; name another folder with `output`.")
 
 
-# ---- all of them -------------------------------------------------------------------------------------------------
+# ---- restoring ---------------------------------------------------------------------------------------------------
 
 
 def restore_all(
@@ -191,14 +197,14 @@ def restore_all(
 ) -> Summary:
     """Restore photos; one that fails does not stop the others. `on_done` is called after each, in this thread.
 
-    Raises as `outcomes` does.
+    Raises as `restore_each` does.
     """
     order = {str(item.source): i for i, item in enumerate(items)}
     summary = Summary()
     lists: dict[type, list[Any]] = {Restored: summary.done, Failed: summary.failed, Skipped: summary.skipped}
     workers = min(_WORKERS, max(1, len(items)))
-    with contextlib.closing(outcomes(session, lambda stop: iter(items), options, workers)) as found:
-        for outcome in found:
+    with contextlib.closing(restore_each(session, lambda stop: iter(items), options, workers)) as outcomes:
+        for outcome in outcomes:
             lists[type(outcome)].append(outcome)
             on_done(outcome)
     for listed in lists.values():
@@ -206,42 +212,41 @@ def restore_all(
     return summary
 
 
-def outcomes(
+def restore_each(
     session: Session,
     items: Callable[[threading.Event], Iterator[Item]],
     options: Options | None = None,
     workers: int = _WORKERS,
 ) -> Generator[Outcome]:
-    """Restore photos one by one as they come, and tell what became of each, in any order.
+    """Restore photos as they come, and yield the outcome of each, in any order.
 
     Files are decoded and encoded in threads while the network runs, and small pictures of one shape run together.
-    Who may stop before the end closes it: it waits for those threads, which else are cut off with the process.
+    Close the generator to stop before the end: it waits for these threads, which otherwise end with the process in the
+    middle of their work.
 
     Args:
         session: the model.
-        items: gives which, and where to, until the event is set.
-        options: how; the defaults if None.
+        items: yields photos until the event is set.
+        options: None takes the defaults.
         workers: threads.
 
     Raises:
-        DeviceError: the device failed; what was written stays.
-        EdgeaeError: the disk is full; what was written stays.
+        DeviceError: the device failed; files written before stay.
+        EdgeaeError: the disk is full; files written before stay.
     """
-    together: Together[Outcome] = Together(session.run_floats, session.batch, workers, _ROOM)
+    batcher: MicroBatcher[Outcome] = MicroBatcher(session.run_floats, session.batch, workers, _ROOM)
 
-    def job(item: Item) -> Callable[[], Outcome]:
-        return lambda: _restore(item, session, options or Options(), together)
-
-    with contextlib.closing(together.results(job(item) for item in items(together.stopping))) as results:
+    jobs = (functools.partial(_restore, item, session, options, batcher) for item in items(batcher.stopping))
+    with contextlib.closing(batcher.run(jobs)) as results:
         yield from results
 
 
-def _restore(item: Item, session: Session, options: Options, together: Together[Outcome]) -> Outcome:
+def _restore(item: Item, session: Session, options: Options | None, batcher: MicroBatcher[Outcome]) -> Outcome:
     source, ms = str(item.source), 0.0
 
     def network(piece: Floats) -> Floats:
         nonlocal ms
-        answer, share = together.ask(piece)
+        answer, share = batcher.ask(piece)
         ms += share
         return answer
 
@@ -249,7 +254,7 @@ def _restore(item: Item, session: Session, options: Options, together: Together[
         if item.keep and item.target.exists():
             return Skipped(source, str(item.target))
         restored = restore(
-            item.source, item.target, session, options, mask=item.mask, network=network, taking=together.taking
+            item.source, item.target, session, options, mask=item.mask, network=network, reserve=batcher.reserve
         )
         return replace(restored, ms=ms)
     except DeviceError:
@@ -260,12 +265,19 @@ def _restore(item: Item, session: Session, options: Options, together: Together[
         return Failed(source, str(error))
 
 
-def watched(folder: Path, output: Path | None, stop: threading.Event, overwrite: bool = False) -> Iterator[Item]:
-    """The photos of a folder, and then each that is added or changed, until `stop` is set.
+def watch(folder: Path, output: Path | None, stop: threading.Event, overwrite: bool = False) -> Iterator[Item]:
+    """Yield the photos of a folder, and then each that is added or changed, until `stop` is set.
 
     A file is taken when neither its size nor its time has changed for a moment, so that a camera can finish writing it.
 
-    Raises UsageError when `folder` is none.
+    Args:
+        folder: the folder, with its sub-folders.
+        output: where results go; None is `photos.out/` beside `photos/`.
+        stop: ends the iteration.
+        overwrite: replace outputs that exist.
+
+    Raises:
+        UsageError: `folder` is not a folder.
     """
     if not is_folder(folder):
         raise UsageError(f"{folder} is not a folder: name the one into which pictures come.")
@@ -283,7 +295,7 @@ def watched(folder: Path, output: Path | None, stop: threading.Event, overwrite:
 
 
 def _states(folder: Path, skip: Path) -> dict[Path, tuple[int, int]]:
-    """Size and time of each image file."""
+    """Return the size and time of each image file."""
     states = {}
     for file in scan(folder, folder, skip=skip if skip.is_dir() else None).files:
         with contextlib.suppress(OSError):  # gone again

@@ -1,8 +1,9 @@
-"""Many jobs at once, one network: jobs run in threads, and what they ask of the network is run in the caller's thread,
-several pieces of one shape together.
+"""Run many jobs in threads, and what they ask of one network in batches.
 
-While the network works on some pieces, other jobs decode and encode their files. A batch has a fixed size for each
-shape, filled up where pieces are missing: how a result is rounded must not depend on what else was going on.
+Jobs decode and encode their files while the network runs. What they ask of it waits in a queue; one runner, the thread
+that iterates over the results, runs several pieces of one shape together as soon as a batch is full, or 2 ms after its
+first piece came and the batch before ended. A batch has a fixed size for each shape, filled up with zeros where pieces
+are missing: the rounding of a result must not depend on what else was going on.
 """
 
 from __future__ import annotations
@@ -21,181 +22,203 @@ T = TypeVar("T")
 Floats = npt.NDArray[np.float32]
 
 _PIXELS_A_CALL = 1 << 17  # from here on a larger batch gains nothing (2 cores, AVX-512; measured from 64×64 to 512×512)
+_PATIENCE_S = 0.002  # how long less than a full batch waits for more
 
 
 def batch_size(height: int, width: int, most: int) -> int:
-    """How many pieces of a shape run in one call: a power of two, up to `most`."""
+    """Return how many pieces of a shape run in one call: a power of two, up to `most`."""
     fitting = max(1, min(most, _PIXELS_A_CALL // (height * width)))
     return 1 << (fitting.bit_length() - 1)
 
 
 class Stopped(Exception):
-    """Raised in a job when no network is left to answer it."""
+    """Raised in a job when no runner is left to answer it."""
 
 
 @dataclass
-class _Question:
+class _Request:
+    """A piece for the network; its answer, and its share of the time in ms, or the error."""
+
     piece: Floats
+    came: float
     answer: Floats | None = None
     ms: float = 0.0
+    error: Exception | None = None
+
+    @property
+    def done(self) -> bool:
+        return self.answer is not None or self.error is not None
 
 
-class Together(Generic[T]):
-    """Runs jobs in threads.
+class MicroBatcher(Generic[T]):
+    """Runs jobs in threads, and their requests to a network in batches.
 
-    Args:
-        network: (n, h, w, C) → (n, h, w, C'), called in the thread that iterates over `results`.
-        most: the most pieces in one call of it.
-        workers: threads.
-        room: how much the jobs that are under way may take together, in the unit that they say (see `taking`).
+    Attributes:
+        stopping: set when no further job is to begin.
     """
 
     def __init__(self, network: Callable[[Floats], Floats], most: int, workers: int, room: int) -> None:
-        self._network, self._most, self._workers, self._room = network, most, workers, room
-        self._changed = threading.Condition()
-        self._questions: dict[tuple[int, ...], list[_Question]] = {}
-        self._results: list[T] = []
-        self._busy = 0  # workers that neither wait for the network, nor for room, nor for a job
-        self._alive = 0
-        self._taken = 0
-        self._failure: BaseException | None = None
-        self.stopping = threading.Event()
-
-    def results(self, jobs: Iterator[Callable[[], T]]) -> Generator[T]:
-        """Run all jobs; gives their results as they come. Closed before the end, it waits for those under way.
-
-        A job calls `ask` for the network and `taking` for room. What a job raises, or the network, ends everything and
-        is raised here, after the jobs under way have ended.
         """
-        source, lock = jobs, threading.Lock()
-        threads: list[threading.Thread] = []
+        Args:
+            network: (n, h, w, C) → (n, h, w, C'), called in the thread that iterates over `run`.
+            most: the most pieces in one call of it.
+            workers: threads.
+            room: how much the jobs under way may reserve together, in the unit of `reserve`.
+        """
+        self._network, self._most, self._workers, self._room = network, most, workers, room
+        self.stopping = threading.Event()
+        # One lock over all that follows, and whom a change of it concerns.
+        lock = threading.Lock()
+        self._for_runner, self._for_askers, self._for_room = (threading.Condition(lock) for _ in range(3))
+        self._requests: dict[tuple[int, ...], list[_Request]] = {}  # by shape, the oldest first
+        self._results: list[T] = []
+        self._failure: BaseException | None = None
+        self._running = 0  # workers
+        self._reserved = 0
+        self._free_since = 0.0  # when the runner ended its last batch
+
+    # ---- in the caller's thread: the runner --------------------------------------------------------------------------
+
+    def run(self, jobs: Iterator[Callable[[], T]]) -> Generator[T]:
+        """Run all jobs and yield their results as they come; closed before the end, wait for those under way.
+
+        A job calls `ask` for the network and `reserve` for room. What a job raises ends everything and is raised here,
+        after the jobs under way have ended; what the network raises is raised in the jobs that asked.
+        """
+        taking = threading.Lock()  # an iterator cannot be shared by threads without
+        threads = [threading.Thread(target=self._work, args=(jobs, taking), daemon=True) for _ in range(self._workers)]
+        self._running = len(threads)
         try:
-            self._alive = self._busy = self._workers
-            for _ in range(self._workers):
-                threads.append(threading.Thread(target=self._work, args=(source, lock), daemon=True))
-                threads[-1].start()
+            for thread in threads:
+                thread.start()
             while True:
-                with self._changed:
-                    self._changed.wait_for(self._something_to_do)
-                    results, self._results = self._results, []
-                    batch = self._next_batch()
-                    ended = not self._alive and not batch
+                results, batch, ended = self._wait()
                 yield from results
                 if batch:
-                    self._answer(batch)
-                if ended:
+                    self._run_batch(batch)
+                elif ended:
                     break
             if self._failure is not None:
                 raise self._failure
         finally:
-            with self._changed:
-                self.stopping.set()
-                self._changed.notify_all()
+            self._stop()
             for thread in threads:
                 if thread.ident is not None:  # else an interrupt came before its start
                     thread.join()
 
-    def ask(self, piece: Floats) -> tuple[Floats, float]:
-        """In a job: the network's answer to one piece, (h, w, C) → (h, w, C'), and its share of the time in ms."""
-        question = _Question(piece)
-        with self._changed:
-            self._questions.setdefault(piece.shape, []).append(question)
-            self._busy -= 1  # `_answer` counts it in again, before another batch is chosen
-            self._changed.notify_all()
-            self._changed.wait_for(lambda: self.stopping.is_set() or question.answer is not None)
-            if question.answer is None:
-                self._busy += 1
-                raise Stopped
-            return question.answer, question.ms
+    def _wait(self) -> tuple[list[T], list[_Request], bool]:
+        """Wait for something to do: results to yield, a batch to run, or the end of all workers."""
+        with self._for_runner:
+            while True:
+                results, self._results = self._results, []
+                batch = self._take_batch()
+                if results or batch or not self._running:
+                    return results, batch, not self._running
+                deadlines = [self._deadline(waiting) for waiting in self._requests.values()]
+                self._for_runner.wait(max(0.0, min(deadlines) - time.monotonic()) if deadlines else None)
 
-    @contextmanager
-    def taking(self, amount: int) -> Iterator[None]:
-        """In a job: wait until there is room for so much, or nothing else under way."""
-        with self._changed:
-            self._wait(lambda: not self._taken or self._taken + amount <= self._room)
-            self._taken += amount
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._taken -= amount
-                self._changed.notify_all()
+    def _deadline(self, waiting: list[_Request]) -> float:
+        """Return when to run less than a full batch: after a moment in which those just answered can ask again."""
+        return max(waiting[0].came, self._free_since) + _PATIENCE_S
 
-    # ---- in the caller's thread --------------------------------------------------------------------------------------
-
-    def _something_to_do(self) -> bool:
-        return bool(self._results or not self._alive or self._ready())
-
-    def _ready(self) -> tuple[int, ...] | None:
-        """A shape with a full batch, or, when nobody can ask for more, the one with most questions."""
-        waiting = {shape: len(questions) for shape, questions in self._questions.items() if questions}
-        for shape, count in waiting.items():
-            if count >= batch_size(shape[0], shape[1], self._most):
-                return shape
-        return max(waiting, key=lambda shape: waiting[shape]) if waiting and not self._busy else None
-
-    def _next_batch(self) -> list[_Question]:
-        shape = self._ready()
-        if shape is None:
+    def _take_batch(self) -> list[_Request]:
+        """Take the fullest batch from the queue of those that are full or have waited long enough."""
+        if self.stopping.is_set():
+            self._requests.clear()
+        now, best, size, most = time.monotonic(), None, 0, 0.0
+        for shape, waiting in self._requests.items():
+            whole = batch_size(shape[0], shape[1], self._most)
+            if (len(waiting) >= whole or self._deadline(waiting) <= now) and len(waiting) / whole > most:
+                best, size, most = shape, whole, len(waiting) / whole
+        if best is None:
             return []
-        count = batch_size(shape[0], shape[1], self._most)
-        batch, rest = self._questions[shape][:count], self._questions[shape][count:]
-        self._questions[shape] = rest
-        return batch
+        waiting = self._requests.pop(best)
+        if waiting[size:]:
+            self._requests[best] = waiting[size:]
+        return waiting[:size]
 
-    def _answer(self, batch: list[_Question]) -> None:
+    def _run_batch(self, batch: list[_Request]) -> None:
         shape = batch[0].piece.shape
         pieces = np.zeros((batch_size(shape[0], shape[1], self._most), *shape), np.float32)
-        for row, question in zip(pieces, batch, strict=False):
-            row[:] = question.piece
+        for row, request in zip(pieces, batch, strict=False):
+            row[:] = request.piece
         started = time.perf_counter()
-        answers = self._network(pieces)
+        try:
+            answers, error = self._network(pieces), None
+        except Exception as caught:
+            answers, error = pieces, caught
         ms = (time.perf_counter() - started) * 1e3 / len(batch)
-        with self._changed:
-            for question, answer in zip(batch, answers, strict=False):
-                question.answer, question.ms = answer, ms
-                self._busy += 1
-            self._changed.notify_all()
+        self._free_since = time.monotonic()
+        with self._for_askers:
+            for request, answer in zip(batch, answers, strict=False):
+                request.answer, request.ms, request.error = answer, ms, error
+            self._for_askers.notify_all()
+
+    def _stop(self) -> None:
+        self.stopping.set()
+        with self._for_askers:
+            self._for_askers.notify_all()
+            self._for_room.notify_all()
 
     # ---- in the workers' threads -------------------------------------------------------------------------------------
 
-    def _wait(self, condition: Callable[[], bool]) -> None:
-        """Wait, with the lock held, as one who asks for nothing meanwhile."""
-        self._busy -= 1
-        self._changed.notify_all()
-        try:
-            self._changed.wait_for(lambda: self.stopping.is_set() or condition())
-        finally:
-            self._busy += 1
-        if not condition():
+    def ask(self, piece: Floats) -> tuple[Floats, float]:
+        """Run the network on one piece, (h, w, C) → (h, w, C'); return this and its share of the time in ms.
+
+        Raises:
+            Stopped: the runner has ended.
+            Exception: what the network raised.
+        """
+        request = _Request(piece, time.monotonic())
+        with self._for_askers:
+            self._requests.setdefault(piece.shape, []).append(request)
+            self._for_runner.notify()
+            self._for_askers.wait_for(lambda: request.done or self.stopping.is_set())
+        if request.error is not None:
+            raise request.error
+        if request.answer is None:
             raise Stopped
+        return request.answer, request.ms
 
-    def _next_job(self, jobs: Iterator[Callable[[], T]], lock: threading.Lock) -> Callable[[], T] | None:
-        with self._changed:
-            self._busy -= 1
-            self._changed.notify_all()
+    @contextmanager
+    def reserve(self, amount: int) -> Iterator[None]:
+        """Wait until there is room for so much, or nothing else is under way.
+
+        Raises:
+            Stopped: the runner has ended.
+        """
+        with self._for_room:
+            self._for_room.wait_for(
+                lambda: self.stopping.is_set() or not self._reserved or self._reserved + amount <= self._room
+            )
+            if self.stopping.is_set():
+                raise Stopped
+            self._reserved += amount
         try:
-            with lock:
-                return None if self.stopping.is_set() else next(jobs, None)
+            yield
         finally:
-            with self._changed:
-                self._busy += 1
+            with self._for_room:
+                self._reserved -= amount
+                self._for_room.notify_all()
 
-    def _work(self, jobs: Iterator[Callable[[], T]], lock: threading.Lock) -> None:
+    def _work(self, jobs: Iterator[Callable[[], T]], taking: threading.Lock) -> None:
         try:
-            while (job := self._next_job(jobs, lock)) is not None:
+            while (job := self._next_job(jobs, taking)) is not None:
                 result = job()
-                with self._changed:
+                with self._for_runner:
                     self._results.append(result)
-                    self._changed.notify_all()
+                    self._for_runner.notify()
         except Stopped:
             pass
         except BaseException as error:
-            with self._changed:
+            with self._for_runner:
                 self._failure = self._failure or error
-                self.stopping.set()
+            self._stop()
         finally:
-            with self._changed:
-                self._alive -= 1
-                self._busy -= 1
-                self._changed.notify_all()
+            with self._for_runner:
+                self._running -= 1
+                self._for_runner.notify()
+
+    def _next_job(self, jobs: Iterator[Callable[[], T]], taking: threading.Lock) -> Callable[[], T] | None:
+        with taking:
+            return None if self.stopping.is_set() else next(jobs, None)

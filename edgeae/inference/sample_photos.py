@@ -1,4 +1,4 @@
-"""The pictures that `edgeae run` shows when it is given none: real photographs where there are any, else drawn faces.
+"""Provide the pictures that `edgeae run` shows without an input: photographs if installed, else drawn faces.
 
 The photographs are those of `skimage.data` that are dedicated to the public domain or under CC0 (`pip install
 edgeae[samples]`): nothing is downloaded.
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from edgeae.images import arrays as imaging
+from edgeae.images.arrays import fit
 
 # Name in skimage.data, and the square (top, left, side) of it that is shown.
 _PHOTOS = {
@@ -32,7 +32,12 @@ class Sample:
 
 
 def samples(size: int, channels: int = 3) -> list[Sample]:
-    """The sample pictures at `size` pixels a side."""
+    """Return the sample pictures.
+
+    Args:
+        size: side of the square pictures in pixels.
+        channels: 1 (gray) or 3 (RGB).
+    """
     try:
         import skimage.data
     except ImportError:
@@ -40,16 +45,16 @@ def samples(size: int, channels: int = 3) -> list[Sample]:
 
         faces, _ = generate(5, min(max(size, 64), MAX_SIZE), seed=2)
         return [_sample(f"face-{i}", face, size, channels) for i, face in enumerate(faces)]
-    found = []
+    photos = []
     for name, (top, left, side) in _PHOTOS.items():
         photo = getattr(skimage.data, name)()
         photo = photo if photo.ndim == 3 else np.repeat(photo[..., None], 3, axis=-1)
-        found.append(_sample(name, photo[top : top + side, left : left + side], size, channels))
-    return found
+        photos.append(_sample(name, photo[top : top + side, left : left + side], size, channels))
+    return photos
 
 
 def _sample(name: str, image: npt.NDArray[np.uint8], size: int, channels: int) -> Sample:
-    image = imaging.fit(image, (size, size))
+    image = fit(image, (size, size))
     if channels == 1:
         from PIL import Image
 

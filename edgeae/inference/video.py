@@ -1,6 +1,6 @@
-"""Raw video frames from a pipe, restored one by one: what `ffmpeg -f rawvideo -pix_fmt rgb24` writes and reads.
+"""Restore raw video frames one by one, as `ffmpeg -f rawvideo -pix_fmt rgb24` writes and reads them.
 
-A frame is height × width × channels bytes, row by row, without any header; a network with one channel takes grey ones.
+A frame is height × width × channels bytes, row by row, without any header; a network with one channel takes gray ones.
 """
 
 from __future__ import annotations
@@ -23,26 +23,27 @@ _AHEAD = 2  # frames that are read while one is in the network
 def restore_frames(
     session: Session, source: BinaryIO, size: tuple[int, int], write: Callable[[Pixels], None], strength: float = 1.0
 ) -> int:
-    """Restore frames until the source ends; returns how many.
+    """Restore frames until the source ends, and return how many there were.
 
     Args:
         session: the model.
         source: raw frames; the next ones are read while one is in the network.
-        size: width and height of a frame.
-        write: gets each result, uint8 (height, width, C), in order. A vae's has its own size.
-        strength: 0 gives the frame back, 1 the network's result.
+        size: width and height of a frame in pixels.
+        write: called with each result, uint8 (height, width, C), in order. A vae's have its own size.
+        strength: 0 keeps the frame, 1 takes the network's result, between them a mixture.
 
     Raises:
-        ImageError: the source ended within a frame; those before were written.
+        ImageError: the source ended within a frame; the frames before it were written.
+        EdgeaeError: the source cannot be read.
     """
     width, height = size
     shape = height, width, session.config.in_channels
     frames: queue.Queue[bytes | Exception] = queue.Queue(_AHEAD)
     stop = threading.Event()
-    threading.Thread(target=_read, args=(source, int(np.prod(shape)), frames, stop), daemon=True).start()
+    threading.Thread(target=_read_frames, args=(source, int(np.prod(shape)), frames, stop), daemon=True).start()
     count = 0
     try:
-        while frame := _next(frames):
+        while frame := _next_frame(frames):
             if len(frame) < np.prod(shape):
                 raise ImageError(
                     f"The input ends within a frame, {len(frame)} of {np.prod(shape)} bytes after {count} "
@@ -59,15 +60,15 @@ def restore_frames(
     return count
 
 
-def _next(frames: queue.Queue[bytes | Exception]) -> bytes:
+def _next_frame(frames: queue.Queue[bytes | Exception]) -> bytes:
     frame = frames.get()
     if isinstance(frame, Exception):
         raise EdgeaeError(f"The input cannot be read ({frame}): check where it comes from.") from frame
     return frame
 
 
-def _read(source: BinaryIO, length: int, frames: queue.Queue[bytes | Exception], stop: threading.Event) -> None:
-    """Put frames into the queue; the last one is shorter, or empty."""
+def _read_frames(source: BinaryIO, length: int, frames: queue.Queue[bytes | Exception], stop: threading.Event) -> None:
+    """Put frames into the queue; the last one is too short, or empty."""
     whole = True
     while whole and not stop.is_set():
         try:

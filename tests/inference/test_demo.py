@@ -13,7 +13,7 @@ from edgeae.images import arrays as imaging
 from edgeae.images.damage.apply import corrupt_file
 from edgeae.images.damage.kinds import FILL
 from edgeae.images.damage.spec import parse
-from edgeae.inference.demo import SHOWN_SIDE, demonstrate, mended, one_of_each_kind
+from edgeae.inference.demo import SHOWN_SIDE, demonstrate, list_kinds, restore_masked
 from edgeae.inference.load import load
 from edgeae.inference.sample_photos import samples
 from edgeae.inference.session import Session
@@ -80,7 +80,7 @@ def test_demonstration(session: Session, tmp_path: Path) -> None:
 
 
 def test_every_kind_of_damage_has_its_turn(session: Session, tmp_path: Path) -> None:
-    kinds = one_of_each_kind(parse("none,noise:0.1,noise:0.2..0.3,jpeg+blur,noise"))
+    kinds = list_kinds(parse("none,noise:0.1,noise:0.2..0.3,jpeg+blur,noise"))
     assert [str(kind) for kind in kinds] == ["noise:0.1", "jpeg:15+blur:1.5"]
     found = [result.corrupt for result in demonstrate(session, tmp_path, "noise:0.1,none,gray")]
     assert found == (["noise:0.1", "gray:1"] * 3)[: len(found)]
@@ -94,7 +94,7 @@ def test_smeared_holes_are_shown_as_masks(session: Session, tmp_path: Path) -> N
         assert result.masked and result.corrupt == "occlude:0.2"
         clean = sample.image / np.float32(255)
         damaged, hole = parse("occlude:0.2")(clean, np.random.default_rng((0, i)))
-        restored = mended(session, damaged, hole)
+        restored = restore_masked(session, damaged, hole)
         assert np.array_equal(restored[~hole], damaged[~hole])
         assert result.hole_psnr_after == pytest.approx(psnr(restored[hole], clean[hole]), abs=1e-3)
     assert not any(result.masked for result in demonstrate(session, tmp_path, "smear"))

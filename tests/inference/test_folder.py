@@ -14,8 +14,8 @@ from PIL import Image
 
 from edgeae import files
 from edgeae.errors import DeviceError, EdgeaeError, ImageError, UsageError
-from edgeae.inference import folder as batches
-from edgeae.inference.folder import Failed, Item, Skipped, collect, outcomes, restore_all, watched, with_masks
+from edgeae.inference import folder
+from edgeae.inference.folder import Failed, Item, Skipped, add_masks, collect, restore_all, restore_each, watch
 from edgeae.inference.load import load
 from edgeae.inference.photo import Options, Restored
 from edgeae.inference.session import Session
@@ -108,14 +108,14 @@ def test_links_that_lead_in_a_circle(tree: Path, tmp_path: Path) -> None:
 
 def test_masks(tree: Path, tmp_path: Path) -> None:
     items = collect([tree], tmp_path / "out")
-    assert {item.mask for item in with_masks(items, tree / "a.png")} == {tree / "a.png"}
+    assert {item.mask for item in add_masks(items, tree / "a.png")} == {tree / "a.png"}
     for name in TREE:
         save((tmp_path / "masks" / name).with_suffix(".png"))
-    for item in with_masks(items, tmp_path / "masks"):
+    for item in add_masks(items, tmp_path / "masks"):
         assert item.mask == (tmp_path / "masks" / item.source.relative_to(tree)).with_suffix(".png")
     (tmp_path / "masks" / "a.png").unlink()
     with pytest.raises(ImageError, match="has no mask"):
-        with_masks(items, tmp_path / "masks")
+        add_masks(items, tmp_path / "masks")
 
 
 # ---- restore_all -------------------------------------------------------------------------------------------------
@@ -207,7 +207,7 @@ def test_nothing(session: Session) -> None:
 
 def test_a_mask_of_another_size(session: Session, tree: Path, tmp_path: Path) -> None:
     mask = save(tmp_path / "mask.png", 10, 10)
-    found = restore_all(session, with_masks(collect([tree / "a.png"], tmp_path / "x.png"), mask))
+    found = restore_all(session, add_masks(collect([tree / "a.png"], tmp_path / "x.png"), mask))
     assert "10×10" in found.failed[0].reason and "36×24" in found.failed[0].reason
 
 
@@ -216,7 +216,7 @@ def test_a_mask_of_another_size(session: Session, tree: Path, tmp_path: Path) ->
 
 def test_watch(session: Session, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is there, what comes, what is written slowly, and what is broken at first."""
-    monkeypatch.setattr(batches, "_POLL_S", 0.05)
+    monkeypatch.setattr(folder, "_POLL_S", 0.05)
     out = tmp_path / "out"
     save(out / "a.png")  # done before
     found: list[Any] = []
@@ -237,7 +237,7 @@ def test_watch(session: Session, tree: Path, tmp_path: Path, monkeypatch: pytest
     thread = threading.Thread(target=come)
     thread.start()
     deadline = time.monotonic() + 30
-    for outcome in outcomes(session, lambda stop: watched(tree, out, stop), Options()):
+    for outcome in restore_each(session, lambda stop: watch(tree, out, stop), Options()):
         found.append(outcome)
         done = {Path(r.source).name for r in found if isinstance(r, Restored)}
         if {"n.png", "slow.png", "half.png"} <= done or time.monotonic() > deadline:
@@ -252,4 +252,4 @@ def test_watch(session: Session, tree: Path, tmp_path: Path, monkeypatch: pytest
 
 def test_watch_needs_a_folder(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not a folder"):
-        next(watched(tmp_path / "missing", None, threading.Event()))
+        next(watch(tmp_path / "missing", None, threading.Event()))

@@ -1,14 +1,15 @@
-"""Large holes, from coarse to fine."""
+"""Filling holes: how they are prepared for the network, and large ones from coarse to fine."""
 
 import numpy as np
 import pytest
-from helpers import photo
+from helpers import photo, scene
 from PIL import Image
 
-from edgeae.images.damage.harmonic import halve
+from edgeae.config import ModelConfig
+from edgeae.images.damage.harmonic import halve, smear_hole
 from edgeae.images.damage.kinds import FILL
 from edgeae.inference import inpainting
-from edgeae.inference.inpainting import Learned
+from edgeae.inference.inpainting import HoleTraining, prepare_holes
 
 
 def hole_in(shape: tuple[int, int], place: tuple[slice, slice]) -> np.ndarray:
@@ -27,7 +28,7 @@ def test_a_network_meets_only_holes_of_its_size() -> None:
         met.append((x.shape[:2], int((x == FILL).all(axis=-1).sum())))
         return np.full_like(x, 0.3)
 
-    result = inpainting.filled(image, hole, network, Learned(40))
+    result = inpainting.fill_holes(image, hole, network, HoleTraining(40))
     assert [shape for shape, _ in met] == [(32, 40), (64, 80), (128, 160), (256, 320)][-len(met) :] and len(met) >= 3
     painted = [count / (shape[0] * shape[1]) for shape, count in met]
     assert painted[0] > 0.1 and max(painted[1:]) < 0.02
@@ -37,7 +38,9 @@ def test_a_network_meets_only_holes_of_its_size() -> None:
 def test_small_holes_need_one_scale() -> None:
     image = np.float32(photo(128, 128) / 255)
     calls = []
-    inpainting.filled(image, hole_in((128, 128), np.s_[50:70, 50:70]), lambda x: calls.append(1) or x, Learned(64))  # type: ignore[func-returns-value]
+    inpainting.fill_holes(
+        image, hole_in((128, 128), np.s_[50:70, 50:70]), lambda x: calls.append(1) or x, HoleTraining(64)
+    )  # type: ignore[func-returns-value]
     assert len(calls) == 1
 
 
@@ -52,7 +55,7 @@ def test_coarse_factor(size: tuple[int, int], factor: int) -> None:
 @pytest.mark.parametrize("strip", [1, 7, 64])
 @pytest.mark.parametrize("factor", [2, 4, 16])
 def test_reducer(strip: int, factor: int) -> None:
-    """Means over blocks of what is known, in any strips, and of halves what `harmonic.halve` gives."""
+    """Means over blocks of what is known, in any strips, and of halves what `halve` gives."""
     image, hole = np.float32(photo(45, 70) / 255), np.random.default_rng(0).random((45, 70)) < 0.4
     hole[:20, :40] = True
     reducer = inpainting.Reducer(factor, 70)
@@ -73,12 +76,51 @@ def test_reducer(strip: int, factor: int) -> None:
 def test_enlarged_strips_are_the_enlarged_picture(factor: int) -> None:
     coarse = np.float32(photo(20, 30) / 255)
     height, width = 20 * factor - 1, 30 * factor - 3
-    whole = inpainting.enlarged(coarse, factor, 0, height, width)
+    whole = inpainting.enlarge(coarse, factor, 0, height, width)
     for i in range(3):
         expected = Image.fromarray(coarse[..., i]).resize(
             (width, 20 * factor), Image.Resampling.BICUBIC, (0, 0, width / factor, 20)
         )
         assert np.array_equal(whole[..., i], np.clip(np.asarray(expected), 0, 1)[:height])
-    strips = [inpainting.enlarged(coarse, factor, top, min(top + 24, height), width) for top in range(0, height, 24)]
+    strips = [inpainting.enlarge(coarse, factor, top, min(top + 24, height), width) for top in range(0, height, 24)]
     assert np.abs(np.concatenate(strips) - whole).max() < 1e-6
-    assert inpainting.enlarged(coarse, factor, 8, 8, width).shape == (0, width, 3)
+    assert inpainting.enlarge(coarse, factor, 8, 8, width).shape == (0, width, 3)
+
+
+# ---- prepare_holes -------------------------------------------------------------------------------------------------
+
+
+def test_large_holes_get_their_colour_and_thin_ones_a_membrane() -> None:
+    picture, hole = scene()
+    hole[2:4, 5:40] = hole[40:46, 2] = True
+    damaged = np.where(hole[..., None], np.float32(0.99), picture)
+    given = prepare_holes(damaged, hole, HoleTraining(64))
+    assert np.array_equal(given[~hole], picture[~hole])
+    assert (given[14:31, 10:37] == FILL).all()
+    thin = hole.copy()
+    thin[14:31, 10:37] = False
+    assert np.abs(given - picture)[thin].max() < 0.01  # the scene is harmonic but for its last channel
+
+
+def test_a_network_that_knows_smears_gets_them() -> None:
+    picture, hole = scene()
+    damaged = np.where(hole[..., None], np.float32(0.99), picture)
+    given = prepare_holes(damaged, hole, HoleTraining(64, smeared=True))
+    assert np.array_equal(given, smear_hole(damaged, hole))
+    guess = np.full_like(picture, 0.2)
+    assert (prepare_holes(damaged, hole, HoleTraining(4, smeared=True), guess)[18:28, 14:33] == 0.2).all()
+
+
+@pytest.mark.parametrize(
+    ("task", "knows"),
+    [
+        ("occlude", False),
+        ("none,occlude:0.1..0.2+smear", True),
+        ("image-to-image", False),
+        ("rust+smear", False),
+        ("", False),
+    ],
+)
+def test_what_was_learned_is_read_from_the_task(task: str, knows: bool) -> None:
+    learned = HoleTraining.of(ModelConfig("conv", size=64), task)
+    assert learned == HoleTraining(64, knows) and learned.large == (128 if knows else 40)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgeae.errors import DeviceError
-from edgeae.inference.microbatch import Together, batch_size
+from edgeae.inference.microbatch import MicroBatcher, batch_size
 
 
 class Network:
@@ -48,15 +48,15 @@ def test_batch_size(shape: tuple[int, int], most: int, size: int) -> None:
 @pytest.mark.parametrize("jobs", [0, 1, 50])
 def test_every_job_gets_its_own_answers(workers: int, jobs: int) -> None:
     network = Network()
-    together: Together[tuple[int, float]] = Together(network, 8, workers, 100)
+    batcher: MicroBatcher[tuple[int, float]] = MicroBatcher(network, 8, workers, 100)
 
     def job(i: int) -> tuple[int, float]:
-        with together.taking(10 + i):
-            first, ms = together.ask(piece(i, side=8 if i % 3 else 16))
+        with batcher.reserve(10 + i):
+            first, ms = batcher.ask(piece(i, side=8 if i % 3 else 16))
             assert ms > 0
-            return i, float(together.ask(first)[0].max())
+            return i, float(batcher.ask(first)[0].max())
 
-    results = dict(together.results((lambda i=i: job(i)) for i in range(jobs)))  # type: ignore[misc]
+    results = dict(batcher.run((lambda i=i: job(i)) for i in range(jobs)))  # type: ignore[misc]
     assert results == {i: 4.0 * i for i in range(jobs)}
     assert network.threads <= {threading.get_ident()}
     assert {shape[0] for shape in network.shapes} <= {8}  # always a full batch
@@ -65,22 +65,22 @@ def test_every_job_gets_its_own_answers(workers: int, jobs: int) -> None:
 
 
 def test_room_is_kept_and_one_that_needs_more_is_alone() -> None:
-    together: Together[int] = Together(Network(), 4, 8, 10)
+    batcher: MicroBatcher[int] = MicroBatcher(Network(), 4, 8, 10)
     taken, most, lock = 0, [], threading.Lock()
 
     def job(amount: int) -> int:
         nonlocal taken
-        with together.taking(amount):
+        with batcher.reserve(amount):
             with lock:
                 taken += amount
                 most.append(taken)
-            together.ask(piece(1))
+            batcher.ask(piece(1))
             with lock:
                 taken -= amount
         return amount
 
     amounts = [3, 4, 3, 25, 5, 5, 1] * 4
-    found = sorted(together.results((lambda a=a: job(a)) for a in amounts))  # type: ignore[misc]
+    found = sorted(batcher.run((lambda a=a: job(a)) for a in amounts))  # type: ignore[misc]
     assert found == sorted(amounts)
     assert all(total <= 10 or total == 25 for total in most)
 
@@ -97,10 +97,10 @@ def test_what_is_raised_ends_everything(where: str) -> None:
         return x
 
     before = threading.active_count()
-    together: Together[int] = Together(network, 2, 6, 100)
+    batcher: MicroBatcher[int] = MicroBatcher(network, 2, 6, 100)
 
     def job(i: int) -> int:
-        together.ask(piece(i))
+        batcher.ask(piece(i))
         if where == "job" and i == 7:
             raise ValueError("a bug")
         return i
@@ -113,26 +113,74 @@ def test_what_is_raised_ends_everything(where: str) -> None:
 
     done = []
     with pytest.raises((DeviceError, ValueError, OSError)):
-        for result in together.results(jobs()):  # type: ignore[arg-type]
+        for result in batcher.run(jobs()):  # type: ignore[arg-type]
             done.append(result)
     assert len(done) < 40 and threading.active_count() <= before
 
 
+def test_the_error_of_a_batch_reaches_those_who_asked() -> None:
+    """A job may go on after it; other batches do not see it."""
+
+    def network(x: np.ndarray) -> np.ndarray:
+        if x.max() >= 5:
+            raise DeviceError("too bright")
+        return x
+
+    batcher: MicroBatcher[str] = MicroBatcher(network, 1, 3, 100)
+
+    def job(i: int) -> str:
+        try:
+            return f"{batcher.ask(piece(i))[0].max():.0f}"
+        except DeviceError as error:
+            return str(error)
+
+    results = sorted(batcher.run((lambda i=i: job(i)) for i in range(8)))  # type: ignore[misc]
+    assert results == ["0", "1", "2", "3", "4", "too bright", "too bright", "too bright"]
+
+
+def test_less_than_a_batch_runs_after_a_moment() -> None:
+    """Though another worker is busy all the while, and could still ask."""
+    network, answered = Network(), threading.Event()
+    batcher: MicroBatcher[bool] = MicroBatcher(network, 8, 2, 100)
+
+    def ask() -> bool:
+        batcher.ask(piece(1))
+        answered.set()
+        return True
+
+    assert list(batcher.run(iter([ask, lambda: answered.wait(10)]))) == [True, True]
+    assert network.shapes == [(8, 8, 8, 3)]
+
+
+def test_closed_before_the_end_it_waits_for_the_threads() -> None:
+    before = threading.active_count()
+    batcher: MicroBatcher[int] = MicroBatcher(Network(), 8, 6, 20)
+
+    def job(i: int) -> int:
+        with batcher.reserve(9):
+            return int(batcher.ask(piece(i))[0].max())
+
+    results = batcher.run((lambda i=i: job(i)) for i in range(1000))  # type: ignore[misc]
+    assert next(results) >= 0
+    results.close()
+    assert threading.active_count() <= before
+
+
 def test_an_interrupt_stops_the_threads() -> None:
     before = threading.active_count()
-    together: Together[int] = Together(Network(), 2, 6, 100)
+    batcher: MicroBatcher[int] = MicroBatcher(Network(), 2, 6, 100)
 
     def jobs() -> Iterator[object]:
         i = 0
-        while not together.stopping.wait(0.001):
+        while not batcher.stopping.wait(0.001):
             i += 1
-            yield lambda i=i: int(together.ask(piece(i))[0].max())
+            yield lambda i=i: int(batcher.ask(piece(i))[0].max())
 
     with pytest.raises(KeyboardInterrupt):
-        for count, _ in enumerate(together.results(jobs())):  # type: ignore[arg-type]
+        for count, _ in enumerate(batcher.run(jobs())):  # type: ignore[arg-type]
             if count == 20:
                 raise KeyboardInterrupt
     deadline = time.monotonic() + 5
     while threading.active_count() > before and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert together.stopping.is_set() and threading.active_count() <= before
+    assert batcher.stopping.is_set() and threading.active_count() <= before

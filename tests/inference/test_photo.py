@@ -9,12 +9,11 @@ import pytest
 from helpers import photo
 from PIL import Image
 
-from edgeae.config import ModelConfig
 from edgeae.errors import EdgeaeError, ImageError, UsageError
 from edgeae.images.damage.kinds import FILL
 from edgeae.images.damage.spec import parse
 from edgeae.inference.load import load
-from edgeae.inference.photo import Options, output_mode, restore
+from edgeae.inference.photo import Options, restore
 from edgeae.inference.session import Session
 
 
@@ -244,17 +243,6 @@ def test_a_vae_has_its_own_size(tiny_file: Callable[..., Path], device: str, sou
     with Image.open(tmp_path / "y.jpg") as image:
         assert image.size == (16, 16) and image.mode == "L" and image.info["dpi"] == (300, 300)
         assert image.getexif()[0x0112] == 6 and image.getexif()[0x010F] == "Camera"
-
-
-@pytest.mark.parametrize(("mode", "channels", "task", "expected"), [
-    ("RGB", (3, 3), "occlude", "RGB"), ("L", (3, 3), "occlude", "L"), ("LA", (3, 3), "noise", "LA"),
-    ("CMYK", (3, 3), "jpeg", "CMYK"), ("L", (3, 3), "gray", "RGB"), ("LA", (3, 3), "gray:0.5+noise", "RGBA"),
-    ("RGB", (3, 1), "image-to-image", "L"), ("RGBA", (3, 1), "image-to-image", "LA"), ("L", (1, 3), "x", "RGB"),
-    ("L", (3, 3), "image-to-image", "RGB"), ("RGB", (1, 1), "blur", "L"),
-])  # fmt: skip
-def test_output_mode(mode: str, channels: tuple[int, int], task: str, expected: str) -> None:
-    config = ModelConfig.default("conv", in_channels=channels[0], out_channels=channels[1])
-    assert output_mode(mode, config, task) == expected
 
 
 def test_a_colorizer_is_given_grey(session: Session, source: Path, tmp_path: Path) -> None:

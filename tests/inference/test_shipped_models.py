@@ -14,7 +14,7 @@ from edgeae.images import arrays as imaging
 from edgeae.images import metrics
 from edgeae.images.damage.spec import parse
 from edgeae.inference import golden
-from edgeae.inference.demo import mended
+from edgeae.inference.demo import restore_masked
 from edgeae.inference.load import load
 from edgeae.inference.sample_photos import samples
 from edgeae.inference.session import Session
@@ -150,7 +150,7 @@ def test_masks_beside_inpainting_without_learning(name: str, damage: str, gain: 
     cv2 = pytest.importorskip("cv2")
     pairs = [parse(damage)(image, np.random.default_rng((3, i))) for i, image in enumerate(drawn())]
     holes = np.stack([hole for _, hole in pairs])
-    restored = np.stack([mended(session(name), damaged, hole) for damaged, hole in pairs])
+    restored = np.stack([restore_masked(session(name), damaged, hole) for damaged, hole in pairs])
     inpainted = np.stack(
         [cv2.inpaint(imaging.to_uint8(damaged), np.uint8(hole), 3, cv2.INPAINT_NS) for damaged, hole in pairs]
     )

@@ -10,6 +10,7 @@ from edgeae.config import ModelConfig
 from edgeae.errors import UsageError
 from edgeae.inference import tiles
 from edgeae.inference.load import load
+from edgeae.inference.tiles import Strip
 
 CONFIGS = [
     ModelConfig.default("conv"),
@@ -83,9 +84,9 @@ def test_bytes_count_every_layer() -> None:
 @pytest.mark.parametrize("config", CONFIGS, ids=ids)
 @pytest.mark.parametrize("max_mem", [64 << 20, 512 << 20, 16 << 30], ids=lambda n: f"{n >> 20}M")
 def test_a_plan_covers_the_image_and_fits_the_memory(size: tuple[int, int], config: ModelConfig, max_mem: int) -> None:
-    plan = tiles.plan(*size, config, max_mem)
-    assert np.prod(plan.shape) * tiles.bytes_per_pixel(config) <= max_mem
-    for length, axis in zip(size, (plan.rows, plan.columns), strict=True):
+    tiling = tiles.plan(*size, config, max_mem)
+    assert np.prod(tiling.shape) * tiles.bytes_per_pixel(config) <= max_mem
+    for length, axis in zip(size, (tiling.rows, tiling.columns), strict=True):
         assert axis.side % config.stride == 0 and all(start % config.stride == 0 for start in axis.starts)
         assert axis.starts[0] == 0 and axis.starts[-1] < length <= axis.starts[-1] + axis.side
         total = np.zeros(axis.starts[-1] + axis.side)
@@ -99,8 +100,8 @@ def test_a_plan_covers_the_image_and_fits_the_memory(size: tuple[int, int], conf
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[1]}x{size[0]}")
 def test_pieces_agree_where_they_meet(config: ModelConfig, size: tuple[int, int]) -> None:
     """With the default memory a piece counts only where the image's other side of its edge is out of reach."""
-    plan = tiles.plan(*size, config, 512 << 20)
-    for length, axis in zip(size, (plan.rows, plan.columns), strict=True):
+    tiling = tiles.plan(*size, config, 512 << 20)
+    for length, axis in zip(size, (tiling.rows, tiling.columns), strict=True):
         for i, (start, weights) in enumerate(zip(axis.starts, axis.weights, strict=True)):
             counted = np.flatnonzero(weights)
             if i > 0:
@@ -130,10 +131,12 @@ def test_too_little_memory_is_told() -> None:
 def test_the_identity_gives_the_image(size: tuple[int, int]) -> None:
     config = ModelConfig(arch="conv", size=16, widths=(4, 4), code=4, context=0)
     image = np.random.default_rng(0).random((*size, 3), dtype=np.float32)
-    plan = tiles.Plan(tiles._axis(size[0], 64, config), tiles._axis(size[1], 96, config))
-    assert plan.pieces > 1
+    tiling = tiles.Tiling(tiles._cut_axis(size[0], 64, config), tiles._cut_axis(size[1], 96, config))
+    assert tiling.pieces > 1
     seen = 0
-    for rows, joined in tiles.join(tiles.reader(image), size[0], plan, lambda piece: piece):
+    read = tiles.row_reader(image)
+    for strip, joined in tiles.join(lambda count: Strip(read(count)), size[0], tiling, lambda piece: piece.pixels):
+        rows = strip.pixels
         assert np.array_equal(rows, image[seen : seen + len(rows)])
         assert joined is not None and np.abs(joined - rows).max() < 1e-6
         seen += len(rows)
@@ -144,10 +147,18 @@ def test_pieces_that_are_not_needed_are_left_out() -> None:
     config = ModelConfig(arch="conv", size=16, widths=(4, 4), code=4, context=0)
     image = np.zeros((400, 96, 1), np.float32)
     image[150:160, 40:50] = 1
-    plan = tiles.Plan(tiles._axis(400, 64, config), tiles._axis(96, 64, config))
-    bands = list(tiles.join(tiles.reader(image), 400, plan, lambda piece: piece if piece.any() else None))
+    tiling = tiles.Tiling(tiles._cut_axis(400, 64, config), tiles._cut_axis(96, 64, config))
+    read = tiles.row_reader(image)
+    bands = list(
+        tiles.join(
+            lambda count: Strip(read(count)),
+            400,
+            tiling,
+            lambda piece: piece.pixels if piece.pixels.any() else None,
+        )
+    )
     assert any(joined is None for _, joined in bands)
-    whole = np.concatenate([np.zeros_like(rows) if joined is None else joined for rows, joined in bands])
+    whole = np.concatenate([np.zeros_like(strip.pixels) if joined is None else joined for strip, joined in bands])
     assert np.abs(whole - image)[155].max() < 1e-6
 
 
@@ -158,10 +169,16 @@ def test_pieces_of_a_network_equal_the_whole(arch: str, tiny_file: Callable[...,
     config = session.config
     image = np.random.default_rng(0).random((192, 256, 3), dtype=np.float32)
     whole = session.run_floats(image[None])[0]
-    assert tiles._wanted_overlap(config) < 96
+    assert tiles._exact_overlap(config) < 96
     for sides in ((96, 96), (96, 128), (192, 96)):
-        plan = tiles.Plan(tiles._axis(192, sides[0], config), tiles._axis(256, sides[1], config))
-        bands = tiles.join(tiles.reader(image), 192, plan, lambda piece: session.run_floats(piece[None])[0])
+        tiling = tiles.Tiling(tiles._cut_axis(192, sides[0], config), tiles._cut_axis(256, sides[1], config))
+        read = tiles.row_reader(image)
+        bands = tiles.join(
+            lambda count, read=read: Strip(read(count)),
+            192,
+            tiling,
+            lambda piece: session.run_floats(piece.pixels[None])[0],
+        )
         joined = np.concatenate([band for _, band in bands if band is not None])
         assert np.abs(joined - whole).max() < 1e-4
 

@@ -1,1 +1,0 @@
-"""Holes and what surrounds them: what a network is given in them."""
