@@ -155,6 +155,11 @@ class ModelConfig(_Json):
         """Pixels of the image, along one side, per position of the deepest layer: 2 to the number of halvings."""
         return int(2 ** len(self.widths))
 
+    @property
+    def takes_any_size(self) -> bool:
+        """True for the fully convolutional networks; a `vae`'s linear layers tie it to images of size × size."""
+        return self.arch != "vae"
+
     def code_shape(self, height: int, width: int) -> tuple[int, ...]:
         """Return the shape of one image's code: `(code,)` for `vae`, else `(height/stride, width/stride, code)`."""
         if self.arch == "vae":

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from helpers import ConfigFactory, FileFactory
 from helpers.tiers import ALL
 
 from edgeae.config import ARCHS, ModelConfig
@@ -28,9 +29,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in set(left_out)]
 
-
-ConfigFactory = Callable[..., ModelConfig]
-FileFactory = Callable[..., Path]
 
 _TINY: dict[str, dict[str, Any]] = {
     "conv": {"widths": (8, 16), "code": 4, "context": 1},
@@ -195,3 +193,25 @@ def shelf(models: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The tiny networks take the places of the shipped ones."""
     monkeypatch.setattr(shipped, "folders", lambda: [models])
     return models
+
+
+@pytest.fixture(scope="session")
+def c_compiler() -> None:
+    """Skip the tests that need a C compiler where there is none."""
+    from helpers.libraries import require_target
+
+    require_target()
+
+
+@pytest.fixture
+def library(c_compiler: None, tiny_file: FileFactory, tmp_path: Path) -> Callable[..., Any]:
+    """`library(arch, scheme, **more)`: a tiny network, compiled. `target`, `cpu`, `pixels` (the size), `batch` and
+    `threads` are for `compile`, what else there is in `more` changes the configuration."""
+    from edgeae.exporting.library import compile
+
+    def make(arch: str, scheme: str = "none", **more: Any) -> Any:
+        options = {key: more.pop(key) for key in ("target", "cpu", "pixels", "batch", "threads") if key in more}
+        options |= {"size": options.pop("pixels")} if "pixels" in options else {}
+        return compile(tiny_file(arch, scheme, **more), tmp_path / "made", name="tiny", **options)
+
+    return make

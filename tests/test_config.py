@@ -175,4 +175,5 @@ def test_bad_arguments_are_usage_errors() -> None:
 def test_stride_and_code_shape(config: ModelConfig, stride: int, shape: tuple[int, ...]) -> None:
     assert config.stride == stride
     assert config.code_shape(64, 96) == shape
+    assert config.takes_any_size == (config.arch != "vae")
     assert config.code_shape(63, 95) == shape  # of the image that is padded to the stride

@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tinygrad import Tensor
 
-from edgeae.benchmark.turns import Engine, WrongOutput
-from edgeae.config import TrainConfig
-from edgeae.data.batches import Batch
-from edgeae.data.datasets import Dataset, Report, Split
-from edgeae.engine.session import LibrarySession
+from edgeae.benchmark import train_step
+from edgeae.benchmark.checks import LOSS_TOLERANCES, Check, LossCheck, OutputCheck
+from edgeae.benchmark.turns import Engine
 from edgeae.errors import UsageError
 from edgeae.exporting.library import CompileReport, compile
+from edgeae.inference.load import load, open_session
 from edgeae.inference.session import Session
-from edgeae.network import weight_file as weights
-from edgeae.network.weight_file import WeightFile
+from edgeae.network.weight_file import WeightFile, write
 from edgeae.runtime import devices
-from edgeae.runtime.tinygrad_lock import tinygrad_on
 
-LIBRARY = "edgeae library"  # compiled (library/)
-HELD = ("reconstruct", "encode", "decode")  # what a library and an ONNX file can do
-TASKS = ("reconstruct", "encode", "decode", "frame", "train")
-INPUTS = 4  # that calls go through in turn, so that nothing can come from the call before
-ALLOWED = 1 / 255  # largest difference from the CPU's output in float32 with the same weights
-STEPS = 16  # frames of the interpolation that `frame` divides by
+LIBRARY = "edgeae library"  # the runtime that `edgeae compile` makes
+EXPORTED_TASKS = ("reconstruct", "encode", "decode")  # what a compiled library and an ONNX file can do
+TASKS = (*EXPORTED_TASKS, "frame", "train")
+INPUTS = 4  # calls go through as many in turn, so that no output can come from the call before
+FRAMES = 16  # of the interpolation, by which the time of `frame` is divided
 
 Floats = npt.NDArray[np.float32]
 Run = Callable[[Floats], Floats]
@@ -44,7 +38,8 @@ class Case:
     Attributes:
         runtime: `edgeae`, LIBRARY, or the peer's name.
         device: tinygrad's name of it.
-        model: name; `weights`: how its weights are stored.
+        model: its name.
+        weights: how they are stored, such as `int8`.
         task: `reconstruct`, `encode`, `decode`, `frame` (one of an interpolation) or `train` (a training step).
         batch: images in a call.
         width, height: in pixels.
@@ -65,7 +60,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        """Its own among all, and the same in every run."""
+        """Unique among all cases, and the same in every run."""
         paced = ", paced" if self.paced else ""
         return (
             f"{self.model} {self.weights}, {self.task} {self.width}×{self.height} ×{self.batch}: "
@@ -78,114 +73,95 @@ class Prepared:
     """A case that is ready to be timed.
 
     Attributes:
-        run: does the work, of one of `inputs`.
-        wanted: the outputs of float32 weights on the CPU; of a training step, none.
-        exact: those of the same rounded weights, which decide whether it is right.
+        run: does the work of the call with this number.
+        check: compares what it returned.
         artifact_bytes: size of the file that the runtime loads.
         images: that one call makes.
-        exactly: whether the output has to be `exact` within ALLOWED; a peer that rounds activations is not.
     """
 
     case: Case
     run: Callable[[int], Any]
-    wanted: list[Floats]
-    exact: list[Floats]
+    check: Check
     artifact_bytes: int
     images: int
-    exactly: bool = True
-    _seen: dict[int, tuple[float, float]] = field(default_factory=dict)
 
-    def engine(self, calls: int | None = None) -> Engine:
-        return Engine(self.case.name, self.run, self._check, calls)
-
-    def _check(self, count: int, output: Any) -> None:
-        if not self.exact:
-            if not np.isfinite(output):
-                raise WrongOutput(f"the loss became {output}")
-            return
-        wanted, of_floats = self.exact[count % INPUTS], self.wanted[count % INPUTS]
-        if output.shape != wanted.shape:
-            raise WrongOutput(f"shape {output.shape}, not {wanted.shape}")
-        error = float(np.abs(output - wanted).max())
-        if self.exactly and not error <= ALLOWED * self._scale:  # true of NaN
-            raise WrongOutput(f"off by {error / self._scale:.1e}; {ALLOWED:.1e} is allowed")
-        if not self.exactly and not np.sqrt(np.mean((output - wanted) ** 2)) < 0.1 * self._scale:
-            raise WrongOutput("it is another picture")
-        self._seen[count % INPUTS] = error / self._scale, float(np.mean((output - of_floats) ** 2, dtype=np.float64))
-
-    @property
-    def _scale(self) -> float:
-        """1 for images; for codes, whose numbers have no range, the largest."""
-        return max(1.0, *(float(np.abs(one).max()) for one in self.exact)) if self.case.task == "encode" else 1.0
-
-    def parity(self) -> tuple[float | None, float | None]:
-        """Of all outputs that were checked: the largest difference from the exact one, and of images the PSNR to those
-        of float32 weights (inf where equal)."""
-        if not self._seen:
-            return None, None
-        largest, squared = (np.array(values) for values in zip(*self._seen.values(), strict=True))
-        mse = float(squared.mean())
-        psnr = None if self.case.task == "encode" else -10 * math.log10(mse) if mse else math.inf
-        return float(largest.max()), psnr
+    def engine(self) -> Engine:
+        """Return it as an engine that takes turns."""
+        return Engine(self.case.name, self.run, self.check)
 
 
 class Subject:
-    """One model with its weights in one form, its inputs, and the outputs that are right."""
+    """One model with its weights in one form, its inputs, and the outputs that are right.
+
+    Args:
+        file: the model.
+        scheme: form of the weights, see quantize.py; None is that of the file.
+        size: width and height in pixels; None is what the model was trained on.
+
+    Attributes:
+        name: of the model.
+        scheme: form of the weights, `float32` for `none`.
+        file: the weights in this form.
+        rounded: the same as float32: those that this form rounds them to.
+        unrounded: float32 weights of the model's file.
+        width, height: in pixels.
+    """
 
     def __init__(self, file: WeightFile, scheme: str | None, size: tuple[int, int] | None) -> None:
         self.config, self.name = file.config, Path(file.path).stem
         self.file = file if scheme in (None, file.scheme) else file.repack(scheme or "none")
-        self._floats, self._rounded = file.repack("none"), self.file.repack("none")
+        self.rounded, self.unrounded = self.file.repack("none"), file.repack("none")
         self.scheme = "float32" if self.file.scheme == "none" else self.file.scheme
         width, height = size or (self.config.size, self.config.size)
-        if self.config.arch == "vae" and (width, height) != (self.config.size,) * 2:
+        if not self.config.takes_any_size and (width, height) != (self.config.size,) * 2:
             raise UsageError(f"{self.name} is a vae: it takes images of {self.config.size}×{self.config.size} only.")
         self.width, self.height = width, height
-        self._outputs: dict[tuple[Any, ...], list[Floats]] = {}
+        self._outputs: dict[tuple[int, str, int], list[Floats]] = {}
+        self._losses: dict[int, list[float]] = {}
 
     def inputs(self, task: str, batch: int) -> list[Floats]:
-        """Of each call in turn: random images, or the codes of such."""
-        rng = np.random.default_rng(batch)
+        """Return the inputs that calls go through in turn: random images, or for `decode` the codes of such."""
+        if task == "decode":
+            return self._outputs_of(self.unrounded, "encode", batch)
         shape = (INPUTS, batch, self.height, self.width, self.config.in_channels)
-        images = list(rng.random(shape, dtype=np.float32))
-        return self.outputs(self._floats, "encode", batch) if task == "decode" else images
+        return list(np.random.default_rng(batch).random(shape, dtype=np.float32))
 
-    def outputs(self, file: WeightFile, task: str, batch: int) -> list[Floats]:
-        """On the CPU."""
+    def check_outputs(self, task: str, batch: int, *, rounds_activations: bool = False) -> OutputCheck:
+        """Return the check of a task; what it compares with is computed on the CPU."""
+        expected, unrounded = (self._outputs_of(file, task, batch) for file in (self.rounded, self.unrounded))
+        return OutputCheck(expected, unrounded, are_codes=task == "encode", rounds_activations=rounds_activations)
+
+    def check_losses(self, batch: int) -> LossCheck:
+        """Return the check of a training from the rounded weights; its first steps are computed on the CPU."""
+        if batch not in self._losses:
+            step = self.train_step(batch, "CPU")
+            self._losses[batch] = [step(number) for number in range(len(LOSS_TOLERANCES))]
+        return LossCheck(self._losses[batch])
+
+    def train_step(self, batch: int, device: str) -> Callable[[int], float]:
+        """Return a training step from the rounded weights as a function of its number; see train_step.py."""
+        trainer = train_step.make_trainer(self.rounded, batch, device)
+        return train_step.step_function(trainer, self.inputs("train", batch), device)
+
+    def _outputs_of(self, file: WeightFile, task: str, batch: int) -> list[Floats]:
         key = (id(file), task, batch)
         if key not in self._outputs:
-            session = open_session(file, "CPU", batch)
-            run = runner(session, task)
+            run = task_function(open_session(file, "CPU", batch), task)
             self._outputs[key] = [run(x) for x in self.inputs(task, batch)]
         return self._outputs[key]
 
-    def floats(self) -> WeightFile:
-        """The weights of the model's file, in float32."""
-        return self._floats
 
-    def rounded(self) -> WeightFile:
-        """Its weights as this form rounds them, in float32."""
-        return self._rounded
-
-
-def compiled(subject: Subject, case: Case, folder: Path) -> CompileReport:
-    """The library of a case."""
+def compile_library(subject: Subject, case: Case, folder: Path) -> CompileReport:
+    """Compile the library of a case into a folder."""
     path = folder / f"{subject.name}.safetensors"
-    weights.write(path, subject.file.tensors, subject.file.metadata)
+    write(path, subject.file.tensors, subject.file.metadata)
     return compile(
         path, folder / "library", size=(case.width, case.height), batch=case.batch, threads=case.threads, name="network"
     )
 
 
-def open_session(file: WeightFile, device: str, batch: int) -> Session:
-    """Of a weight file in memory."""
-    with tinygrad_on(device):
-        model = file.build(device, devices.supports_half(device))
-    return Session(model, file.config, device, file.metadata, batch)
-
-
-def runner(session: Session, task: str) -> Run:
-    """A task of a session, from array to array."""
+def task_function(session: Session, task: str) -> Run:
+    """Return a task of a session as a function from array to array."""
     if task == "reconstruct":
         return session.run_floats
     if task == "encode":
@@ -193,55 +169,25 @@ def runner(session: Session, task: str) -> Run:
     if task == "decode":
         return lambda codes: session.decode(codes, np.float32)
     return lambda images: np.stack(
-        [frame for image in images for frame in session.interpolate(image, image[::-1], steps=STEPS)]
+        [frame for image in images for frame in session.interpolate(image, image[::-1], steps=FRAMES)]
     )
 
 
 def prepare(subject: Subject, case: Case) -> Prepared:
-    """A case of ours, its network loaded and not yet compiled."""
+    """Load the network of a case of ours; nothing is compiled yet."""
     devices.set_threads(case.threads)
     size = sum(tensor.nbytes for tensor in subject.file.tensors.values())
     if case.task == "train":
-        return Prepared(case, _step(subject, case), [], [], size, case.batch)
-    inputs = subject.inputs(case.task, case.batch)
+        step = subject.train_step(case.batch, case.device)
+        return Prepared(case, step, subject.check_losses(case.batch), size, case.batch)
     if case.runtime == LIBRARY:
         with tempfile.TemporaryDirectory() as folder:
-            report = compiled(subject, case, Path(folder))
-            session: Session = LibrarySession(Path(report.library), case.threads)
+            report = compile_library(subject, case, Path(folder))
+            session = load(report.library, threads=case.threads)
             size = report.size_bytes
     else:
         session = open_session(subject.file, case.device, case.batch)
-    run = runner(session, case.task)
-    wanted = subject.outputs(subject.floats(), case.task, case.batch)
-    exact = subject.outputs(subject.rounded(), case.task, case.batch)
-    return Prepared(
-        case,
-        lambda i: run(inputs[i % INPUTS]),
-        wanted,
-        exact,
-        size,
-        case.batch * (STEPS if case.task == "frame" else 1),
-    )
-
-
-def _step(subject: Subject, case: Case) -> Callable[[int], float]:
-    """A training step from arrays to the loss as a number."""
-    from edgeae.training.trainer import Trainer
-
-    images = np.zeros((case.batch, subject.config.size, subject.config.size, subject.config.in_channels), np.uint8)
-    split = Split(images, None, [""] * case.batch)
-    settings = TrainConfig("random numbers", batch=case.batch, corrupt="none")
-    with tinygrad_on(case.device):
-        report = Report(settings.data, subject.config.size, case.batch, case.batch)
-        trainer = Trainer(subject.config, settings, Dataset(split, split, settings.data, report), (case.device,))
-    batches = [
-        Batch(x, x, np.zeros(x.shape[:3], np.bool_), np.arange(len(x)), len(x))
-        for x in subject.inputs("train", case.batch)
-    ]
-    schedule = np.array([1e-4, 0.1], np.float32)
-
-    def step(i: int) -> float:
-        with tinygrad_on(case.device), Tensor.train():
-            return trainer.train_batch(batches[i % INPUTS], schedule, 0, i)["loss"]
-
-    return step
+    run, inputs = task_function(session, case.task), subject.inputs(case.task, case.batch)
+    images = case.batch * (FRAMES if case.task == "frame" else 1)
+    check = subject.check_outputs(case.task, case.batch)
+    return Prepared(case, lambda number: run(inputs[number % INPUTS]), check, size, images)

@@ -1,4 +1,4 @@
-"""The machine that something was measured on, and what disturbed it meanwhile."""
+"""Describe the machine that runs a benchmark, and watch what disturbs it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from edgeae.runtime.cpu import processor_name
 from edgeae.runtime.kernels.programs import instruction_set
 
 PACKAGES = ("tinygrad", "numpy", "torch", "onnx", "onnxruntime", "openvino")
-BUSY = 0.2  # cores that others may take before a warning
+BUSY = 0.2  # cores that other programs may use without a warning
 _SYSTEM = Path("/sys")
 
 
-def this_machine(threads: int) -> dict[str, Any]:
-    """What a time depends on beside the code: hardware, load, versions, commit."""
+def describe_machine(threads: int) -> dict[str, Any]:
+    """Return hardware, load, versions and commit, by the names in docs/benchmark.md."""
     compiler, kernels = find_compiler(), instruction_set()
     versions = {"edgeae": __version__, "python": platform.python_version()}
     return {
@@ -41,26 +41,26 @@ def this_machine(threads: int) -> dict[str, Any]:
     }
 
 
-def headline(found: dict[str, Any]) -> list[str]:
-    """The machine in a few lines of at most 100 columns."""
+def headline(machine: dict[str, Any]) -> list[str]:
+    """Return what `describe_machine` gave as a few lines of at most 100 columns."""
     text = [
-        f"{found['processor']}, {found['cores']} cores, {found['threads']} used; {found['time']}",
-        ", ".join(f"{name} {number}" for name, number in found["versions"].items()),
-        f"commit {found['commit']}; kernels {found['kernels']}, compiler {found['compiler']}; "
-        f"governor {found['governor']}; load {' '.join(map(str, found['load_average']))}",
+        f"{machine['processor']}, {machine['cores']} cores, {machine['threads']} used; {machine['time']}",
+        ", ".join(f"{name} {number}" for name, number in machine["versions"].items()),
+        f"commit {machine['commit']}; kernels {machine['kernels']}, compiler {machine['compiler']}; "
+        f"governor {machine['governor']}; load {' '.join(map(str, machine['load_average']))}",
     ]
     return [line for paragraph in text for line in textwrap.wrap(paragraph, 100, subsequent_indent="  ")]
 
 
 @dataclass(frozen=True)
 class Strain:
-    """What may have changed a time beside the code, as far as the system tells it.
+    """What disturbed a measurement; None where the system does not tell.
 
     Attributes:
-        cores_taken: cores that other programs kept busy on the average; None where the system does not tell.
-        hottest_c: of its thermal zones, in °C.
-        throttled: whether the processor was slowed down for heat or for want of power (Raspberry Pi, Intel).
-        joules: that the processor's package took (Intel and AMD, where readable).
+        cores_taken: cores that other programs kept busy, on average.
+        hottest_c: temperature of the hottest thermal zone in °C.
+        throttled: whether the processor was slowed down for heat or lack of power (Raspberry Pi, Intel).
+        joules: energy of the processor's package (Intel and AMD, where readable).
     """
 
     cores_taken: float | None = None
@@ -70,16 +70,16 @@ class Strain:
 
     @property
     def warnings(self) -> list[str]:
-        found = []
+        warnings = []
         if self.cores_taken is not None and self.cores_taken > BUSY:
-            found.append(f"other programs took {self.cores_taken:.2f} cores meanwhile: times are too long")
+            warnings.append(f"other programs took {self.cores_taken:.2f} cores meanwhile: times are too long")
         if self.throttled:
-            found.append("the processor was slowed down for heat or for want of power meanwhile")
-        return found
+            warnings.append("the processor was slowed down for heat or for want of power meanwhile")
+        return warnings
 
 
 class Watch:
-    """Looks at the machine from its making to `strain`, or from one `strain` to the next."""
+    """Watches the machine from its creation to `strain`, or from one call of `strain` to the next."""
 
     def __init__(self) -> None:
         self._begin()
@@ -89,6 +89,7 @@ class Watch:
         self._events, self._energy = _throttle_events(), _energy_uj()
 
     def strain(self) -> Strain:
+        """Return what disturbed the machine since the creation or the last call."""
         others, events, energy = _cpu_of_others(), _throttle_events(), _energy_uj()
         taken = throttled = joules = None
         if others is not None and self._others is not None:
@@ -97,18 +98,18 @@ class Watch:
             throttled = events > self._events or _is_throttled_now()
         if energy is not None and self._energy is not None and energy >= self._energy:  # the counter may wrap
             joules = round((energy - self._energy) / 1e6, 2)
-        found = Strain(taken, _hottest(), throttled, joules)
+        strain = Strain(taken, _hottest(), throttled, joules)
         self._begin()
-        return found
+        return strain
 
 
 def is_installed(*names: str) -> bool:
-    """Whether all these packages are."""
+    """Return whether all these packages are installed."""
     return all(version(name) for name in names)
 
 
 def version(package: str) -> str | None:
-    """Of an installed package."""
+    """Return the version of a package, None if it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -133,7 +134,7 @@ def _number(path: Path) -> float | None:
 
 
 def _cpu_of_others() -> float | None:
-    """Seconds that all cores worked for others than this process and its children; None on systems other than Linux."""
+    """Return the CPU seconds of all other processes than this one and its children; None where it is not Linux."""
     lines = _read(Path("/proc/stat")).split("\n")
     if not lines[0].startswith("cpu "):
         return None
@@ -148,7 +149,7 @@ def _hottest() -> float | None:
 
 
 def _pi_flags() -> int | None:
-    """Of a Raspberry Pi: bits 0 to 3 tell of now (voltage, frequency, throttled, hot), 16 to 19 of since the start."""
+    """Return a Raspberry Pi's flags: bits 0 to 3 are now (voltage, frequency, throttled, hot), 16 to 19 since boot."""
     for path in _SYSTEM.glob("devices/platform/soc/soc:firmware/get_throttled"):
         try:
             return int(_read(path), 16)
@@ -158,7 +159,7 @@ def _pi_flags() -> int | None:
 
 
 def _throttle_events() -> int | None:
-    """A number that grows when the processor is slowed down."""
+    """Return a number that grows whenever the processor is slowed down."""
     if (flags := _pi_flags()) is not None:
         return flags >> 16
     counts = [_number(path) for path in _SYSTEM.glob("devices/system/cpu/cpu*/thermal_throttle/*_throttle_count")]
@@ -171,14 +172,14 @@ def _is_throttled_now() -> bool:
 
 
 def _energy_uj() -> float | None:
-    """Microjoules that the processor's packages took since some time."""
-    found = [_number(path) for path in _SYSTEM.glob("class/powercap/intel-rapl:?/energy_uj")]
-    known = [one for one in found if one is not None]
+    """Return a counter of the processor's packages, in microjoules."""
+    zones = [_number(path) for path in _SYSTEM.glob("class/powercap/intel-rapl:?/energy_uj")]
+    known = [one for one in zones if one is not None]
     return sum(known) if known else None
 
 
 def _commit() -> str:
-    """Of the source tree that the package lies in, if it does."""
+    """Return the commit of the source tree that holds the package."""
     command = ["git", "describe", "--always", "--dirty=, and changes to it", "--exclude=*"]
     folder = Path(__file__).resolve().parents[2]
     if not (folder / ".git").exists():

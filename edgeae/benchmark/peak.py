@@ -1,10 +1,9 @@
-"""What a device can do at most: multiply-adds in registers alone, measured."""
+"""Measure the peak of a device: multiply-adds in registers alone."""
 
 from __future__ import annotations
 
 import ctypes
 import functools
-import math
 import mmap
 import time
 from collections.abc import Sequence
@@ -23,14 +22,14 @@ from edgeae.runtime.kernels.programs import flags, instruction_set
 Array = npt.NDArray[Any]
 
 _CALLS = 12
-_CPU_S = 0.2  # at least, of calls on a CPU: threads that woke up on one core need some time to part
+_CPU_S = 0.2  # least time of the calls on a CPU: the scheduler takes a while to move threads that woke on one core
 _STEPS = 200_000
-_CHAIN, _LENGTH = 256, 1 << 20  # multiply-adds of each number, and numbers, where there is no kernel of our own
+_CHAIN, _LENGTH = 256, 1 << 20  # multiply-adds of each number, and numbers, where none of our kernels runs
 _TEXT = """
 typedef float vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
-// STEPS multiply-adds to each of SUMS sums, which do not wait for one another. Numbers come from memory and go back, so
-// that the compiler knows nothing that would spare it the work.
+// STEPS multiply-adds to each of SUMS sums, which do not depend on one another. Numbers come from memory and go back,
+// so that the compiler cannot leave the work out.
 void kernel(void *at, int core)
 {
     vec *numbers = at, sum[SUMS];
@@ -43,22 +42,20 @@ void kernel(void *at, int core)
 """
 
 
-def empty(*size: int) -> Array:
-    """float32 that begins with a page, as tinygrad's buffers do; full of NaN."""
-    array = np.frombuffer(mmap.mmap(-1, 4 * math.prod(size)), np.float32).reshape(size)
-    array[:] = np.nan
-    return array
-
-
-def placed(values: Array) -> Array:
-    """The values in such an array."""
-    array = empty(*values.shape)
-    array[:] = values
-    return array
+def copy_to_pages(values: Array) -> Array:
+    """Return a copy that starts at the beginning of a memory page, as tinygrad's buffers do."""
+    copy = np.frombuffer(mmap.mmap(-1, values.nbytes), values.dtype).reshape(values.shape)
+    copy[:] = values
+    return copy
 
 
 class Kernel:
-    """A compiled kernel that is bound to its arrays."""
+    """A compiled kernel with its arrays.
+
+    Args:
+        code: machine code of a function `kernel(arrays…, core)`.
+        arrays: that it reads and writes, in this order.
+    """
 
     def __init__(self, code: bytes, arrays: Sequence[Array]) -> None:
         self._arrays = arrays  # kept alive
@@ -66,13 +63,13 @@ class Kernel:
         self._pointers = [ctypes.c_void_p(array.ctypes.data) for array in arrays]
 
     def __call__(self) -> None:
-        """Run it, as core 0 of 1."""
+        """Run the kernel as core 0 of 1."""
         self._function(*self._pointers, 0)
 
 
 @functools.cache
 def peak_code(isa: InstructionSet) -> tuple[bytes, int]:
-    """Multiply-adds in registers, and how many floating-point operations they are. There must be a compiler."""
+    """Return machine code of multiply-adds in registers, and its floating-point operations. Needs a compiler."""
     compiler = find_compiler()
     assert compiler is not None
     defines = {"LANES": isa.lanes, "SUMS": isa.sums, "STEPS": _STEPS}
@@ -82,18 +79,23 @@ def peak_code(isa: InstructionSet) -> tuple[bytes, int]:
 
 
 def peak_kernel(isa: InstructionSet) -> tuple[Kernel, int]:
-    """`peak_code` with numbers of its own."""
+    """Return `peak_code` with numbers of its own, and its floating-point operations."""
     code, flop = peak_code(isa)
-    return Kernel(code, [placed(np.full((isa.sums + 2, isa.lanes), 0.5))]), flop
+    return Kernel(code, [copy_to_pages(np.full((isa.sums + 2, isa.lanes), 0.5, np.float32))]), flop
 
 
 def peak_flops(device: str, threads: int) -> float:
-    """Floating-point operations a second, the best of some calls: of a CPU on all these threads at once."""
+    """Return the floating-point operations a second of a device, the most of some calls.
+
+    Args:
+        device: tinygrad's name.
+        threads: of a CPU, which work at the same time.
+    """
     isa = instruction_set() if device == "CPU" else None
-    return _of_chain(device) if isa is None else _of_cpu(isa, threads)
+    return _measure_chain(device) if isa is None else _measure_cpu(isa, threads)
 
 
-def _of_cpu(isa: InstructionSet, threads: int) -> float:
+def _measure_cpu(isa: InstructionSet, threads: int) -> float:
     kernels = [peak_kernel(isa) for _ in range(threads)]
     flop = sum(work for _, work in kernels)
     best = 0.0
@@ -106,8 +108,8 @@ def _of_cpu(isa: InstructionSet, threads: int) -> float:
     return best
 
 
-def _of_chain(device: str) -> float:
-    """As far as generated code goes: a long chain for each of many numbers."""
+def _measure_chain(device: str) -> float:
+    """Measure a long chain of multiply-adds on each of many numbers, in generated code."""
 
     def chain(x: Tensor) -> Tensor:
         y = x

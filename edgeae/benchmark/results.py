@@ -1,4 +1,4 @@
-"""What a benchmark found: rows of figures, as a table, JSON, CSV, and beside an older one."""
+"""The figures of a benchmark: as a table, JSON and CSV, and compared with an earlier one."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ class Row:
 
     Attributes:
         case: what was timed.
-        min_ms, p50_ms, p90_ms, p99_ms: of a warm call.
-        spread: how far the median of a turn went from `p50_ms` at most, as a share of it.
+        min_ms, p50_ms, p90_ms, p99_ms: minimum and percentiles of the warm calls.
+        spread: largest distance of a turn's median from `p50_ms`, as a share of it.
         images_per_s: at the median.
-        calls: that were timed.
-        largest_difference: of the outputs, from those of the CPU in float32 with the same (rounded) weights; images are
-            in [0, 1].
-        psnr_db: of images against those of the model's own weights in float32 on the CPU; infinite where equal, None
-            for codes and losses.
-        artifact_bytes: of the file that the runtime loads.
-        peak_bytes: of resident memory, in a fresh process.
-        cold, cached: the first image of a fresh process without and with compiled kernels.
-        throttled: the processor was slowed down in one of its turns; None where the system does not tell.
-        wrong: why there are no figures.
+        calls: timed calls.
+        largest_difference: from the outputs of the CPU in float32 with the same (rounded) weights, images in [0, 1];
+            None for losses.
+        psnr_db: to the images of the model's own weights in float32 on the CPU; infinite where equal, None for codes
+            and losses.
+        artifact_bytes: size of the file that the runtime loads.
+        peak_bytes: most resident memory of a fresh process.
+        cold, cached: the first image of a fresh process, without and with compiled kernels.
+        throttled: whether the processor was slowed down in one of its turns; None where the system does not tell.
+        wrong: why there are no figures; empty where there are.
     """
 
     case: Case
@@ -63,7 +63,7 @@ class Row:
 
     @classmethod
     def of(cls, case: Case, timing: Timing, images: int, **others: Any) -> Row:
-        """From the times of a case."""
+        """Make a row of a case's times; `others` are further attributes."""
         if timing.wrong:
             return cls(case, wrong=timing.wrong, artifact_bytes=others.get("artifact_bytes", 0))
         seconds = timing.seconds
@@ -73,7 +73,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Results:
-    """All rows, the machine they are from, and what was left out and why."""
+    """The figures of all cases.
+
+    Attributes:
+        machine: see `machine.describe_machine`, and `strain`.
+        rows: of all cases.
+        left_out: a sentence for each device, peer or case that could not be measured.
+        warnings: what disturbed the measurement.
+    """
 
     machine: dict[str, Any]
     rows: list[Row]
@@ -83,10 +90,7 @@ class Results:
     # ---- files -----------------------------------------------------------------------------------------------------
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON document: `schema`, `machine`, `rows` (a case's fields and its figures), `left_out`, `warnings`.
-
-        What has no figure is null, and so is an infinite one.
-        """
+        """Return the JSON document that docs/benchmark.md describes; a figure that is missing or infinite is None."""
         rows = []
         for row in self.rows:
             values = asdict(row)
@@ -103,7 +107,7 @@ class Results:
         return document
 
     def csv(self) -> str:
-        """One line a row; those of the cold starts as `cold_first_image` and so on."""
+        """Return the rows as CSV, the fields of the cold starts as `cold_first_image` and so on."""
         text = io.StringIO()
         lines = [_flat(row) for row in self.as_dict()["rows"]]
         writer = csv.DictWriter(text, list(dict.fromkeys(key for line in lines for key in line)))
@@ -114,14 +118,14 @@ class Results:
     # ---- text ------------------------------------------------------------------------------------------------------
 
     def table(self) -> list[str]:
-        """At most 100 columns."""
+        """Return the lines of a table, at most 100 columns wide."""
         lines: list[str] = []
         for title, rows in groupby(self.rows, key=_title):
-            found = list(rows)
-            cells = [_cells(row) for row in found]
+            group = list(rows)
+            cells = [_cells(row) for row in group]
             header = ["runtime", "weights", "min", "p50", "p90", "p99 ms", "±", "images/s", "parity", "PSNR"]
             lines += ["", title, *table(header, cells, right=range(2, 10))]
-            lines += [f"  {row.case.runtime} {row.case.device}: {row.wrong}" for row in found if row.wrong]
+            lines += [f"  {row.case.runtime} {row.case.device}: {row.wrong}" for row in group if row.wrong]
         for model, rows in groupby((row for row in self.rows if row.cold), key=lambda row: row.case.model):
             header = [
                 "runtime",
@@ -144,7 +148,7 @@ class Results:
 
 
 def runtime(case: Case) -> str:
-    """Which runtime and device, as people are told."""
+    """Return the runtime and device of a case as the table names them."""
     return case.runtime if case.runtime != "edgeae" and case.device == "CPU" else f"{case.runtime} {case.device}"
 
 
@@ -194,17 +198,17 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
-# ---- beside an older one -----------------------------------------------------------------------------------------
+# ---- compared with an earlier one ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Change:
-    """A case in two benchmarks.
+    """The change of a case since an earlier benchmark.
 
     Attributes:
         name: of the case.
-        ratio: p50 now over p50 then.
-        allowed: how far from 1 the spreads of both explain.
+        ratio: p50 now divided by p50 then.
+        allowed: the largest distance from 1 that the spreads of both explain.
     """
 
     name: str
@@ -217,7 +221,14 @@ class Change:
 
 
 def compare(now: Results, path: Path) -> list[Change]:
-    """Each case that both have. Raises UsageError when the file is no benchmark of ours."""
+    """Compare with an earlier bench.json.
+
+    Returns:
+        The change of each case that both have.
+
+    Raises:
+        UsageError: the file cannot be read, or is no such file.
+    """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         if document["schema"] != SCHEMA:
@@ -237,7 +248,7 @@ def compare(now: Results, path: Path) -> list[Change]:
 
 
 def comparison(changes: Sequence[Change]) -> list[str]:
-    """Ratios, and a mark at what moved beyond the spread."""
+    """Return the lines of a table of changes, with a mark at those beyond the spread."""
     rows = [
         [
             change.name,

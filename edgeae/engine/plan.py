@@ -1,7 +1,7 @@
-"""What a compiled network does, in order: kernels with their constants, and where each value lies in memory.
+"""Plan a compiled network: its kernels in order, each with its constants, and the place of each value in memory.
 
-The plan is made from a trace of the network (tracing.py) and the plans of the training kernels (kernels/plans.py), so a
-layer that both of them know needs nothing here.
+The plan is made from a trace of the network (network/tracing.py) and the plans of the kernels
+(runtime/kernels/plans.py), so a new layer that both of them know needs nothing here.
 """
 
 from __future__ import annotations
@@ -18,20 +18,21 @@ from edgeae.runtime.kernels.graph import ACTIVATIONS
 from edgeae.runtime.kernels.plans import Constants, InstructionSet
 from edgeae.runtime.kernels.shapes import Shape
 
-LINE = 16  # floats in a cache line, at whose beginning each value starts
-FACTORS = 3 << 19  # floats that the weights' factors of a network should not exceed: 6 MB
+LINE = 16  # floats in a cache line; each value begins at one
+MAX_FACTOR_FLOATS = 3 << 19  # 6 MB: what the factors of a network's Winograd weights should not exceed
 
 
 @dataclass(frozen=True)
 class Operation:
-    """One layer.
+    """The work of one layer.
 
     Attributes:
-        layer: of the network, with its weights.
-        function: `convolution`, `narrow` or `winograd`, see kernels/programs.py.
-        constants: of its C text.
-        shape: what it computes.
-        x, out, add: where its input, its output and what it adds begin, in floats; `add` may be None.
+        layer: the network's layer, with its weights.
+        function: the kernel, `convolution`, `narrow` or `winograd`; see runtime/kernels/programs.py.
+        constants: macros of the kernel's text by name.
+        shape: sizes of the convolution.
+        x, out: float at which its input and its output begin.
+        add: float at which a value begins that is added to the result, or None.
     """
 
     layer: Any
@@ -44,7 +45,7 @@ class Operation:
 
     @property
     def factors(self) -> Constants | None:
-        """Constants of winograd_weights.c that makes its weights' factors."""
+        """Constants of `winograd_weights`, which makes this kernel's factors of the weights; None for the others."""
         if self.function != "winograd":
             return None
         bits = self.constants["FACTOR_BITS"]
@@ -57,11 +58,11 @@ class Operation:
 
 @dataclass(frozen=True)
 class Place:
-    """A value in memory.
+    """The place of a value in memory.
 
     Attributes:
-        at: where it begins, in floats.
-        shape: with the batch.
+        at: float at which it begins.
+        shape: its shape, the batch included.
     """
 
     at: int
@@ -69,20 +70,21 @@ class Place:
 
     @property
     def size(self) -> int:
-        """In floats."""
+        """Number of floats."""
         return math.prod(self.shape)
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A compiled network.
+class EnginePlan:
+    """The plan of a compiled network.
 
     Attributes:
-        encoder, decoder: operations from the image to the features, and from there to the image.
-        image, output: the two ends.
-        features: the code first, then what skips it.
-        floats: of memory for all values.
-        threads: that the work is cut for.
+        encoder: operations from the image to the features, in order.
+        decoder: operations from the features to the output.
+        image, output: places of the two ends.
+        features: place of the code, then those of the skip connections.
+        floats: memory for all values.
+        threads: number of threads that the work is divided for.
     """
 
     encoder: tuple[Operation, ...]
@@ -95,71 +97,86 @@ class Plan:
 
     @property
     def operations(self) -> tuple[Operation, ...]:
-        """All of them, in order."""
+        """The encoder's operations, then the decoder's."""
         return self.encoder + self.decoder
+
+
+def whole_lines(floats: int) -> int:
+    """Round a number of floats up to whole cache lines."""
+    return -(-floats // LINE) * LINE
 
 
 def make_plan(
     network: Any, image: tuple[int, int, int, int], machine: InstructionSet, threads: int, whole_weights: bool = False
-) -> Plan:
-    """The plan of a network.
+) -> EnginePlan:
+    """Plan a network for one size of images.
 
     Args:
-        network: of models.py.
+        network: one of network/models.py, on any device: its weights are not read.
         image: shape of its input: batch, height, width, channels.
-        machine: to write for.
-        threads: to cut the work for.
-        whole_weights: they are whole numbers of 8 bits, times what is the same for a channel.
+        machine: instruction set of the kernels.
+        threads: number of threads to divide the work for.
+        whole_weights: True if the weights are 8-bit integers times one scale a channel (`int8`).
+
+    Raises:
+        EdgeaeError: a layer is too large for any kernel.
     """
-    found = trace(network.reconstruct, image)
+    whole = trace(network.reconstruct, image)
     features = trace(network.features, image)
     count = len(features.steps)
     # `reconstruct` first does what `features` does, step by step: their values have the same numbers.
-    assert [step.shape for step in found.steps[:count]] == [step.shape for step in features.steps]
-    places, floats = _places(found, features)
-    operations = [_operation(step, number, places, machine, threads) for number, step in enumerate(found.steps, 1)]
+    assert [step.shape for step in whole.steps[:count]] == [step.shape for step in features.steps]
+    places, floats = _places(whole, features)
+    operations = [_operation(step, number, places, machine, threads) for number, step in enumerate(whole.steps, 1)]
     if whole_weights:
-        operations = _narrowed(operations)
-    return Plan(
+        operations = _halve_factors(operations)
+    return EnginePlan(
         tuple(operations[:count]),
         tuple(operations[count:]),
         Place(places[0], image),
-        Place(places[found.outputs[0]], found.shapes[0]),
+        Place(places[whole.outputs[0]], whole.shapes[0]),
         tuple(Place(places[number], shape) for number, shape in zip(features.outputs, features.shapes, strict=True)),
         floats,
         threads,
     )
 
 
-def _narrowed(operations: list[Operation]) -> list[Operation]:
-    """The same, with factors in 16 bits, which hold those of 8-bit weights exactly, as far as all take more memory than
-    they should: first where a factor serves the fewest multiplications, so that making floats of it costs little."""
+def _halve_factors(operations: list[Operation]) -> list[Operation]:
+    """Store factors in 16 bits, which hold those of 8-bit weights exactly, until all fit into MAX_FACTOR_FLOATS.
+
+    Widening a factor costs time at each use, so the layers come first in which a factor serves the fewest operations.
+    """
     sizes = {
         number: math.prod(winograd_plans.factors(operation.constants))
         for number, operation in enumerate(operations)
         if operation.function == "winograd"
     }
-    narrowed, floats = list(operations), sum(sizes.values())
+    halved, floats = list(operations), sum(sizes.values())
     for number in sorted(sizes, key=lambda number: operations[number].shape.flop / sizes[number]):
-        if floats <= FACTORS:
+        if floats <= MAX_FACTOR_FLOATS:
             break
         constants = operations[number].constants | {"FACTOR_BITS": 16}
-        narrowed[number] = replace(operations[number], constants=constants)
+        halved[number] = replace(operations[number], constants=constants)
         floats -= sizes[number] // 2
-    return narrowed
+    return halved
 
 
-def _places(found: Trace, features: Trace) -> tuple[list[int], int]:
-    """Where each value begins, and how much memory they take: a value's place is used again once nobody needs it."""
-    shapes = [found.inputs[0], *(step.shape.output for step in found.steps)]
-    sizes = [-(-math.prod(shape) // LINE) * LINE for shape in shapes]
-    last = list(range(len(shapes)))
-    for number, step in enumerate(found.steps, 1):
+def _places(whole: Trace, features: Trace) -> tuple[list[int], int]:
+    """Place the values in memory, and return where each begins and how many floats they take together.
+
+    Values have the trace's numbers: 0 is the image, n the output of step n. A value takes the first gap that is large
+    enough among the values still needed then.
+    """
+    shapes = [whole.inputs[0], *(step.shape.output for step in whole.steps)]
+    sizes = [whole_lines(math.prod(shape)) for shape in shapes]
+    last = list(range(len(shapes)))  # step that reads each value last
+    for number, step in enumerate(whole.steps, 1):
         for read in step.reads:
             last[read] = number
-    for number in found.outputs:
-        last[number] = len(shapes)
-    for number in features.outputs:  # all of them are there together, between the encoder and the decoder
+    for number in whole.outputs:
+        last[number] = len(shapes)  # needed past the end
+    # Between the encoder and the decoder all features are in memory: there a walk mixes them, and `decode` begins.
+    for number in features.outputs:
         last[number] = max(last[number], len(features.steps) + 1)
     places: list[int] = []
     for number, size in enumerate(sizes):
@@ -187,7 +204,7 @@ def _operation(step: Step, number: int, places: Sequence[int], machine: Instruct
     activation = "CLIP" if step.clipped else ACTIVATIONS[step.layer.activation]
     block = int(plan["VECTORS"]) * int(plan["LANES"])
     if function == "convolution" and shape.c_out % block == 0:
-        plan = plan | {"WEIGHT_ROW": block}  # as they are read
+        plan = plan | {"WEIGHT_ROW": block}  # `widen` lays them out in the order in which they are read
     if function == "winograd":
         plan = plan | {"FACTOR_BITS": 32}
     constants = plan | {

@@ -1,4 +1,4 @@
-"""The compilers that make a shared library, for this machine or, with the one in the `ziglang` wheel, for another."""
+"""Find a C compiler for this machine or, in the `ziglang` wheel, for another one, and build shared libraries."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from edgeae.runtime.kernels.plans import INSTRUCTION_SETS, InstructionSet
 from edgeae.runtime.kernels.programs import optimization
 
 NATIVE = "native"
-# Names of ours, what zig calls the target, the processor that is taken unless one is named, and the library's suffix.
-# glibc of 2018 and later; older processors than these have no vectors worth using.
+# By name: zig's name of the target, the default processor, and the library's suffix. glibc 2.28 is of 2018; older
+# processors than these have no vectors worth using.
 TARGETS = {
     "x86_64-linux-gnu": ("x86_64-linux-gnu.2.28", "x86_64_v3", ".so"),
     "x86_64-linux-musl": ("x86_64-linux-musl", "x86_64_v3", ".so"),
@@ -51,15 +51,15 @@ _TRIAL = "#include <pthread.h>\n#include <stdlib.h>\nint edgeae_trial(pthread_t 
 
 @dataclass(frozen=True)
 class Toolchain:
-    """A compiler, and the machine that it is asked to write for.
+    """A C compiler with the machine that it compiles for.
 
     Attributes:
-        command: what runs it, with the flags that choose the target.
-        target: its name, of TARGETS or `native`.
-        machine: the instruction set of the kernels.
-        optimization: the flag for it.
-        processor: in words.
-        suffix: of a shared library.
+        command: the compiler's command line, with the flags that choose the target.
+        target: `native`, or a key of TARGETS.
+        machine: instruction set of the kernels.
+        optimization: its flag for optimization.
+        processor: the target's processor, in words.
+        suffix: file name extension of a shared library.
     """
 
     command: tuple[str, ...]
@@ -70,24 +70,24 @@ class Toolchain:
     suffix: str
 
     def build(self, sources: Sequence[Path], output: Path, *flags: str) -> None:
-        """C files to a shared library. Raises DeviceError with the compiler's first complaint."""
+        """Compile C files to a shared library. Raises DeviceError with the compiler's first error message."""
         strip = () if self.suffix == ".dylib" else ("-s",)
         options = (self.optimization, *_FLAGS, *flags, "-shared", *strip)
         done = _run([*self.command, *options, "-o", str(output), *map(str, sources)])
         if done.returncode or not output.exists():
-            raise DeviceError(f"the C compiler {self.command[0]} failed: {_complaint(done)}")
+            raise DeviceError(f"the C compiler {self.command[0]} failed: {_first_error(done)}")
 
 
 def toolchain(target: str = NATIVE, cpu: str | None = None) -> Toolchain:
-    """The compiler for a target.
+    """Find the compiler for a target.
 
     Args:
-        target: `native`, or one of TARGETS or ALIASES.
-        cpu: the processor, as the compiler names it; None is this one, or a common one of another target.
+        target: `native`, or a key of TARGETS or ALIASES.
+        cpu: the processor, as the compiler names it; None is this one, or another target's default.
 
     Raises:
         UsageError: an unknown target or processor.
-        DeviceError: no compiler can do it; the message says what would mend that.
+        DeviceError: no compiler is there; the message says what to install.
     """
     target = ALIASES.get(target, target)
     if target == NATIVE:
@@ -99,10 +99,10 @@ def toolchain(target: str = NATIVE, cpu: str | None = None) -> Toolchain:
         raise DeviceError(
             'compiling for another machine takes the compiler of the ziglang package: pip install "edgeae[compiler]".'
         )
-    triple, usual, suffix = TARGETS[target]
-    name = (cpu or usual).replace("-", "_")
+    triple, default_cpu, suffix = TARGETS[target]
+    name = (cpu or default_cpu).replace("-", "_")
     command = (*zig, "-target", triple, f"-mcpu={name}")
-    return Toolchain(command, target, *_known(command, cpu), f"{target}, {name}", suffix)
+    return Toolchain(command, target, *_ask_features(command, cpu), f"{target}, {name}", suffix)
 
 
 def _native(cpu: str | None) -> Toolchain:
@@ -112,7 +112,7 @@ def _native(cpu: str | None) -> Toolchain:
         if _works(command):
             flag = f"-mcpu={(cpu or NATIVE).replace('-', '_')}" if command == _zig() else f"{option}={cpu or NATIVE}"
             full = (*command, flag)
-            return Toolchain(full, NATIVE, *_known(full, cpu), cpu or processor_name(), suffix)
+            return Toolchain(full, NATIVE, *_ask_features(full, cpu), cpu or processor_name(), suffix)
     raise DeviceError('there is no C compiler: install clang or gcc, or pip install "edgeae[compiler]".')
 
 
@@ -133,35 +133,31 @@ def _zig() -> tuple[str, ...] | None:
 
 
 def _works(command: Sequence[str]) -> bool:
-    """Whether it finds the C library: a compiler may be there without."""
+    """Try the compiler on a few lines: it may be installed without a C library."""
     if not shutil.which(command[0]):
         return False
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "trial.c"
         source.write_text(_TRIAL)
-        return (
-            _run(
-                [*command, "-shared", "-fPIC", "-pthread", "-o", str(source.with_suffix(".so")), str(source)]
-            ).returncode
-            == 0
-        )
+        library = source.with_suffix(".so")
+        return _run([*command, "-shared", "-fPIC", "-pthread", "-o", str(library), str(source)]).returncode == 0
 
 
-def _known(command: Sequence[str], cpu: str | None) -> tuple[InstructionSet, str]:
-    """What the kernels can use of the processor that the compiler was told of, and its flag for optimization."""
+def _ask_features(command: Sequence[str], cpu: str | None) -> tuple[InstructionSet, str]:
+    """Return the kernels' instruction set on the compiler's processor, and the compiler's flag for optimization."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "empty.c"
         source.write_text("")
         done = _run([*command, "-E", "-dM", str(source)])
     if done.returncode:
         raise UsageError(
-            f"the compiler knows no processor {cpu!r}: {_complaint(done)}"
+            f"the compiler knows no processor {cpu!r}: {_first_error(done)}"
             if cpu
-            else f"the C compiler {command[0]} failed: {_complaint(done)}"
+            else f"the C compiler {command[0]} failed: {_first_error(done)}"
         )
     defined = set(re.findall(r"^#define (\w+)", done.stdout, re.M))
-    names = {"avx512": {"__AVX512F__"}, "avx2": {"__AVX2__", "__FMA__"}, "neon": {"__aarch64__", "__ARM_NEON"}}
-    name = next((name for name, wanted in names.items() if wanted <= defined), "plain")
+    macros = {"avx512": {"__AVX512F__"}, "avx2": {"__AVX2__", "__FMA__"}, "neon": {"__aarch64__", "__ARM_NEON"}}
+    name = next((name for name, needed in macros.items() if needed <= defined), "plain")
     return INSTRUCTION_SETS[name], optimization("clang" if "__clang__" in defined else "gcc")
 
 
@@ -174,7 +170,7 @@ def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
         return subprocess.CompletedProcess(command, 1, "", str(error))
 
 
-def _complaint(done: subprocess.CompletedProcess[str]) -> str:
+def _first_error(done: subprocess.CompletedProcess[str]) -> str:
     lines = done.stderr.strip().splitlines()
-    said = next((line for line in lines if "error" in line), lines[0] if lines else f"exit {done.returncode}")
-    return said[:200].rstrip(".") + "."
+    line = next((line for line in lines if "error" in line), lines[0] if lines else f"exit {done.returncode}")
+    return line[:200].rstrip(".") + "."

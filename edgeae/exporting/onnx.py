@@ -22,7 +22,7 @@ from edgeae._version import __version__
 from edgeae.errors import UsageError
 from edgeae.files import write_bytes_atomic
 from edgeae.inference.golden import golden_input
-from edgeae.inference.session import Session
+from edgeae.inference.load import open_session
 from edgeae.network import quantize, weight_file
 from edgeae.network.layers import Conv2d, Linear, UpConv2d
 from edgeae.network.models import build
@@ -30,7 +30,6 @@ from edgeae.network.parameters import layer_names
 from edgeae.network.shipped import find_model
 from edgeae.network.tracing import Step, trace
 from edgeae.network.weight_file import WeightFile
-from edgeae.runtime.tinygrad_lock import tinygrad_on
 
 # What can be exported, with the names of its input and output.
 PARTS = {"reconstruct": ("image", "restored"), "encode": ("image", "code"), "decode": ("code", "image")}
@@ -116,8 +115,7 @@ def _compare(data: bytes, file: WeightFile, part: str) -> float | None:
         import onnxruntime
     except ImportError:
         return None
-    with tinygrad_on("CPU"):
-        session = Session(file.build("CPU"), file.config, "CPU", file.metadata)
+    session = open_session(file, "CPU")
     image = golden_input(file.config.size, file.config.in_channels, seed=0)
     if part == "reconstruct":
         x, ours = image, session.run_floats(image)
@@ -196,7 +194,7 @@ class _Writer:
         if len(shape) == 2:
             return ["batch", shape[1]]
         height, width, channels = shape[1:]
-        if self._file.config.arch == "vae":
+        if not self._file.config.takes_any_size:
             return ["batch", channels, height, width]
         code = "code_" if self._file.config.size != height else ""
         return ["batch", channels, f"{code}height", f"{code}width"]

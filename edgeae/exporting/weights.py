@@ -21,11 +21,11 @@ from edgeae.images.arrays import to_float
 from edgeae.images.metrics import pooled_psnr, ssim
 from edgeae.images.scores import Scores, score
 from edgeae.inference.golden import make_golden
+from edgeae.inference.load import open_session
 from edgeae.inference.session import Session
 from edgeae.network import quantize, weight_file
 from edgeae.network.weight_file import Array, WeightFile
 from edgeae.runtime import devices
-from edgeae.runtime.tinygrad_lock import tinygrad_on
 from edgeae.training.evaluation import MAX_VALIDATION_IMAGES, Trial
 from edgeae.training.run_folder import read_run
 
@@ -193,9 +193,7 @@ def _tune(
 
 
 def _run(file: WeightFile, device: str, trial: Trial) -> tuple[npt.NDArray[np.float32], Session]:
-    with tinygrad_on(device):
-        model = file.build(device, devices.supports_half(device))
-    session = Session(model, file.config, device, file.metadata, batch=32)
+    session = open_session(file, device, batch=32)
     return session.run_floats(trial.inputs), session
 
 

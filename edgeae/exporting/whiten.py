@@ -19,6 +19,7 @@ from tinygrad import Tensor
 from edgeae.config import ModelConfig
 from edgeae.errors import UsageError
 from edgeae.inference.session import Session
+from edgeae.inference.tinygrad_engine import TinygradEngine
 from edgeae.network.models import VAE, build
 from edgeae.network.parameters import parameters
 from edgeae.network.weight_file import Array
@@ -69,7 +70,7 @@ def _moments(
         for name, value, _ in parameters(model):
             assert isinstance(value, Tensor)
             value.replace(Tensor(floats[name], device=device).realize())
-        session = Session(model, config, device, batch=_BATCH)
+        session = Session(TinygradEngine(model, config, device, _BATCH))
         mu, logvar = (part.astype(np.float64) for part in session.posterior(images))
     variances = np.exp(logvar).mean(axis=0)
     values, vectors = np.linalg.eigh(np.cov(mu.T, ddof=0) + np.diag(variances))

@@ -55,7 +55,7 @@ def demonstrate(session: Session, folder: Path, corrupt: str = "occlude", seed: 
     """
     damages = [_asked(session, damage) for damage in one_of_each_kind(parse(corrupt))]
     size = session.config.size
-    shown = samples(size if session.config.arch == "vae" else max(size, SHOWN_SIDE), session.config.in_channels)
+    shown = samples(max(size, SHOWN_SIDE) if session.config.takes_any_size else size, session.config.in_channels)
     session.reconstruct(shown[0].image)  # compiles, so that the times are those of a warm network
     session.reconstruct(shown[0].image)
     rows, results = [], []

@@ -1,13 +1,13 @@
-"""The golden input: a picture any program can make, and what a model must give back for it.
+"""Check a device or a file with a golden input: a picture with a known output.
 
-The input is no photo but a formula, so that a C program or a page on a microcontroller can check itself too. It is made
-of squares of 8×8 pixels: noise would pass a `residual` by its skip connections and hide a wrong weight near the code,
-squares show one twice as often. A channel of the square in (square) row r and column q has the value
+The input is a formula and no photo, so that a C program or a web page can make it too. It consists of squares of 8×8
+pixels: noise would go through a `residual`'s skip connections and hide a wrong weight near the code, squares show one
+twice as often. A channel of the square in row r and column q of squares has the value
 
     ((i · 2654435761 + seed) mod 2³²) div 2²⁴, divided by 255, with i = (r · ⌈width / 8⌉ + q) · channels + channel.
 
-The digest is the output at `SAMPLES` places spread evenly over it, each as 16 bits (value · 65535), little-endian, in
-base64. `tolerance` is the largest difference allowed at any of them.
+The digest holds the output at `SAMPLES` places spread evenly over it, each as 16 bits (value · 65535), little-endian,
+in base64. `tolerance` is the largest difference allowed at any of them.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from edgeae.errors import WeightsError
 from edgeae.inference.session import Session
 
 SAMPLES = 512
-SQUARE = 8
+SQUARE = 8  # pixels
 # Backends add up in different orders: their float32 outputs differ by 1e-6 to 1e-4, and one step of 8 bits is 4e-3.
 TOLERANCE = 1e-3
-MAX_SIZE = 1024
+MAX_SIZE = 1024  # pixels a side, of a file that may be hostile
 
 Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Verification:
-    """The golden input's result on a device.
+    """The result of the golden input on a device.
 
     Attributes:
-        device: where it ran.
-        largest_error: against the digest, in [0, 1] units.
-        tolerance: the largest error that passes.
+        device: the device that ran it.
+        largest_error: largest difference from the digest, for outputs in [0, 1].
+        tolerance: largest error that passes.
     """
 
     device: str
@@ -47,12 +47,22 @@ class Verification:
 
     @property
     def passed(self) -> bool:
-        """Whether the output is within its tolerance; NaN is not."""
+        """True if the output is within the tolerance; NaN is not."""
         return self.largest_error <= self.tolerance
 
 
 def golden_input(size: int, channels: int, seed: int, width: int | None = None) -> Floats:
-    """The picture of the formula above: (1, size, width or size, channels) float32 in [0, 1]."""
+    """Return the picture of the formula above.
+
+    Args:
+        size: height in pixels.
+        channels: 1 or 3.
+        seed: from 0 to 2³² − 1.
+        width: in pixels; None is `size`.
+
+    Returns:
+        (1, size, width, channels) float32 in [0, 1].
+    """
     width = size if width is None else width
     down, across = -(-size // SQUARE), -(-width // SQUARE)
     i = np.arange(down * across * channels, dtype=np.uint64)
@@ -62,19 +72,19 @@ def golden_input(size: int, channels: int, seed: int, width: int | None = None) 
 
 
 def places(size: int) -> npt.NDArray[np.int64]:
-    """Where an output of so many numbers is looked at."""
+    """Return the indices of the samples in a flat output of `size` numbers."""
     return np.linspace(0, size - 1, min(SAMPLES, size)).astype(np.int64)
 
 
 def make_golden(session: Session, seed: int = 0) -> str:
-    """The `golden` metadata of a model, from its own output on the session's device."""
+    """Return the `golden` metadata of a model (JSON), from its own output on the session's device."""
     output = session.run_floats(golden_input(session.config.size, session.config.in_channels, seed))
-    digest = base64.b64encode(sampled(output).astype("<u2").tobytes()).decode()
+    digest = base64.b64encode(sample_output(output).astype("<u2").tobytes()).decode()
     return json.dumps({"size": session.config.size, "seed": seed, "tolerance": TOLERANCE, "digest": digest})
 
 
 def verify(session: Session) -> Verification:
-    """Run the golden input of a session's weight file on the session's device.
+    """Run the golden input of a session's weight file on the session's device and compare the output.
 
     Raises:
         WeightsError: the file has no golden input, or it is damaged.
@@ -83,21 +93,22 @@ def verify(session: Session) -> Verification:
         golden = json.loads(session.metadata["golden"])
         size, seed, tolerance = int(golden["size"]), int(golden["seed"]), float(golden["tolerance"])
         expected = np.frombuffer(base64.b64decode(golden["digest"], validate=True), "<u2")
-        fits = size == session.config.size if session.config.arch == "vae" else size % session.config.stride == 0
+        config = session.config
+        fits = size % config.stride == 0 if config.takes_any_size else size == config.size
         if not (0 < size <= MAX_SIZE and fits and 0 <= seed < 2**32 and 0 <= tolerance < 1):
             raise ValueError
     except KeyError as e:
         raise WeightsError(f"the model has no golden input ({e} is missing); export it again.") from None
     except (ValueError, TypeError, AttributeError, RecursionError, OverflowError):
         raise WeightsError("the model's golden input is damaged; copy the file again.") from None
-    actual = sampled(session.run_floats(golden_input(size, session.config.in_channels, seed)))
+    actual = sample_output(session.run_floats(golden_input(size, session.config.in_channels, seed)))
     if expected.shape != actual.shape:
         raise WeightsError("the model's golden input is damaged; copy the file again.")
     error = float(np.abs(actual - expected.astype(np.float64)).max()) / 65535
     return Verification(session.device, error, tolerance)
 
 
-def sampled(output: Floats) -> npt.NDArray[np.float64]:
-    """An output at its `places`, in 65535ths."""
+def sample_output(output: Floats) -> npt.NDArray[np.float64]:
+    """Return the samples of an output, in 65535ths."""
     flat = output.reshape(-1)
     return np.rint(flat[places(flat.size)].astype(np.float64) * 65535)

@@ -129,7 +129,7 @@ def restore(
             photo, session, options, mask, stack, network or (lambda piece: session.run_floats(piece[None])[0])
         )
         with _written(target) as file:
-            (work.fitted_to_size if session.config.arch == "vae" else work.piece_by_piece)(file, kind)
+            (work.piece_by_piece if session.config.takes_any_size else work.fitted_to_size)(file, kind)
         beside = ""
         if options.compare and isinstance(target, Path):
             beside = str(target.with_name(f"{target.stem}.compare.png"))
@@ -199,7 +199,7 @@ class _Work:
             self._clean, self._damaged = self._damage()
             self._read = tiles.reader(self._damaged)
         self.ms, self.pieces, self.shown_size = 0.0, 1, photo.shown_size
-        if mask is not None and session.config.arch != "vae":
+        if mask is not None and session.config.takes_any_size:
             self._read = self._with_mask(mask, stack)
 
     def piece_by_piece(self, file: BinaryIO, kind: str) -> None:
@@ -242,7 +242,7 @@ class _Work:
 
     def comparison(self) -> imaging.Pixels:
         """Original, what the network was given where that differs, and the result, side by side."""
-        turn = 1 if self._config.arch == "vae" else self._photo.orientation
+        turn = self._photo.orientation if self._config.takes_any_size else 1
         titles = [title for title in ("original", "damaged", "masked", "restored") if title in self._seen]
         row = [to_upright(self._seen[title].picture(), turn) for title in titles]
         return pictures.comparison([row], titles, min_side=256, max_side=1024)

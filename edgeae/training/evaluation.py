@@ -125,7 +125,7 @@ def evaluate(
             specification, or `size` is set for a `vae`, which has one size.
     """
     config = session.config
-    if config.arch == "vae" and size not in (None, config.size):
+    if not config.takes_any_size and size not in (None, config.size):
         raise UsageError(f"a vae has one size: leave out `size` {size}, its images have {config.size} pixels a side.")
     task = task_of(session.metadata)
     if task == IMAGE_TO_IMAGE and targets is None:

@@ -89,7 +89,7 @@ def train(
             or `settings` do not fit the network.
         DeviceError: the device cannot be used, or failed.
     """
-    if settings.crop_from and (model.arch == "vae" or settings.crop_from < model.size):
+    if settings.crop_from and (not model.takes_any_size or settings.crop_from < model.size):
         raise TrainingError(
             f"squares of {model.size} pixels cannot be cut from {settings.crop_from} for a "
             f"{model.arch}: give a larger side, and none for a vae."

@@ -25,6 +25,7 @@ from edgeae.data.prefetch import prefetch
 from edgeae.errors import TrainingError
 from edgeae.images.damage.spec import parse
 from edgeae.inference.session import Session
+from edgeae.inference.tinygrad_engine import TinygradEngine
 from edgeae.network.models import Autoencoder, build
 from edgeae.network.parameters import parameters
 from edgeae.network.weight_file import OPTIMIZER
@@ -73,7 +74,7 @@ class Trainer:
             for name, value, _ in parameters(validated)
             if isinstance(value, Tensor) and len(names) > 1
         }
-        self.session = Session(validated, config, names[0], batch=min(32, settings.batch))
+        self.session = Session(TinygradEngine(validated, config, names[0], min(32, settings.batch)))
 
     # ---- the step ----------------------------------------------------------------------------------------------------
 

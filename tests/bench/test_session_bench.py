@@ -1,41 +1,29 @@
-"""What `edgeae bench` times, for `pytest-benchmark compare` between commits: `make bench`."""
+"""Time what `edgeae bench` times, for `pytest-benchmark compare` between commits: `make bench`."""
 
+from itertools import count
 from typing import Any
 
 import pytest
 
 from edgeae.benchmark.cases import TASKS, Case, Subject, prepare
-from edgeae.network import shipped as zoo
-from edgeae.network import weight_file as weights
+from edgeae.network import shipped
+from edgeae.network.weight_file import read
 from edgeae.runtime import devices
 
-BACKENDS = ("CPU", "CL", "WEBGPU", "CUDA", "METAL")
 
-
-@pytest.fixture(scope="module", params=BACKENDS)
-def backend(request: pytest.FixtureRequest) -> str:
-    status = devices.probe(request.param)
-    if not status.usable:
-        pytest.skip(f"{request.param}: {status.reason}")
-    return str(request.param)
-
-
-@pytest.mark.parametrize("count", [1, 32])
+@pytest.mark.parametrize("batch", [1, 32])
 @pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("name", zoo.names())
-def test_task(benchmark: Any, backend: str, name: str, task: str, count: int) -> None:
-    subject = Subject(weights.read(zoo.find_model(name)), None, None)
-    case = Case(
-        "edgeae", backend, name, subject.scheme, task, count, subject.width, subject.height, devices.set_threads(None)
-    )
-    engine, calls = prepare(subject, case).engine(), 0
-
-    def call() -> Any:
-        nonlocal calls
-        calls += 1
-        return engine.call(calls - 1)
-
-    for i in range(3):  # inputs change from call to call, and outputs are checked
-        engine.check(i, call())
-    benchmark.pedantic(call, rounds=30)
-    engine.check(calls, call())
+@pytest.mark.parametrize("model", shipped.names())
+@pytest.mark.parametrize("device", ["CPU", "CL", "WEBGPU", "CUDA", "METAL"])
+def test_task(benchmark: Any, device: str, model: str, task: str, batch: int) -> None:
+    status = devices.probe(device)
+    if not status.usable:
+        pytest.skip(f"{device}: {status.reason}")
+    subject = Subject(read(shipped.find_model(model)), None, None)
+    threads = devices.set_threads(None)
+    case = Case("edgeae", device, model, subject.scheme, task, batch, subject.width, subject.height, threads)
+    prepared, numbers = prepare(subject, case), count()
+    for _ in range(3):  # compiles
+        prepared.check(number := next(numbers), prepared.run(number))
+    output = benchmark.pedantic(lambda: prepared.run(next(numbers)), rounds=30)
+    prepared.check(next(numbers) - 1, output)

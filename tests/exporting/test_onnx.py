@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import FileFactory
+from helpers import FileFactory
 from helpers.tiers import exhaustive
 
 from edgeae.errors import UsageError, WeightsError
@@ -24,7 +24,7 @@ def runtime(path: Path) -> Any:
 
 def inputs(session: Session, part: str, count: int, side: int) -> np.ndarray:
     rng, config = np.random.default_rng(count), session.config
-    side = config.size if config.arch == "vae" else side
+    side = side if config.takes_any_size else config.size
     if part == "decode":
         return rng.standard_normal((count, *config.code_shape(side, side)), dtype=np.float32)
     return rng.random((count, side, side, config.in_channels), dtype=np.float32)

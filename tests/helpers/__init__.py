@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,10 @@ from click.testing import CliRunner, Result
 from scipy.ndimage import gaussian_filter
 
 from edgeae.cli.main import main
+from edgeae.config import ModelConfig
 
+ConfigFactory = Callable[..., ModelConfig]  # the fixture `tiny_config`
+FileFactory = Callable[..., Path]  # the fixture `tiny_file`
 ROOT = Path(__file__).resolve().parents[2]
 
 

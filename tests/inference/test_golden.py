@@ -1,4 +1,4 @@
-"""The golden input: its formula, its digest, and what passes and what does not."""
+"""The golden input: its formula, its digest, and which results pass."""
 
 import base64
 import json
@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.tiers import exhaustive
 
 from edgeae.errors import WeightsError
 from edgeae.inference.golden import SAMPLES, TOLERANCE, Verification, golden_input, make_golden, verify
-from edgeae.inference.load import load
+from edgeae.inference.load import load, open_session
 from edgeae.inference.session import Session
-from edgeae.network import weight_file as weights
+from edgeae.network import weight_file
 from edgeae.runtime import devices
 
 
@@ -65,16 +64,16 @@ def test_the_digest_holds_the_output_in_sixteen_bits(device: str, tiny_file: Cal
 
 def changed(path: Path, name: str, place: int, factor: float) -> Path:
     """The file with one weight multiplied."""
-    file = weights.read(path)
+    file = weight_file.read(path)
     tensor = file.tensors[name].copy()
     tensor.ravel()[place] *= factor
-    weights.write(path, file.tensors | {name: tensor}, file.metadata)
+    weight_file.write(path, file.tensors | {name: tensor}, file.metadata)
     return path
 
 
 def test_one_changed_weight_fails(device: str, tiny_file: Callable[..., Path]) -> None:
     path = tiny_file("conv", golden=True)
-    place = int(np.abs(weights.read(path).tensors["down.0.weight"]).argmax())
+    place = int(np.abs(weight_file.read(path).tensors["down.0.weight"]).argmax())
     result = verify(load(changed(path, "down.0.weight", place, -1), device))
     assert not result.passed
     assert result.largest_error > 2 * TOLERANCE
@@ -88,8 +87,8 @@ def test_a_result_of_nan_fails() -> None:
 @pytest.fixture(scope="module")
 def session(device: str, tiny_config: Callable[..., Any], random_weights: Callable[..., Any]) -> Session:
     config = tiny_config("vae")
-    file = weights.WeightFile(Path(), {"quantize": "none"}, config, random_weights(config), 0)
-    return Session(file.build(device), config, device)
+    file = weight_file.WeightFile(Path(), {"quantize": "none"}, config, random_weights(config), 0)
+    return open_session(file, device)
 
 
 def test_a_file_without_golden_input_says_so(session: Session) -> None:
@@ -151,10 +150,7 @@ def test_sound_golden_metadata_is_read(session: Session) -> None:
     assert not result.passed
 
 
-@pytest.mark.parametrize(
-    "arch, scheme",
-    [("conv", "int4"), *(pytest.param(arch, "none", marks=exhaustive) for arch in ("residual", "vae"))],
-)
+@pytest.mark.parametrize("arch, scheme", [("conv", "int4"), ("residual", "none"), ("vae", "none")])
 def test_opencl_agrees_with_the_cpu(tiny_file: Callable[..., Path], arch: str, scheme: str) -> None:
     status = devices.probe("CL")
     if not status.usable:

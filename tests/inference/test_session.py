@@ -17,10 +17,11 @@ from tinygrad import Tensor
 
 from edgeae.config import ModelConfig
 from edgeae.errors import ImageError, OutOfMemoryError, UsageError, WeightsError
-from edgeae.inference import session as session_module
+from edgeae.inference import tinygrad_engine
 from edgeae.inference.load import load
-from edgeae.inference.session import MAX_GRAPHS, Session, lerp, slerp
-from edgeae.network import weight_file as weights
+from edgeae.inference.session import Session, lerp, slerp
+from edgeae.inference.tinygrad_engine import TinygradEngine
+from edgeae.network import weight_file
 from edgeae.network.models import Autoencoder, build
 
 SIZE = 16
@@ -36,7 +37,7 @@ def network(
 
     def make(arch: str, **changes: Any) -> tuple[Autoencoder, ModelConfig]:
         config = tiny_config(arch, **changes)
-        file = weights.WeightFile(Path(), {"quantize": "none"}, config, random_weights(config), 0)
+        file = weight_file.WeightFile(Path(), {"quantize": "none"}, config, random_weights(config), 0)
         return file.build(device), config
 
     return make
@@ -50,10 +51,15 @@ def session_of(device: str, network: Callable[..., tuple[Autoencoder, ModelConfi
     def get(arch: str, **changes: Any) -> Session:
         key = (arch, *changes.items())
         if key not in made:
-            made[key] = Session(*network(arch, **changes), device, batch=4)
+            made[key] = Session(TinygradEngine(*network(arch, **changes), device, batch=4))
         return made[key]
 
     return get
+
+
+def engine_of(session: Session) -> TinygradEngine:
+    assert isinstance(session.engine, TinygradEngine)
+    return session.engine
 
 
 def floats(*shape: int, seed: int = 0) -> Floats:
@@ -173,7 +179,7 @@ def test_any_size_is_mirrored_to_a_multiple_of_the_stride(
 
     padded = image[mirrored(height)][:, mirrored(width)]
     with Tensor.train(False):
-        direct = ae._model.reconstruct(Tensor(padded[None], device=ae.device)).numpy()[0]
+        direct = engine_of(ae).model.reconstruct(Tensor(padded[None], device=ae.device)).numpy()[0]
     np.testing.assert_allclose(out, direct[:height, :width], atol=1e-6)
     assert ae.encode(image).shape == ae.config.code_shape(height, width)
 
@@ -206,29 +212,29 @@ def test_a_batch_gives_what_its_images_give_one_by_one(session_of: Callable[...,
 def test_batches_larger_than_the_limit_and_uneven_ones(
     device: str, network: Callable[..., Any], session_of: Callable[..., Session]
 ) -> None:
-    ae = Session(*network("conv"), device, batch=4)
+    ae = Session(TinygradEngine(*network("conv"), device, batch=4))
     images = floats(11, SIZE, SIZE, 3)
     out = ae.reconstruct(images)
     np.testing.assert_allclose(out, [session_of("conv").reconstruct(image) for image in images], atol=1e-6)
-    assert len(ae._graphs) == 1  # 4 + 4 + 3, the last one filled up: one compiled shape
+    assert len(engine_of(ae).graphs) == 1  # 4 + 4 + 3, the last one filled up: one compiled shape
     with pytest.raises(UsageError, match="batch must be 1 or more"):
-        Session(*network("conv"), device, batch=0)
+        TinygradEngine(*network("conv"), device, batch=0)
 
 
 def test_few_graphs_are_kept_and_the_one_unused_for_longest_goes(
     device: str, network: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert MAX_GRAPHS == 8
-    monkeypatch.setattr(session_module, "MAX_GRAPHS", 2)
-    ae = Session(*network("vae"), device)
+    assert tinygrad_engine.MAX_GRAPHS == 8
+    monkeypatch.setattr(tinygrad_engine, "MAX_GRAPHS", 2)
+    ae = Session(TinygradEngine(*network("vae"), device))
     image = floats(SIZE, SIZE, 3)
     first = ae.reconstruct(image)
     code = ae.encode(image)
     ae.decode(code)
-    assert [key[0] for key in ae._graphs] == ["encode", "decode"]
+    assert [key[0] for key in engine_of(ae).graphs] == ["encode", "decode"]
     ae.encode(image)
     np.testing.assert_array_equal(ae.reconstruct(image), first)
-    assert [key[0] for key in ae._graphs] == ["encode", "reconstruct"]
+    assert [key[0] for key in engine_of(ae).graphs] == ["encode", "reconstruct"]
 
 
 def test_results_stay_as_they_are_and_inputs_too(session_of: Callable[..., Session], arch: str) -> None:
@@ -249,7 +255,7 @@ def test_a_failed_call_leaves_the_session_usable(
     device: str, network: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, config = network("conv")
-    ae = Session(model, config, device)
+    ae = Session(TinygradEngine(model, config, device))
     image = floats(SIZE, SIZE, 3)
 
     expected = ae.reconstruct(image)
@@ -258,7 +264,7 @@ def test_a_failed_call_leaves_the_session_usable(
         raise MemoryError("cannot allocate")
 
     for calls_before in range(2):  # while it runs for the first time, and while it is captured
-        ae = Session(model, config, device)
+        ae = Session(TinygradEngine(model, config, device))
         with monkeypatch.context() as patch:
             for _ in range(calls_before):
                 ae.reconstruct(image)
@@ -333,8 +339,8 @@ def test_the_middle_of_a_linear_walk_is_the_mean_of_the_features(session_of: Cal
     middle = ae.interpolate(a, b, steps=3)[1]
     if arch == "residual":
         with Tensor.train(False):
-            features = ae._model.features(Tensor(np.stack([a, b]), device=ae.device))
-            expected = ae._model.decode(*(feature.mean(0, keepdim=True) for feature in features)).numpy()[0]
+            features = engine_of(ae).model.features(Tensor(np.stack([a, b]), device=ae.device))
+            expected = engine_of(ae).model.decode(*(feature.mean(0, keepdim=True) for feature in features)).numpy()[0]
     else:
         expected = ae.decode((ae.encode(a) + ae.encode(b)) / 2, np.float32)
     np.testing.assert_allclose(middle, expected, atol=1e-6)
@@ -434,10 +440,10 @@ def test_only_a_vae_can_be_sampled(session_of: Callable[..., Session], arch: str
 
 
 def test_eight_threads_get_what_one_gets(device: str, network: Callable[..., Any]) -> None:
-    sessions = [Session(*network(arch), device) for arch in ("conv", "vae")]
+    sessions = [Session(TinygradEngine(*network(arch), device)) for arch in ("conv", "vae")]
     images = [floats(SIZE, SIZE, 3, seed=seed) for seed in range(16)]
     expected = [[ae.reconstruct(image) for image in images] for ae in sessions]
-    fresh = [Session(*network(arch), device) for arch in ("conv", "vae")]
+    fresh = [Session(TinygradEngine(*network(arch), device)) for arch in ("conv", "vae")]
     start = threading.Barrier(8)
 
     def work(thread: int) -> None:
@@ -459,6 +465,7 @@ def test_load_reads_a_file(
     ae = load(tiny_file(arch), device, batch=3)
     assert (ae.config.arch, ae.device, ae.batch, ae.metadata["arch"]) == (arch, device, 3, arch)
     assert repr(ae) == f"<edgeae.Session {arch} 16×16 on {device}>"
+    assert (ae.width, ae.height) == ((16, 16) if arch == "vae" else (None, None))
     image = floats(SIZE, SIZE, 3)
     np.testing.assert_array_equal(ae.reconstruct(image), session_of(arch).reconstruct(image))
 
@@ -470,7 +477,7 @@ def test_load_says_what_is_wrong(device: str, tiny_file: Callable[..., Path], tm
         load(tmp_path / "none.safetensors", device)
     with pytest.raises(UsageError, match="'toaster' is no device"):
         load(tiny_file("conv"), "toaster")
-    with pytest.raises(UsageError, match="`threads` 0"):
+    with pytest.raises(UsageError, match="--threads 0"):
         load(tiny_file("conv"), device, threads=0)
 
 
@@ -482,10 +489,10 @@ def test_a_model_that_trains_elsewhere_does_not_disturb(
     image = floats(SIZE, SIZE, 3)
     expected = ae.reconstruct(image)
     with Tensor.train():
-        fresh = Session(ae._model, ae.config, device)
+        fresh = Session(TinygradEngine(engine_of(ae).model, ae.config, device))
         np.testing.assert_array_equal(fresh.reconstruct(image), expected)
         assert Tensor.training
-    assert build(tiny_config("vae"), device) is not ae._model
+    assert build(tiny_config("vae"), device) is not engine_of(ae).model
 
 
 # ---- large images ------------------------------------------------------------------------------------------------
@@ -497,7 +504,7 @@ def test_large_images_go_through_in_pieces(name: str, tiny_file: Callable[..., P
     whole = load(tiny_file(name), device).reconstruct(x)
     small = load(tiny_file(name), device, max_mem=32 << 20)
     tiled = small.reconstruct(np.tile(x, (1, 3, 2, 1)))
-    assert tiled.shape == (2, 576, 768, 3) and max(key[1][1:3] for key in small._graphs) < (576, 768)
+    assert tiled.shape == (2, 576, 768, 3) and max(key[1][1:3] for key in engine_of(small).graphs) < (576, 768)
     inner = np.s_[:, :100, :200]  # out of reach of where the copies meet
     assert np.abs(tiled[inner] - whole[inner]).max() < 1e-4
 
@@ -506,8 +513,8 @@ def test_memory_for_a_batch_and_for_graphs(tiny_file: Callable[..., Path], devic
     session = load(tiny_file("residual"), device, max_mem=48 << 20)
     x = np.random.default_rng(0).random((16, 160, 160, 3), dtype=np.float32)
     together = session.run_floats(x)
-    assert max(key[1][0] for key in session._graphs) < 16  # fewer at once than `batch`
+    assert max(key[1][0] for key in engine_of(session).graphs) < 16  # fewer at once than `batch`
     assert np.allclose(together[5:6], session.run_floats(x[5:6]), atol=1e-5)
     for side in range(64, 304, 16):
         session.run_floats(x[:1, :1, :1].repeat(side, axis=1).repeat(side, axis=2))
-    assert sum(size for *_, size in session._graphs.values()) <= session.max_mem
+    assert sum(graph.size_bytes for graph in engine_of(session).graphs.values()) <= session.max_mem

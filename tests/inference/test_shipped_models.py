@@ -45,7 +45,7 @@ def free_sessions() -> Iterator[None]:
 def photos(name: str) -> np.ndarray:
     """The sample pictures that `edgeae run` shows, float32 (5, side, side, channels), as this model takes them."""
     config = session(name).config
-    side = config.size if config.arch == "vae" else 128
+    side = 128 if config.takes_any_size else config.size
     return imaging.to_float(np.stack([sample.image for sample in samples(side, config.in_channels)]))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from conftest import ConfigFactory
+from helpers import ConfigFactory
 from tinygrad import Tensor
 from tinygrad.helpers import GlobalCounters
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from conftest import ConfigFactory, FileFactory
+from helpers import ConfigFactory, FileFactory
 from helpers.tiers import first_of
 from tinygrad import Tensor, TinyJit, dtypes
 from tinygrad.device import Buffer

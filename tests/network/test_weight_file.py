@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import safetensors
 import safetensors.numpy
-from conftest import FileFactory
+from helpers import FileFactory
 from helpers.weight_files import FIRST, FORGERIES, LAST, Header, config, join, split
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st

@@ -1,7 +1,7 @@
-"""A model as one shared library with its weights inside, for machines that have neither Python nor a compiler.
+"""Compile a model to a shared library with its weights inside, for machines that have no Python and no compiler.
 
-`compile` is what `edgeae compile` calls. What the library does is planned in plan.py, its C text is made in source.py
-from the files beside it and those of kernels/, and targets.py knows the compilers.
+`edgeae compile` calls `compile`. The C source of the network comes from `engine`; the header, the example, the Python
+wrapper and the README beside it from companions.py and the templates in this folder.
 """
 
 from __future__ import annotations
@@ -19,37 +19,40 @@ import numpy as np
 
 from edgeae._version import __version__
 from edgeae.engine.plan import make_plan
-from edgeae.engine.source import Golden, Source
+from edgeae.engine.source import GoldenOutput, NetworkCode
 from edgeae.engine.targets import NATIVE, toolchain
 from edgeae.errors import EdgeaeError, UsageError
+from edgeae.exporting.library import companions
 from edgeae.files import write_bytes_atomic
 from edgeae.inference import golden
-from edgeae.inference.session import Session
-from edgeae.network import weight_file as weights
+from edgeae.inference.load import open_session
+from edgeae.network import weight_file
 from edgeae.network.models import build
 from edgeae.network.shipped import find_model
 from edgeae.network.weight_file import WeightFile
-from edgeae.runtime.tinygrad_lock import tinygrad_on
 
 __all__ = ["CompileReport", "compile"]
 
 MAX_BATCH, MAX_THREADS = 1024, 64
-MAX_PIXELS = 1920 * 1088  # more would take gigabytes for the output that the self-test is compared with
+MAX_PIXELS = 1920 * 1088  # tinygrad's output, which the self-test is compared with, takes gigabytes for more
 
 
 @dataclass(frozen=True)
 class CompileReport:
-    """What `compile` made.
+    """A compiled library and how it was made.
 
     Attributes:
-        library: the shared library's path, and `size_bytes` its size.
-        files: every file that was written.
-        name: of its functions.
-        target, processor: that it is for.
-        instruction_set: of its kernels.
-        width, height, batch, threads: that it is cut for.
-        seconds: that it took.
-        largest_difference: of its self-test, from tinygrad's float32 output; None for another machine's library.
+        library: path of the shared library.
+        size_bytes: its size.
+        files: paths of all files that were written.
+        name: prefix of its functions.
+        target, processor: the machine that it is for.
+        instruction_set: the one that its kernels use.
+        width, height: of its images, in pixels.
+        batch: images that it works on together.
+        threads: most threads that it uses.
+        seconds: time that compiling took.
+        largest_difference: from tinygrad's float32 output, in its self-test; None for another machine's library.
     """
 
     library: str
@@ -83,24 +86,24 @@ def compile(
     Args:
         model: a shipped name or a weight file, of any quantization.
         output: the folder to write to.
-        target: `native` or a name of `targets.TARGETS`; what is not native takes `edgeae[compiler]`.
-        cpu: the target's processor as a C compiler names it; None is this one, or a common one of that target.
+        target: `native` or a key of `targets.TARGETS`; one that is not native needs `edgeae[compiler]`.
+        cpu: the target's processor as a C compiler names it; None is this one, or that target's default.
         size: width and height of its images, in multiples of the stride; None is what the model was trained on.
         batch: images that it works on together.
-        threads: the most that it can use; None is this machine's cores, or 4 for another machine.
-        name: of the library and its functions; None is the model's.
+        threads: most threads that it can use; None is this machine's cores, or 4 for another machine.
+        name: of the library, and prefix of its functions; None is the model's.
 
     Raises:
         WeightsError: the model cannot be read.
-        UsageError: an unknown target, or a size, batch, number or name that does not fit.
+        UsageError: an unknown target, or a size, batch, number of threads or name that is not allowed.
         DeviceError: there is no compiler for the target, or it fails.
         EdgeaeError: a file cannot be written, or the library's own test fails.
     """
     started = time.perf_counter()
     if Path(output).exists() and not Path(output).is_dir():
         raise UsageError(f"{output} is no folder: a library and what belongs to it are several files.")
-    file = weights.read(find_model(model))
-    width, height = _checked_size(file, size)
+    file = weight_file.read(find_model(model))
+    width, height = _check_size(file, size)
     count = threads or ((os.cpu_count() or 1) if target == NATIVE else 4)
     if not 1 <= batch <= MAX_BATCH or not 1 <= count <= MAX_THREADS:
         raise UsageError(f"batch must be 1 to {MAX_BATCH} and threads 1 to {MAX_THREADS}.")
@@ -116,16 +119,16 @@ def compile(
         count,
         whole_weights=file.scheme == "int8",
     )
-    title = f"{label}: {_described(file, width, height)}, compiled by edgeae {__version__}"
-    source = Source(label, file, network, plan, tools.processor, title, _golden(file, width, height))
+    title = f"{label}: {_describe(file, width, height)}, compiled by edgeae {__version__}"
+    code = NetworkCode(label, file, network, plan, tools.processor, title, _golden_output(file, width, height))
     folder = Path(output)
     texts = {
-        f"{label}.c": source.code(),
-        f"{label}_weights.c": source.weights(),
-        f"{label}.h": source.header(),
-        "example.c": source.example(),
-        f"edgeae_{label}.py": source.wrapper(),
-        "README.md": source.readme(),
+        f"{label}.c": code.network_c(),
+        f"{label}_weights.c": code.weights_c(),
+        f"{label}.h": companions.header(code),
+        "example.c": companions.example(code),
+        f"edgeae_{label}.py": companions.wrapper(code),
+        "README.md": companions.readme(code),
     }
     with tempfile.TemporaryDirectory() as scratch:
         for text_name, text in texts.items():
@@ -133,7 +136,7 @@ def compile(
         library = Path(scratch) / f"lib{label}{tools.suffix}"
         tools.build([Path(scratch) / f"{label}.c", Path(scratch) / f"{label}_weights.c"], library)
         data = library.read_bytes()
-        largest = _tested(library, label) if target == NATIVE else None
+        largest = _run_selftest(library, label) if target == NATIVE else None
     files = {library.name: data} | {text_name: text.encode() for text_name, text in texts.items()}
     for file_name, content in files.items():
         write_bytes_atomic(folder / file_name, content)
@@ -154,10 +157,10 @@ def compile(
     )
 
 
-def _checked_size(file: WeightFile, size: tuple[int, int] | None) -> tuple[int, int]:
+def _check_size(file: WeightFile, size: tuple[int, int] | None) -> tuple[int, int]:
     config = file.config
     width, height = size or (config.size, config.size)
-    if config.arch == "vae" and (width, height) != (config.size, config.size):
+    if not config.takes_any_size and (width, height) != (config.size, config.size):
         raise UsageError(f"this vae takes images of {config.size}×{config.size} only.")
     if min(width, height) < config.stride or width % config.stride or height % config.stride:
         raise UsageError(f"the sides must be multiples of {config.stride}.")
@@ -166,7 +169,7 @@ def _checked_size(file: WeightFile, size: tuple[int, int] | None) -> tuple[int, 
     return width, height
 
 
-def _described(file: WeightFile, width: int, height: int) -> str:
+def _describe(file: WeightFile, width: int, height: int) -> str:
     kind = {
         "conv": "a convolutional autoencoder",
         "residual": "a residual autoencoder",
@@ -176,17 +179,16 @@ def _described(file: WeightFile, width: int, height: int) -> str:
     return f"{kind} for images of {width} x {height}, {scheme} weights"
 
 
-def _golden(file: WeightFile, width: int, height: int) -> Golden:
-    """What tinygrad gives for the golden input of this size."""
-    with tinygrad_on("CPU"):
-        session = Session(file.build("CPU"), file.config, "CPU", file.metadata)
+def _golden_output(file: WeightFile, width: int, height: int) -> GoldenOutput:
+    """Run the golden input of this size with tinygrad."""
+    session = open_session(file, "CPU")
     image = golden.golden_input(height, file.config.in_channels, seed=0, width=width)
     output = session.run_floats(image)
-    return Golden(golden.places(output.size), golden.sampled(output).astype(np.uint16), golden.TOLERANCE)
+    return GoldenOutput(golden.places(output.size), golden.sample_output(output).astype(np.uint16), golden.TOLERANCE)
 
 
-def _tested(library: Path, name: str) -> float:
-    """The largest difference that the library's own test finds. Raises EdgeaeError when it fails."""
+def _run_selftest(library: Path, name: str) -> float:
+    """Return the largest difference that the library's own test finds. Raises EdgeaeError when it fails."""
     loaded: Any = ctypes.CDLL(str(library))
     largest = ctypes.c_float()
     code = getattr(loaded, f"{name}_selftest")(ctypes.byref(largest))

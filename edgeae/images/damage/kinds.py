@@ -4,10 +4,12 @@ To add a kind:
 
 1. Write its function below, among those that make holes or those that change every pixel. Its type is `Damage`.
 2. Add it to KINDS at the end of this file, under the name that users write.
-3. Describe it in the table of `spec.py` and in the help of `edgeae corrupt` (`cli/main.py`); a test compares them with
-   KINDS.
+3. Describe it in the table of `spec.py` and in the help of `edgeae corrupt` (`cli/corrupt.py`); a test compares them
+   with KINDS.
 4. Test in `tests/images/damage/test_kinds.py` what it does to pixels. That a damage keeps shape, range and input, and
    is repeatable, is tested in `test_spec.py` for all in KINDS.
+
+CONTRIBUTING.md walks through an example.
 """
 
 import io
@@ -29,8 +31,8 @@ from edgeae.images.damage.harmonic import smear_hole
 FILL = np.float32(128 / 255)
 
 # damage(image, holes, strength, rng) → (image, holes). The image is float32 (H, W, C) in [0, 1] with C = 1 or 3, the
-# holes made so far are bool (H, W). A damage returns new arrays or its inputs, which it never changes, keeps values in
-# [0, 1] but for rounding, and takes all randomness from `rng`.
+# holes made so far are bool (H, W). A damage returns new arrays (the image float32 again) or its inputs, which it never
+# changes; it keeps values in [0, 1] but for rounding, and takes all randomness from `rng`.
 Damage: TypeAlias = Callable[[Floats, Bools, float, np.random.Generator], tuple[Floats, Bools]]
 
 

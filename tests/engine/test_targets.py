@@ -1,0 +1,33 @@
+"""Compilers: every target builds, and a missing or failing compiler is one sentence."""
+
+from pathlib import Path
+
+import pytest
+from helpers.libraries import LibraryFactory, require_target
+
+from edgeae.engine import targets
+from edgeae.errors import DeviceError
+
+
+@pytest.mark.parametrize("target", sorted({*targets.TARGETS, *targets.ALIASES}))
+def test_it_compiles_for_other_machines(target: str, library: LibraryFactory) -> None:
+    require_target(target)
+    report = library("residual", "int8", target=target)
+    assert report.largest_difference is None and report.size_bytes > 10_000
+    magic = Path(report.library).read_bytes()[:4]
+    assert magic == (b"\xcf\xfa\xed\xfe" if "macos" in target else b"\x7fELF")
+
+
+def test_without_a_compiler(library: LibraryFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(targets, "_native_commands", list)
+    monkeypatch.setattr(targets, "_zig", lambda: None)
+    for target in ("native", "aarch64-linux"):
+        with pytest.raises(DeviceError, match=r"edgeae\[compiler\]"):
+            library("conv", target=target)
+
+
+def test_a_compiler_that_fails(library: LibraryFactory, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(targets, "_FLAGS", ("-there-is-no-such-flag",))
+    with pytest.raises(DeviceError, match="failed"):
+        library("conv")
+    assert not (tmp_path / "made").exists()
