@@ -17,7 +17,7 @@ from helpers import ConfigFactory, FileFactory
 from helpers.tiers import ALL
 
 from edgeae.config import ARCHS, ModelConfig
-from edgeae.network import shipped as zoo
+from edgeae.network import shipped
 from edgeae.runtime import devices
 
 
@@ -179,7 +179,7 @@ def models(
         weights.write(path, random_weights(config), tiny_metadata(config))
         made = {"golden": make_golden(load(path, device))}
         weights.write(path, random_weights(config), tiny_metadata(config) | made)
-    shutil.copy(folder / "faces-residual.safetensors", folder / f"{zoo.DEFAULT}.safetensors")
+    shutil.copy(folder / "faces-residual.safetensors", folder / f"{shipped.DEFAULT}.safetensors")
     for scheme in ("fp16", "int8", "int4"):
         config, packed = tiny_config("conv"), {}
         for name, value in random_weights(config).items():
@@ -191,7 +191,7 @@ def models(
 @pytest.fixture
 def shelf(models: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The tiny networks take the places of the shipped ones."""
-    monkeypatch.setattr(zoo, "folders", lambda: [models])
+    monkeypatch.setattr(shipped, "folders", lambda: [models])
     return models
 
 

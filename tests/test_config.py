@@ -1,4 +1,4 @@
-"""Configurations: JSON there and back, and every bad key, type and range named in one line."""
+"""Configurations: JSON round trips, and an error that names each bad key, type and range."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""Whole-file writes: what is left on the disk after success, failure, an interrupt and a race."""
+"""Atomic writes: what is on the disk after success, failure, an interrupt and a race."""
 
 import errno
 import os

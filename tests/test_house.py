@@ -25,7 +25,6 @@ LONG_FILES = {
     "data/generated_faces.py": "one drawing",
     "engine/source.py": "one C file from its first line to its last",
     "inference/photo.py": "one photo from file to file",
-    "runtime/kernels/plans.py": "the plans of all kernels, which share their cost model",
 }
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef

@@ -1,4 +1,4 @@
-"""What `import edgeae` gives, and what it costs."""
+"""The public names of the package, and what importing it loads."""
 
 import importlib
 import importlib.metadata
@@ -17,7 +17,7 @@ HEAVY = ("tinygrad", "numpy", "PIL")
 
 
 def loaded_after(code: str) -> list[str]:
-    """Which heavy packages a fresh Python has loaded after it ran `code`."""
+    """Return which heavy packages a new process has loaded after it ran `code`."""
     code = f"{code}\nimport json, sys; print(json.dumps([name for name in {HEAVY} if name in sys.modules]))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     found: list[str] = json.loads(done.stdout.splitlines()[-1])

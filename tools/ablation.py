@@ -1,10 +1,9 @@
-"""What each choice bought: short trainings that differ in one thing, written as models/ablation.md.
+"""Ablation: short trainings that each differ in one choice, written as models/ablation.md.
 
     python tools/ablation.py --data DATA [-o models] [--runs runs/ablation] [--epochs 20]
 
-Faces of 64×64, as make_models.py gathers them; the network of the last epoch is scored, so that no validation image is
-chosen by. A variant that is scored already is not trained again. Six minutes on two cores. What is not in the
-package any more, or never was, stands here.
+Faces of 64×64, as make_models.py gathers them. The network of the last epoch is scored, so that no epoch is chosen on
+the validation images. A variant that already has scores is not trained again. Takes six minutes on two cores.
 """
 
 from __future__ import annotations
@@ -37,18 +36,18 @@ SIZE = 64
 KEYS = ("square, hole", "centre, hole", "undamaged", "sharpness")
 
 
-# ---- what else could be --------------------------------------------------------------------------------------------
+# ---- alternatives, which are not in the package --------------------------------------------------------------------
 
 
 class SilencingBlock(ResBlock):
-    """With a ReLU on the sum."""
+    """A residual block with a ReLU after the sum."""
 
     def __call__(self, x: Tensor) -> Tensor:
         return super().__call__(x).relu()
 
 
 class SilencingTrunk(models.ResidualAE):
-    """A ReLU after each change of scale and on each block's sum."""
+    """A `residual` with a ReLU after each change of scale and after each block's sum."""
 
     def __init__(self, config: ModelConfig, init: Init) -> None:
         with mock.patch.object(models, "ResBlock", SilencingBlock):
@@ -58,8 +57,10 @@ class SilencingTrunk(models.ResidualAE):
 
 
 class FullResolution(models.ResidualAE):
-    """A residual that begins with 16 channels at the image's own resolution and has blocks at the ends only, with the
-    image added as log-odds before a sigmoid: as the first shipped models were."""
+    """The first shipped `residual`: 16 channels at full resolution, blocks at the ends only, and a sigmoid.
+
+    The image is added as log-odds before the sigmoid.
+    """
 
     def __init__(self, config: ModelConfig, init: Init) -> None:
         widths = (16, 32, 64, 128)
@@ -89,7 +90,7 @@ class FullResolution(models.ResidualAE):
 
 
 class WithoutBlocks(models.ResidualAE):
-    """Nothing between one scale and the next."""
+    """A `residual` without blocks between the scales."""
 
     def __init__(self, config: ModelConfig, init: Init) -> None:
         super().__init__(config, init)
@@ -97,14 +98,14 @@ class WithoutBlocks(models.ResidualAE):
 
 
 class Identity(Layer):
-    """Return what it is given."""
+    """A layer that returns its input."""
 
     def __call__(self, x: Tensor) -> Tensor:
         return x
 
 
 class PlainContext(models.ConvAE):
-    """Plain layers where the blocks are."""
+    """A `conv` with plain layers in place of its blocks."""
 
     def __init__(self, config: ModelConfig, init: Init) -> None:
         super().__init__(config, init)
@@ -118,7 +119,7 @@ Loss = Callable[[Tensor, Tensor, str], Tensor]
 
 
 def with_edges(recon: Tensor, target: Tensor, kind: str) -> Tensor:
-    """Squared error, and as much of that of the differences between neighbours."""
+    """Squared error, plus half that of the differences between neighbouring pixels."""
     error = recon - target
     steps = (error[:, 1:] - error[:, :-1]).square().mean() + (error[:, :, 1:] - error[:, :, :-1]).square().mean()
     return error.square().mean() + 0.5 * steps
@@ -127,7 +128,7 @@ def with_edges(recon: Tensor, target: Tensor, kind: str) -> Tensor:
 def hole_losses(
     self: models.Autoencoder, x: Tensor, y: Tensor, kind: str, beta: Tensor, noise: Tensor | None = None
 ) -> dict[str, Tensor]:
-    """The error in the holes once more: of all pixels that the damage changed."""
+    """Squared error, with that of all pixels changed by the damage counted twice."""
     recon = self._decode(*self.features(x)) if isinstance(self, models.ResidualAE) else self.reconstruct(x)
     error = (recon - y).square()
     loss = error.mean() + (error * ((x - y).abs() > 1e-3)).mean()
@@ -139,7 +140,16 @@ def hole_losses(
 
 @dataclass(frozen=True)
 class Variant:
-    """A training that differs from the first of its architecture: in the class, the loss, or the settings."""
+    """A training that differs in one choice from the first variant of its architecture.
+
+    Attributes:
+        name: for the table.
+        arch: `conv` or `residual`.
+        cls, loss: replacements of the network and of the reconstruction loss; None keeps them.
+        hole: whether errors in holes count twice.
+        averaged: whether the weights are averaged over the steps.
+        model, train: changed sizes and settings.
+    """
 
     name: str
     arch: str
@@ -179,7 +189,7 @@ VARIANTS = [
 ]
 
 
-def trained(variant: Variant, data: Path, run: Path, epochs: int) -> Measures:
+def train_and_score(variant: Variant, data: Path, run: Path, epochs: int) -> Measures:
     """Train a variant and score its last epoch."""
     model = ModelConfig.default(variant.arch, size=SIZE, **variant.model)
     recipe = make_models.RECIPES[f"faces-{variant.arch}"]
@@ -203,8 +213,8 @@ def trained(variant: Variant, data: Path, run: Path, epochs: int) -> Measures:
         if variant.averaged:
             for name, value in mean.items():
                 trainer.set_weight(name, value)
-        found = score_models.undamaged_measures(trainer.session, clean)
-        return found | score_models.hole_measures(clean, score_models.network_alone(trainer.session))
+        undamaged = score_models.undamaged_measures(trainer.session, clean)
+        return undamaged | score_models.hole_measures(clean, score_models.network_alone(trainer.session))
 
 
 @click.command(help=__doc__)
@@ -221,22 +231,22 @@ def main(data: Path, output: Path, runs: Path, epochs: int) -> None:
     for variant in VARIANTS:
         name = f"{variant.arch}: {variant.name}"
         if name not in scores:
-            scores[name] = trained(variant, data, runs / "run", epochs)
+            scores[name] = train_and_score(variant, data, runs / "run", epochs)
             click.echo(f"{name}: {scores[name]}", err=True)
             store.write_text(json.dumps(scores))
-        found = scores[name]
-        base = first.setdefault(variant.arch, found)
+        own = scores[name]
+        base = first.setdefault(variant.arch, own)
         rows.append(
             [
                 variant.name,
-                *(f"{found[key]:.2f}" if found is base else f"{found[key] - base[key]:+.2f}" for key in KEYS),
+                *(f"{own[key]:.2f}" if own is base else f"{own[key] - base[key]:+.2f}" for key in KEYS),
             ]
         )
         (output / "ablation.md").write_text("\n".join(page(rows, epochs)), encoding="utf-8")
 
 
 def page(rows: list[list[str]], epochs: int) -> list[str]:
-    """The table of what is scored so far."""
+    """Return the lines of the table so far."""
     return [
         "## What each choice bought",
         "",

@@ -1,12 +1,12 @@
 """Make the shipped models: train, quantize to int8, score, and write models/ with its README.
 
-int4 files are made too, trained on while rounded, but they stay in the run folders: the README has their scores.
+int4 files, fine-tuned for their rounding, are made too but stay in the run folders; the README has their scores.
 
     python tools/make_models.py --data DATA [--only NAME] [-o models] [--runs runs/shipped]
 
 DATA holds `faces` (Face Research Lab London Set, aligned), `photos` (Caltech-101) and `digits` (MNIST), each with a
-training and a validation split. A run that was stopped is resumed; one that is complete is only exported again. About
-two hours on two cores. Needs `pip install ".[peers,samples]"`, for the scores.
+training and a validation split. A stopped run is resumed, a complete one only exported again. Takes about two hours on
+two cores. Needs `pip install ".[peers,samples]"`, for the scores.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ ALL = (
     "jpeg:8..15,jpeg:8..15,gray,blur:0.3..1"
 )
 
-# For the last epochs: the damage that has most to gain from a small learning rate.
+# For the last epochs: mostly JPEG, which gains most from a small learning rate.
 MOSTLY_JPEG = (
     "none,scratch:0.02..0.1+smear,occlude:0.04..0.3,occlude:0.04..0.35+smear,noise:0.02..0.15,"
     "noise:0.08..0.12,jpeg:5..40,jpeg:8..15,jpeg:8..15,jpeg:8..15,jpeg:8..15,jpeg:8..15,gray,blur:0.3..1"
@@ -48,7 +48,17 @@ MOSTLY_JPEG = (
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one shipped model is trained: `train`, and then, from the best of that, with the changes of `finish`."""
+    """How one shipped model is made.
+
+    Attributes:
+        arch, model: architecture, and sizes of the network that differ from the default.
+        data: folder of DATA.
+        source, licence: written into the weight file.
+        train: settings of the training.
+        finish: changed settings of a second training from the best weights of the first; none if empty.
+        tune, tune_int8: epochs of fine-tuning for int4 and for int8.
+        standardize: folder of DATA to whose images the code of a vae is whitened.
+    """
 
     arch: str
     data: str
@@ -57,9 +67,9 @@ class Recipe:
     model: dict[str, Any]
     train: dict[str, Any] = field(default_factory=dict)
     finish: dict[str, Any] = field(default_factory=dict)
-    tune: int = 10  # epochs, for int4
+    tune: int = 10
     tune_int8: int = 0
-    standardize: str | None = None  # part of DATA whose images the code of a vae is standardized to
+    standardize: str | None = None
 
 
 RECIPES = {
@@ -132,14 +142,14 @@ RECIPES = {
 
 
 def faces(data: Path, size: int) -> tuple[Images, Images]:
-    """All training faces, the aligned ones three times, and the validation faces, which are all aligned."""
+    """Return training faces, the aligned ones three times, and validation faces, all aligned, (N, size, size, 3)."""
     aligned = open_dataset(data / "faces", size=size)
     easy = open_dataset(data / "photos" / "train" / "Faces_easy", size=size, val_fraction=1).val
     return np.concatenate([aligned.train.inputs] * 3 + [easy.inputs]), aligned.val.inputs
 
 
 def source_of(recipe: Recipe, data: Path, runs: Path) -> Path:
-    """What the run trains on: a folder of DATA, or a file made of several."""
+    """Return what the run trains on: a folder of DATA, or a file made of several."""
     if recipe.data != "faces":
         return data / recipe.data
     path = runs / f"faces-{recipe.model['size']}.npz"
@@ -151,7 +161,7 @@ def source_of(recipe: Recipe, data: Path, runs: Path) -> Path:
 
 
 def show(progress: Progress) -> None:
-    """One line an epoch."""
+    """Print one line for each epoch."""
     if progress.row:
         row = progress.row
         scores = " ".join(f"{key.removeprefix('val_')} {row[key]:.3f}" for key in row if key.startswith("val_"))
@@ -163,7 +173,7 @@ def show(progress: Progress) -> None:
 
 
 def make(name: str, data: Path, runs: Path, output: Path, device: str | None) -> None:
-    """Train one model, or go on with it, and write its file and its curves."""
+    """Train one model, or resume its training, and write its file and its curves."""
     recipe, run = RECIPES[name], runs / name
     model = ModelConfig.default(recipe.arch, **recipe.model)
     settings = TrainConfig(
@@ -190,8 +200,8 @@ def make(name: str, data: Path, runs: Path, output: Path, device: str | None) ->
         click.echo(f"{int4}: {tuned.size_bytes:,} bytes, {tuned.psnr_to_fp32:.1f} dB to fp32", err=True)
     (output / "curves").mkdir(exist_ok=True)
     for folder in {runs / name, run}:
-        for made, kept in (("metrics.csv", f"{folder.name}.csv"), ("curves.png", f"{folder.name}.png")):
-            shutil.copyfile(folder / made, output / "curves" / kept)
+        shutil.copyfile(folder / "metrics.csv", output / "curves" / f"{folder.name}.csv")
+        shutil.copyfile(folder / "curves.png", output / "curves" / f"{folder.name}.png")
 
 
 @click.command(help=__doc__)

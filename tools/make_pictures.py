@@ -2,8 +2,8 @@
 
     python tools/make_pictures.py --data DATA [-o docs]
 
-DATA holds `faces`, as for make_models.py; of it only validation faces are shown, of people that no model was trained
-on. The photos are public domain or CC0 (`pip install ".[peers,samples]"`).
+DATA holds `faces`, as for make_models.py; only validation faces are shown, of people that no model was trained on. The
+photos are public domain or CC0 (`pip install ".[peers,samples]"`).
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import score_models
 
 import edgeae
 from edgeae.data.datasets import open_dataset
-from edgeae.images import arrays as imaging
+from edgeae.images.arrays import Pixels, fit, to_float
 from edgeae.images.damage.spec import Corruption, parse
-from edgeae.images.drawing import grids as pictures
 from edgeae.images.drawing.animations import write_animation
+from edgeae.images.drawing.grids import comparison, grid
 from edgeae.images.files.array_io import read_image, write_image
 from edgeae.inference.demo import demonstrate
 from edgeae.inference.sample_photos import samples
@@ -30,7 +30,7 @@ from edgeae.network.shipped import DEFAULT
 
 Floats = npt.NDArray[np.float32]
 
-# For every kind of damage the photo that it is shown on. Where it is are those of MASKED told, as by --mask.
+# The photo that each kind of damage is shown on. For those in MASKED the models also get the mask, as with --mask.
 DAMAGES = {
     "occlude:0.12": "chelsea",
     "scratch:0.06": "astronaut",
@@ -43,37 +43,40 @@ DAMAGES = {
 MASKED = ("occlude", "scratch", "pixels")
 FACE_DAMAGES = ("occlude:0.1", "occlude:0.25", "scratch:0.08", "pixels:0.4", "none")
 SHOWN = 128  # pixels a side
-PEOPLE = ((0, 0, "neutral", "smiling"), (3, 8, "neutral", "neutral"))  # from whom to whom, and how they look
+PEOPLE = (
+    (0, 0, "neutral", "smiling"),
+    (3, 8, "neutral", "neutral"),
+)
 
 
 def row(clean: Floats, damage: Corruption, models: list[Session], seed: int, masked: bool = False) -> list[Floats]:
-    """An original, it damaged, and what each model makes of that."""
+    """Return an original, its damaged version, and each model's output."""
     damaged, hole = damage(clean, np.random.default_rng(seed))
     if not masked:
         return [clean, damaged, *(model.reconstruct(damaged) for model in models)]
     return [clean, damaged, *(score_models.with_mask(model)(damaged, hole) for model in models)]
 
 
-def of_photos(conv: Session, residual: Session) -> imaging.Pixels:
-    """Every kind of damage to photos."""
-    shown = {sample.name: imaging.to_float(sample.image) for sample in samples(SHOWN)}
+def photo_picture(conv: Session, residual: Session) -> Pixels:
+    """Draw every kind of damage to photos."""
+    shown = {sample.name: to_float(sample.image) for sample in samples(SHOWN)}
     masked = [spec.startswith(MASKED) for spec in DAMAGES]
     rows = [
         row(shown[name], parse(spec), [conv, residual], seed, masked[seed])
         for seed, (spec, name) in enumerate(DAMAGES.items())
     ]
     labels = [f"{spec}\n--mask" if told else spec for spec, told in zip(DAMAGES, masked, strict=True)]
-    return pictures.comparison(rows, ["original", "damaged", "photos-conv", "photos-residual"], labels)
+    return comparison(rows, ["original", "damaged", "photos-conv", "photos-residual"], labels)
 
 
-def of_faces(faces: Floats, conv: Session, residual: Session) -> imaging.Pixels:
-    """Holes in faces."""
+def face_picture(faces: Floats, conv: Session, residual: Session) -> Pixels:
+    """Draw holes in faces."""
     rows = [row(faces[5 * seed + 2], parse(spec), [conv, residual], seed) for seed, spec in enumerate(FACE_DAMAGES)]
-    return pictures.comparison(rows, ["original", "damaged", "faces-conv", "faces-residual"], list(FACE_DAMAGES))
+    return comparison(rows, ["original", "damaged", "faces-conv", "faces-residual"], list(FACE_DAMAGES))
 
 
-def morphs(data: Path, vae: Session) -> list[imaging.Pixels]:
-    """Frames: one person from neutral to smiling, and beside it one person who becomes another."""
+def morphs(data: Path, vae: Session) -> list[Pixels]:
+    """Return frames of two morphs side by side: a person begins to smile, and a person turns into another."""
     size = vae.config.size
     looks = {
         look: open_dataset(data / "faces" / "val" / look, size=size, val_fraction=1).val.inputs
@@ -81,7 +84,7 @@ def morphs(data: Path, vae: Session) -> list[imaging.Pixels]:
     }
     films = [vae.interpolate(looks[before][a], looks[after][b], steps=13) for a, b, before, after in PEOPLE]
     return [
-        pictures.grid([imaging.fit(frame, (2 * size, 2 * size)) for frame in frames], columns=len(films))
+        grid([fit(frame, (2 * size, 2 * size)) for frame in frames], columns=len(films))
         for frames in zip(*films, strict=True)
     ]
 
@@ -98,13 +101,13 @@ def main(data: Path, output: Path, device: str | None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         demonstrate(model[DEFAULT], Path(folder), model[DEFAULT].metadata["task"])
         write_image(read_image(Path(folder) / "samples.png"), output / "samples.jpg")
-    write_image(of_photos(model["photos-conv"], model["photos-residual"]), output / "photos.jpg")
-    faces = imaging.to_float(open_dataset(data / "faces", size=SHOWN).val.inputs)
-    write_image(of_faces(faces, model["faces-conv"], model["faces-residual"]), output / "faces.jpg")
+    write_image(photo_picture(model["photos-conv"], model["photos-residual"]), output / "photos.jpg")
+    faces = to_float(open_dataset(data / "faces", size=SHOWN).val.inputs)
+    write_image(face_picture(faces, model["faces-conv"], model["faces-residual"]), output / "faces.jpg")
     write_animation(morphs(data, model["faces-vae"]), output / "morphs.gif", fps=10)
     drawn = [
-        pictures.grid(model["faces-vae"].sample(24, seed=1), columns=8),
-        pictures.grid(model["digits-vae"].sample(64, seed=1), columns=16),
+        grid(model["faces-vae"].sample(24, seed=1), columns=8),
+        grid(model["digits-vae"].sample(64, seed=1), columns=16),
     ]
     write_image(drawn[0], output / "samples-faces.jpg")
     write_image(drawn[1], output / "samples-digits.png")

@@ -1,8 +1,8 @@
-"""Make docs/tasks.png: what the examples of denoising, colorization, alignment and segmentation give.
+"""Make docs/tasks.png: results of the examples of denoising, colorization, alignment and segmentation.
 
 python tools/make_tasks_picture.py [-r runs] [-o docs]
 
-It runs the four examples, which train where `runs/` does not hold their networks yet.
+It runs the four examples, which train their networks unless `runs/` already holds them.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from pathlib import Path
 
 import click
 
-from edgeae.images.drawing import grids as pictures
+from edgeae.images.drawing.grids import comparison
 from edgeae.images.files.array_io import write_image
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
-# For each example the rows of its own picture that are shown between input and what is wanted: the network's result.
+# For each example, the row of its own picture that is shown between input and target: the network's result.
 TASKS = {
     "denoise": "network",
     "colorize": "coloured",
@@ -40,7 +40,7 @@ def main(runs: Path, output: Path, device: str | None) -> None:
         stages = [next(iter(rows.values())), rows[result], rows["target"]]
         shown.append([stage[i] for i in range(FACES) for stage in stages])
     titles = ["input", "output", "wanted"] * FACES
-    write_image(pictures.comparison(shown, titles, list(TASKS), min_side=96), output / "tasks.png")
+    write_image(comparison(shown, titles, list(TASKS), min_side=96), output / "tasks.png")
 
 
 if __name__ == "__main__":

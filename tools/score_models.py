@@ -1,4 +1,4 @@
-"""What the models score, beside methods without learning: the measures that score_tables.py makes tables of.
+"""Scores of the models and of methods without learning, from which score_tables.py makes tables.
 
 All images are validation images, which no model was trained on; each model's epoch was chosen by its PSNR on them.
 """
@@ -16,8 +16,8 @@ import numpy.typing as npt
 from skimage.color import rgb2lab
 
 from edgeae.data.datasets import open_dataset
-from edgeae.images import arrays as imaging
 from edgeae.images import metrics
+from edgeae.images.arrays import to_float, to_uint8
 from edgeae.images.damage.kinds import FILL
 from edgeae.inference.demo import restore_masked
 from edgeae.inference.session import Session
@@ -25,18 +25,18 @@ from edgeae.training.evaluation import Trial
 
 Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
-Filler = Callable[[Floats, Bools], Floats]  # one image, its hole → the image
+Filler = Callable[[Floats, Bools], Floats]  # (H, W, C) and its hole (H, W) → (H, W, C)
 Measures = dict[str, float]
 
 SIGMA = 25 / 255
-SIDE = 128  # pixels of faces and photos, the size that the files of DATA have or are reduced to
+SIDE = 128  # of faces and photos, in pixels
 
 
 # ---- holes ---------------------------------------------------------------------------------------------------------
 
 
 def square_holes(count: int, size: int, centre: bool) -> Bools:
-    """A square of 1/16 of the area somewhere in each image, or of 1/4 in the middle."""
+    """Return (count, size, size): a square of 1/16 of the area anywhere in each image, or of 1/4 in its centre."""
     rng, side = np.random.default_rng(0), size // (2 if centre else 4)
     holes = np.zeros((count, size, size), np.bool_)
     for hole in holes:
@@ -46,51 +46,51 @@ def square_holes(count: int, size: int, centre: bool) -> Bools:
 
 
 def with_fill(image: Floats, hole: Bools) -> Floats:
-    """The hole in the colour that training gives it."""
+    """Fill the hole with the colour that it has in training."""
     return np.where(hole[..., None], FILL, image)
 
 
 def with_mean(image: Floats, hole: Bools) -> Floats:
-    """The hole in the mean colour of the rest."""
+    """Fill the hole with the mean colour of the rest."""
     return np.where(hole[..., None], image[~hole].mean(axis=0), image)
 
 
-def inpainted(method: int) -> Filler:
-    """OpenCV's inpainting, radius 3."""
-    return lambda image, hole: imaging.to_float(cv2.inpaint(imaging.to_uint8(image), hole.astype(np.uint8), 3, method))
+def opencv_filler(method: int) -> Filler:
+    """Return a filler: OpenCV's inpainting, radius 3."""
+    return lambda image, hole: to_float(cv2.inpaint(to_uint8(image), hole.astype(np.uint8), 3, method))
 
 
 WITHOUT_LEARNING: dict[str, Filler] = {
     "damaged": with_fill,
     "mean-fill": with_mean,
-    "OpenCV, Navier-Stokes": inpainted(cv2.INPAINT_NS),
-    "OpenCV, Telea": inpainted(cv2.INPAINT_TELEA),
+    "OpenCV, Navier-Stokes": opencv_filler(cv2.INPAINT_NS),
+    "OpenCV, Telea": opencv_filler(cv2.INPAINT_TELEA),
 }
 
 
 def hole_measures(clean: Floats, fill: Filler) -> Measures:
-    """PSNR of whole images and of their holes."""
-    found = {}
+    """Measure PSNR in dB, of whole images and of their holes."""
+    measures = {}
     for name, centre in (("square", False), ("centre", True)):
         holes = square_holes(len(clean), clean.shape[1], centre)
         images = np.stack([fill(image, hole) for image, hole in zip(clean, holes, strict=True)])
-        found[name] = metrics.pooled_psnr(images, clean)
-        found[f"{name}, hole"] = metrics.pooled_psnr(images, clean, mask=holes)
-    return found
+        measures[name] = metrics.pooled_psnr(images, clean)
+        measures[f"{name}, hole"] = metrics.pooled_psnr(images, clean, mask=holes)
+    return measures
 
 
 def network_alone(session: Session) -> Filler:
-    """What the network makes of the image with grey holes, all of it its own."""
+    """Return a filler: the network's whole output for the image with gray holes."""
     return lambda image, hole: session.run_floats(with_fill(image, hole)[None])[0]
 
 
 def with_mask(session: Session) -> Filler:
-    """What `edgeae run --mask` does: the holes filled and fitted to their edges, the rest kept."""
+    """Return a filler: what `edgeae run --mask` does, which keeps the pixels outside the hole."""
     return lambda image, hole: restore_masked(session, with_fill(image, hole), hole)
 
 
 def undamaged_measures(session: Session, clean: Floats) -> Measures:
-    """What the network gives back of whole images: fidelity and sharpness (`edgeae.images.metrics.sharpness`)."""
+    """Measure PSNR in dB, SSIM and sharpness of the network's output for undamaged images."""
     output = session.run_floats(clean)
     return {
         "undamaged": metrics.pooled_psnr(output, clean),
@@ -103,25 +103,22 @@ def undamaged_measures(session: Session, clean: Floats) -> Measures:
 
 
 def colour_error(images: Floats, clean: Floats) -> float:
-    """Root mean squared distance in the a,b plane of CIELAB."""
+    """Return the root mean squared distance in the a,b plane of CIELAB."""
     return ab_error(rgb2lab(images)[..., 1:], clean)
 
 
 def ab_error(ab: npt.NDArray[np.float64], clean: Floats) -> float:
-    """The same of a and b, (N, H, W, 2)."""
+    """Return the same for given a and b, (N, H, W, 2)."""
     return float(np.sqrt(np.square(ab - rgb2lab(clean)[..., 1:]).sum(-1).mean()))
 
 
 def non_local_means(trial: Trial) -> tuple[str, Floats]:
-    """OpenCV's non-local means at the setting that is best on the first images of the trial itself."""
+    """Denoise with OpenCV's non-local means at its best setting on some of the same images; return name and result."""
 
     def run(images: Floats, h: int, colour: int, template: int) -> Floats:
-        return imaging.to_float(
+        return to_float(
             np.stack(
-                [
-                    cv2.fastNlMeansDenoisingColored(image, None, h, colour, template, 21)
-                    for image in imaging.to_uint8(images)
-                ]
+                [cv2.fastNlMeansDenoisingColored(image, None, h, colour, template, 21) for image in to_uint8(images)]
             )
         )
 
@@ -135,7 +132,7 @@ def non_local_means(trial: Trial) -> tuple[str, Floats]:
 
 @dataclass(frozen=True)
 class Photos:
-    """Validation photos, and them damaged."""
+    """Validation photos, clean and with three kinds of damage."""
 
     clean: Floats
     noisy: Trial
@@ -155,12 +152,12 @@ class Photos:
             "colour": colour_error(grey, self.clean),
         }
 
-    def of(self, session: Session) -> Measures:
+    def score(self, session: Session) -> Measures:
         return self.measures(*(session.run_floats(trial.inputs) for trial in (self.noisy, self.jpeg, self.grey)))
 
 
 def mean_colour(data: Path) -> npt.NDArray[np.float64]:
-    """a and b of training photos on the average."""
+    """Return the mean a and b of training photos."""
     few = open_dataset(data / "photos" / "train", size=SIDE, val_fraction=1, limit=500, seed=1).val
     mean: npt.NDArray[np.float64] = rgb2lab(few.inputs / 255)[..., 1:].mean((0, 1, 2))
     return mean
@@ -170,7 +167,7 @@ def mean_colour(data: Path) -> npt.NDArray[np.float64]:
 
 
 def vae_measures(session: Session, clean: Floats) -> Measures:
-    """Reconstruction from μ; the bound that training minimizes, nats an image; dimensions in use; steps of morphs."""
+    """Measure PSNR of reconstructions from μ, the bound that training minimizes in nats per image, and morphs."""
     mu, logvar = session.posterior(clean)
     kl = 0.5 * (np.exp(logvar) + mu**2 - 1 - logvar)
     noise = np.random.default_rng(0).standard_normal(mu.shape).astype(np.float32)
@@ -188,14 +185,14 @@ def vae_measures(session: Session, clean: Floats) -> Measures:
 
 
 def _largest_step(session: Session, a: Floats, b: Floats) -> float:
-    """Of a morph's 15 steps the largest over the mean, as root mean squared differences."""
+    """The largest of a morph's 15 steps relative to their mean, as root mean squared differences."""
     frames = session.interpolate(a, b, steps=16)
     steps = np.sqrt(np.square(np.diff(frames, axis=0)).mean((1, 2, 3)))
     return float(steps.max() / steps.mean())
 
 
 def pca_psnr(train: Floats, val: Floats, components: int) -> float:
-    """Validation images from as many principal components of the training images."""
+    """Return the PSNR of validation images projected on principal components of the training images."""
     flat, mean = train.reshape(len(train), -1), train.reshape(len(train), -1).mean(0)
     axes = np.linalg.svd(flat - mean, full_matrices=False)[2][:components]
     centred = val.reshape(len(val), -1) - mean

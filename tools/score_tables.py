@@ -1,9 +1,9 @@
-"""Write models/README.md: what each shipped model was trained on, and its scores beside methods without learning.
+"""Write models/README.md: the shipped models, their data, and their scores beside methods without learning.
 
     python tools/score_tables.py --data DATA [-o models] [--runs runs/shipped] [--limit N]
 
-DATA holds `faces`, `photos` and `digits`, as for make_models.py, which calls this. `--runs` is where the float32
-originals are, for the cost of quantization. Needs `pip install ".[peers,samples]"` (OpenCV, scikit-image).
+DATA holds `faces`, `photos` and `digits`, as for make_models.py, which calls this. `--runs` holds the float32
+originals, from which the cost of quantization is measured. Needs `pip install ".[peers,samples]"`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from edgeae.inference.load import load
 from edgeae.inference.session import Session
 from edgeae.network.describe import describe
 
-FOR_QUANTIZATION = 200  # images: the differences are the same on few
+FOR_QUANTIZATION = 200  # images; more change the differences little
 HOLES = ("square", "square, hole", "centre", "centre, hole")
 ATTRIBUTION = [
     "Face Research Lab London Set (DeBruine and Jones 2017, version 5, doi 10.6084/m9.figshare.5047666.v5), CC BY 4.0; "
@@ -35,7 +35,7 @@ ATTRIBUTION = [
 
 
 class Scorer:
-    """Validation images, opened once, and what a model scores on those that are its own."""
+    """Scores models on the validation images of their kind, which are opened once."""
 
     def __init__(self, data: Path, limit: int | None) -> None:
         self._data, self._limit = data, limit
@@ -52,7 +52,7 @@ class Scorer:
         return Photos.open(self._data, self._limit)
 
     def score(self, name: str, session: Session) -> Measures:
-        """Every measure of one model."""
+        """Return all measures of one model."""
         kind = name.split("-")[0]
         clean = self.clean(kind, session.config.size)
         if session.config.arch == "vae":
@@ -61,17 +61,17 @@ class Scorer:
         found |= score_models.hole_measures(clean, score_models.network_alone(session))
         masked = score_models.hole_measures(clean, score_models.with_mask(session))
         found |= {f"{key}, mask": value for key, value in masked.items()}
-        return found | (self.photos().of(session) if kind == "photos" else {})
+        return found | (self.photos().score(session) if kind == "photos" else {})
 
     def pca(self, size: int, components: int) -> float:
-        """Of the aligned training faces and their mirror images."""
+        """Return the PSNR of faces from principal components of the aligned training faces and their mirror images."""
         train = open_dataset(self._data / "faces", size=size).train.inputs / np.float32(255)
         both = np.concatenate([train, train[:, :, ::-1]]).astype(np.float32)
         return score_models.pca_psnr(both, self.clean("faces", size), components)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """A Markdown table and an empty line."""
+    """Return the lines of a Markdown table and an empty line."""
     lines = [header, ["---"] * len(header), *rows]
     return ["| " + " | ".join(line) + " |" for line in lines] + [""]
 
@@ -157,7 +157,7 @@ QUANTIZED = {
 
 
 def quantization_table(scorer: Scorer, runs: Path, sessions: dict[str, Session], device: str | None) -> list[str]:
-    """What int8 and int4 cost, in dB against the float32 originals."""
+    """Tabulate the loss of int8 and int4 in dB against the float32 originals."""
     rows = []
     for name, session in sessions.items():
         run = runs / f"{name}-finish" if (runs / f"{name}-finish").exists() else runs / name
@@ -177,7 +177,7 @@ def quantization_table(scorer: Scorer, runs: Path, sessions: dict[str, Session],
 
 
 def write_readme(output: Path, data: Path, runs: Path, device: str | None, limit: int | None = None) -> None:
-    """`models/README.md`."""
+    """Write `models/README.md`."""
     scorer = Scorer(data, limit)
     names = sorted(path.stem for path in output.glob("*.safetensors"))
     found = {name: describe(output / f"{name}.safetensors") for name in names}

@@ -6,13 +6,13 @@ import re
 
 import click
 
-# What a command calls an argument of the library that its own parameter has another name for, and flags whose short
-# form people know better. The key of the first table is the command.
+# By command: flags of arguments that have another name in the library than on the command line.
 _RENAMED = {
     "export": {"scheme": "--quantize"},
     "run": {"size": "--raw"},
     "train": {"run": "-o"},
 }
+# The short form is the one that help and documentation use.
 _SHORT = {"device": "-d", "output": "-o"}
 
 
@@ -30,7 +30,7 @@ def name_flags(sentence: str) -> str:
 
 
 def _running_command() -> click.Command | None:
-    """Return the command whose context click has at hand, or which has just failed under the group's."""
+    """Return the command that runs, or that has just failed and left the context to its group."""
     context = click.get_current_context(silent=True)
     if context is None:
         return None

@@ -26,6 +26,7 @@ from edgeae.cli.options import (
 )
 from edgeae.cli.program import command
 from edgeae.cli.progress import TrainingProgress
+from edgeae.config import ARCHS, LOSSES
 from edgeae.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 
 @command()
-@click.argument("arch", type=click.Choice(["conv", "residual", "vae"]), required=False)
+@click.argument("arch", type=click.Choice(ARCHS), required=False)
 @options(
     click.option(
         "--data",
@@ -82,7 +83,7 @@ if TYPE_CHECKING:
     click.option("--weight-decay", type=float, default=1e-2, show_default=True, help="Weight decay of AdamW."),
     click.option(
         "--loss",
-        type=click.Choice(["mse", "bce"]),
+        type=click.Choice(LOSSES),
         default="mse",
         show_default=True,
         help="Mean squared error, or binary cross-entropy.",

@@ -118,14 +118,14 @@ def compile_c(command: tuple[str, ...], source: str, *flags: str, timeout_s: flo
 
 def _probe(command: tuple[str, ...], kind: str) -> Compiler:
     machine = _machine_flags(kind)
-    found = re.search(rb"edgeae:([^:]*):(\w+);", compile_c(command, _PROBE, *machine, timeout_s=30))
-    version = re.search(rb"\d+(\.\d+)+", found[1]) if found else None
+    mark = re.search(rb"edgeae:([^:]*):(\w+);", compile_c(command, _PROBE, *machine, timeout_s=30))
+    version = re.search(rb"\d+(\.\d+)+", mark[1]) if mark else None
     return Compiler(
         command,
         "zig" if "zig" in Path(command[0]).name else kind,
         version[0].decode() if version else "of unknown version",
         machine,
-        found[2].decode() if found else "plain",
+        mark[2].decode() if mark else "plain",
     )
 
 

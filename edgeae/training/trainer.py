@@ -50,7 +50,7 @@ class Trainer:
     """
 
     def __init__(self, config: ModelConfig, settings: TrainConfig, dataset: Dataset, names: tuple[str, ...]) -> None:
-        """Args: `names`: the tinygrad devices, which must divide the batch."""
+        # `names` are tinygrad devices. With several, each holds all weights and gets an equal share of every batch.
         if settings.batch % len(names):
             raise TrainingError(f"a batch of {settings.batch} cannot be shared by {len(names)} devices.")
         self.config, self.settings, self.dataset, self._names = config, settings, dataset, names

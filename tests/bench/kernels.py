@@ -12,11 +12,11 @@ import sys
 from pathlib import Path
 from unittest.mock import patch
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "runtime" / "kernels"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import click
 import numpy as np
-from kernel_cases import Kernel, Layer, instruction_sets, read
+from helpers.kernel_cases import Kernel, Layer, instruction_sets, read
 
 from edgeae.benchmark.machine import describe_machine, headline
 from edgeae.benchmark.peak import Kernel as BoundKernel
@@ -28,7 +28,7 @@ from edgeae.network.shipped import DEFAULT, find_model
 from edgeae.network.tracing import trace
 from edgeae.network.weight_file import read as read_weights
 from edgeae.runtime import devices
-from edgeae.runtime.kernels import plans
+from edgeae.runtime.kernels import winograd_plans
 from edgeae.runtime.kernels.plans import INSTRUCTION_SETS
 from edgeae.runtime.kernels.programs import compile_text
 
@@ -61,7 +61,10 @@ def describe(layer: Layer) -> str:
 def time_layer(layer: Layer, isa: str, rounds: int) -> list[list[str]]:
     """Return a row of the table for each kernel."""
     kernels = dict.fromkeys(read(layer, isa, 1))
-    with patch.object(plans, "winograd", lambda *_: None), patch.object(plans, "winograd_gradient", lambda *_: None):
+    with (
+        patch.object(winograd_plans, "winograd", lambda *_: None),
+        patch.object(winograd_plans, "winograd_gradient", lambda *_: None),
+    ):
         kernels |= dict.fromkeys(read(layer, isa, 1))
     peak, peak_flop = peak_kernel(INSTRUCTION_SETS[isa])
     turns = Turns([Engine("peak", lambda i: peak(), lambda i, y: None), *(make_engine(k, isa) for k in kernels)], 0.0)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import FileFactory
+from helpers import FileFactory
 
 from edgeae.benchmark import bench, cases, peers, pytorch
 from edgeae.benchmark.cases import Case, Subject

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from conftest import FileFactory
+from helpers import FileFactory
 
 from edgeae.benchmark import cold
 

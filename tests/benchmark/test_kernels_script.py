@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from helpers import ROOT
-from kernel_cases import needs_compiler
+from helpers.kernel_cases import needs_compiler
 
 
 @needs_compiler

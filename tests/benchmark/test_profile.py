@@ -1,7 +1,7 @@
 """The time of every layer."""
 
 import pytest
-from conftest import FileFactory
+from helpers import FileFactory
 
 from edgeae.benchmark.profile import profile
 from edgeae.errors import UsageError

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import FileFactory
+from helpers import FileFactory
 
 from edgeae.benchmark.train_step import make_trainer, step_function
 from edgeae.network.weight_file import read

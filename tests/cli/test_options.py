@@ -1,9 +1,12 @@
-"""The types of the values of options."""
+"""The types of the values of options, and that their choices are those of the library."""
 
 import click
 import pytest
 
-from edgeae.cli.options import Memory, Size
+from edgeae.benchmark import cases
+from edgeae.cli import bench
+from edgeae.cli.options import SCHEME, Memory, Size
+from edgeae.network.quantize import SCHEMES
 
 
 @pytest.mark.parametrize(("text", "size"), [("1000", 1000), ("64k", 65536), ("512M", 512 << 20), ("2GiB", 2 << 30)])
@@ -26,3 +29,8 @@ def test_size_has_limits() -> None:
     for text in ("7x64", "64x8193"):
         with pytest.raises(click.BadParameter, match="from 8 to 8192"):
             Size().convert(text, None, None)
+
+
+def test_choices_are_those_of_the_library() -> None:
+    assert set(SCHEME.choices) == set(SCHEMES)
+    assert bench.TASKS == cases.TASKS

@@ -1,4 +1,4 @@
-"""IDX, .npy and .npz files: right ones against arrays written by NumPy or by hand, hostile ones against DataError."""
+"""IDX, .npy and .npz files: valid ones against arrays written by NumPy or by hand, hostile ones give DataError."""
 
 import gzip
 import io
@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from edgeae.data import array_files as arrayfiles
+from edgeae.data import array_files
 from edgeae.errors import DataError
 
 
@@ -34,13 +34,13 @@ def test_idx_holds_the_pixels_that_numpy_wrote(tmp_path: Path, pixels: np.ndarra
         pixels.tofile(file)
     if packed:
         path.write_bytes(gzip.compress(path.read_bytes()))  # recognized by content: the name has no .gz
-    np.testing.assert_array_equal(arrayfiles.read_idx(path), pixels)
+    np.testing.assert_array_equal(array_files.read_idx(path), pixels)
 
 
 def test_idx_with_colour(tmp_path: Path) -> None:
     images = np.arange(2 * 8 * 8 * 3, dtype=np.uint8).reshape(2, 8, 8, 3)
     (tmp_path / "a").write_bytes(idx_bytes(images.shape, images.tobytes()))
-    np.testing.assert_array_equal(arrayfiles.read_idx(tmp_path / "a"), images)
+    np.testing.assert_array_equal(array_files.read_idx(tmp_path / "a"), images)
 
 
 @pytest.mark.parametrize(
@@ -63,11 +63,11 @@ def test_idx_with_colour(tmp_path: Path) -> None:
         (b"\x1f\x8b" + bytes(40), "cannot be read"),
     ],
 )
-def test_a_wrong_idx_file_is_one_sentence(tmp_path: Path, content: bytes, message: str) -> None:
+def test_an_invalid_idx_file_is_one_sentence(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "images"
     path.write_bytes(content)
     with pytest.raises(DataError, match=message) as caught:
-        arrayfiles.read_idx(path)
+        array_files.read_idx(path)
     assert "\n" not in str(caught.value)
     assert str(path) in str(caught.value)
 
@@ -77,7 +77,7 @@ def test_a_gzip_bomb_is_unpacked_only_as_far_as_its_header_claims(tmp_path: Path
     path.write_bytes(gzip.compress(idx_bytes((2, 8, 8), bytes(256 << 20))))
     tracemalloc.start()
     with pytest.raises(DataError, match="more pixels"):
-        arrayfiles.read_idx(path)
+        array_files.read_idx(path)
     peak_bytes = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak_bytes < 4 << 20
@@ -87,10 +87,10 @@ def test_a_gzip_bomb_is_unpacked_only_as_far_as_its_header_claims(tmp_path: Path
 @given(
     head=st.sampled_from([b"", b"\0\0\x08\x03", b"\x1f\x8b\x08\0", b"\x93NUMPY\x01\0", b"PK\x03\x04"]), data=st.binary()
 )
-def test_any_bytes_are_an_array_or_a_data_error(tmp_path: Path, head: bytes, data: bytes) -> None:
+def test_random_bytes_give_an_array_or_a_data_error(tmp_path: Path, head: bytes, data: bytes) -> None:
     path = tmp_path / "images"
     path.write_bytes(head + data)
-    for read in (arrayfiles.read_idx, arrayfiles.read_npy, arrayfiles.read_npz):
+    for read in (array_files.read_idx, array_files.read_npy, array_files.read_npz):
         try:
             read(path)
         except DataError as error:
@@ -110,7 +110,7 @@ def npy_header(shape: str, dtype: str = "|u1") -> bytes:
 
 
 class Payload:
-    """Unpickling it would create a file."""
+    """An object that creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -132,15 +132,15 @@ HOSTILE_NPY = [
 
 
 @pytest.mark.parametrize(("content", "message"), HOSTILE_NPY)
-def test_a_wrong_npy_file_is_one_sentence(tmp_path: Path, content: bytes, message: str) -> None:
+def test_an_invalid_npy_file_is_one_sentence(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "images.npy"
     path.write_bytes(content)
     with pytest.raises(DataError, match=message):
-        arrayfiles.read_npy(path)
+        array_files.read_npy(path)
     with zipfile.ZipFile(tmp_path / "images.npz", "w") as archive:
         archive.writestr("images.npy", content)
     with pytest.raises(DataError, match=message):
-        arrayfiles.read_npz(tmp_path / "images.npz")
+        array_files.read_npz(tmp_path / "images.npz")
 
 
 def test_a_pickle_is_never_loaded(tmp_path: Path) -> None:
@@ -150,9 +150,9 @@ def test_a_pickle_is_never_loaded(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
         archive.writestr("images.npy", content)
     with pytest.raises(DataError):
-        arrayfiles.read_npy(tmp_path / "a.npy")
+        array_files.read_npy(tmp_path / "a.npy")
     with pytest.raises(DataError):
-        arrayfiles.read_npz(tmp_path / "a.npz")
+        array_files.read_npz(tmp_path / "a.npz")
     assert not trap.exists()
 
 
@@ -161,10 +161,10 @@ def test_an_npz_that_claims_more_than_deflate_can_pack_is_refused(tmp_path: Path
     np.savez_compressed(path, images=np.zeros((4, 16, 16), np.uint8))
     content = bytearray(path.read_bytes())
     directory = content.rindex(b"PK\x01\x02")
-    content[directory + 24 : directory + 28] = struct.pack("<I", 2**31)  # the uncompressed size it claims
+    content[directory + 24 : directory + 28] = struct.pack("<I", 2**31)  # the claimed uncompressed size
     path.write_bytes(content)
     with pytest.raises(DataError, match="more than the file can hold"):
-        arrayfiles.read_npz(path)
+        array_files.read_npz(path)
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_an_npz_that_claims_more_than_deflate_can_pack_is_refused(tmp_path: Path
 def test_npz_names(tmp_path: Path, names: list[str], chosen: dict[str, str]) -> None:
     arrays = {name: np.full((3, 8, 8), i, np.uint8) for i, name in enumerate(names)}
     np.savez(tmp_path / "a.npz", **arrays)
-    found = arrayfiles.read_npz(tmp_path / "a.npz")
+    found = array_files.read_npz(tmp_path / "a.npz")
     assert found.keys() == chosen.keys()
     for part, name in chosen.items():
         np.testing.assert_array_equal(found[part], arrays[name])
@@ -191,10 +191,10 @@ def test_npz_names(tmp_path: Path, names: list[str], chosen: dict[str, str]) -> 
 def test_a_broken_npz_is_one_sentence(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.npz").write_bytes(content)
     with pytest.raises(DataError, match=r"a\.npz cannot be read"):
-        arrayfiles.read_npz(tmp_path / "a.npz")
+        array_files.read_npz(tmp_path / "a.npz")
     np.savez(tmp_path / "empty.npz")
     with pytest.raises(DataError, match="holds no array"):
-        arrayfiles.read_npz(tmp_path / "empty.npz")
+        array_files.read_npz(tmp_path / "empty.npz")
 
 
 @pytest.mark.parametrize(
@@ -207,28 +207,28 @@ def test_a_broken_npz_is_one_sentence(tmp_path: Path, content: bytes) -> None:
         (np.zeros((4, 16, 16), np.int64), "int64"),
     ],
 )
-def test_arrays_that_are_no_images(array: np.ndarray, message: str) -> None:
+def test_arrays_of_another_shape_or_type_are_refused(array: np.ndarray, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        arrayfiles.as_image_array(array, "a.npy")
+        array_files.as_image_array(array, "a.npy")
 
 
-def test_values_become_bytes() -> None:
+def test_pixel_values_become_uint8() -> None:
     floats = np.array([0.0, 0.25, 0.5, 1.0], dtype=np.float16)
-    assert arrayfiles.to_uint8(floats, "a").tolist() == [0, 64, 128, 255]
-    assert arrayfiles.to_uint8(np.array([False, True]), "a").tolist() == [0, 255]
+    assert array_files.to_uint8(floats, "a").tolist() == [0, 64, 128, 255]
+    assert array_files.to_uint8(np.array([False, True]), "a").tolist() == [0, 255]
     for bad in (np.nan, np.inf, -0.1, 255.0):
         with pytest.raises(DataError, match="scale them"):
-            arrayfiles.to_uint8(np.array([0.5, bad]), "a")
+            array_files.to_uint8(np.array([0.5, bad]), "a")
 
 
-def test_grey_is_pillows_grey() -> None:
+def test_gray_agrees_with_pillow() -> None:
     images = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
-    grey = arrayfiles.to_channels(images, 1)
+    grey = array_files.to_channels(images, 1)
     pillows = np.stack([np.asarray(Image.fromarray(image).convert("L")) for image in images])[..., None]
     assert np.abs(grey.astype(int) - pillows.astype(int)).max() <= 1
-    np.testing.assert_array_equal(arrayfiles.to_channels(grey, 3), np.concatenate([grey] * 3, axis=3))
+    np.testing.assert_array_equal(array_files.to_channels(grey, 3), np.concatenate([grey] * 3, axis=3))
 
 
-def test_more_memory_than_there_is() -> None:
+def test_more_memory_than_the_machine_has_is_refused() -> None:
     with pytest.raises(DataError, match="GiB"):
-        arrayfiles.require_memory(1 << 60, "this")
+        array_files.require_memory(1 << 60, "this")

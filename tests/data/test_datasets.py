@@ -1,4 +1,4 @@
-"""open_dataset: every source, the splits, the report, and what is left out."""
+"""open_dataset: every kind of source, the splits, the report, and images that are left out."""
 
 import json
 import os
@@ -47,13 +47,13 @@ def test_folder(folder: Path) -> None:
     assert any(name == "cats/small/5.png" for name in dataset.train.names + dataset.val.names)
 
 
-def test_pixels_are_pillows(tmp_path: Path) -> None:
-    """A centre crop and an antialiased resize, against Pillow's own calls on an image without compression."""
+def test_images_are_fitted_as_by_pillow(tmp_path: Path) -> None:
+    """Images are cropped about the centre and resized as by Pillow's own calls."""
     pixels = np.random.default_rng(0).integers(0, 256, (24, 40, 3), dtype=np.uint8)
     for name in "ab":
         Image.fromarray(pixels).save(tmp_path / f"{name}.png")
-    wanted = Image.fromarray(pixels).resize((12, 12), Image.Resampling.LANCZOS, box=(8, 0, 32, 24))
-    np.testing.assert_array_equal(open_dataset(tmp_path, size=12).train.inputs[0], np.asarray(wanted))
+    expected = Image.fromarray(pixels).resize((12, 12), Image.Resampling.LANCZOS, box=(8, 0, 32, 24))
+    np.testing.assert_array_equal(open_dataset(tmp_path, size=12).train.inputs[0], np.asarray(expected))
 
 
 def test_the_split_follows_the_seed(folder: Path) -> None:
@@ -64,7 +64,7 @@ def test_the_split_follows_the_seed(folder: Path) -> None:
     assert any(other != first for other in others)
 
 
-def test_two_images_are_one_each(tmp_path: Path) -> None:
+def test_two_images_are_split_one_and_one(tmp_path: Path) -> None:
     for i in range(2):
         save(tmp_path / f"{i}.png")
     dataset = open_dataset(tmp_path, size=16, val_fraction=0.01)
@@ -136,7 +136,7 @@ def test_the_report_says_what_was_left_out(folder: Path) -> None:
     assert str(folder) not in table
 
 
-def test_the_table_is_short_and_silent_about_nothing() -> None:
+def test_the_table_omits_rows_without_content() -> None:
     left_out = tuple((f"{i}.png", "is damaged") for i in range(100))
     table = Report("photos", 64, 5, 1, unreadable=left_out, widths=(64, 64, 64), heights=(64, 64, 64)).table()
     assert table.count("is damaged") == 5
@@ -145,7 +145,7 @@ def test_the_table_is_short_and_silent_about_nothing() -> None:
     assert "64×64; fitted" in table
 
 
-def test_too_few_images_are_reported_and_then_refused(tmp_path: Path) -> None:
+def test_too_few_images_are_reported_and_refused(tmp_path: Path) -> None:
     reports: list[Report] = []
     with pytest.raises(DataError, match="0 usable images"):
         open_dataset(tmp_path, size=16, report=reports.append)
@@ -165,7 +165,7 @@ def test_too_few_images_are_reported_and_then_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
-def test_links_that_loop_end(folder: Path, tmp_path: Path) -> None:
+def test_symbolic_links_in_a_loop_are_followed_once(folder: Path, tmp_path: Path) -> None:
     (folder / "cats" / "loop").symlink_to(folder)
     (folder / "self").symlink_to(folder / "self")
     (folder / "gone.png").symlink_to(folder / "nowhere.png")
@@ -178,12 +178,12 @@ def test_links_that_loop_end(folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes there")
-def test_a_pipe_is_not_waited_for(folder: Path) -> None:
+def test_a_named_pipe_is_not_read(folder: Path) -> None:
     os.mkfifo(folder / "pipe.png")
     assert open_dataset(folder, size=16).report.unreadable == (("pipe.png", "is not a regular file"),)
 
 
-def test_pairs(tmp_path: Path) -> None:
+def test_inputs_are_matched_with_targets(tmp_path: Path) -> None:
     for i in range(6):
         save(tmp_path / "in" / "sub" / f"{i}.png", value=i)
         save(tmp_path / "out" / "sub" / f"{i}.jpg", 40, 40, value=50 + 10 * i, mode="L")
@@ -301,7 +301,7 @@ def test_faces_are_generated_and_the_splits_differ() -> None:
     assert not any((dataset.train.inputs == image).all(axis=(1, 2, 3)).any() for image in dataset.val.inputs)
 
 
-def test_a_name_is_the_built_in_set_and_a_path_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_built_in_name_wins_over_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for i in range(2):
         save(tmp_path / "faces" / f"{i}.png", value=200)
     monkeypatch.chdir(tmp_path)
@@ -314,7 +314,7 @@ def test_a_name_is_the_built_in_set_and_a_path_is_a_path(tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize("data", ["nowhere", "photo.png", "notes.txt"])
-def test_what_is_no_dataset_is_one_sentence(tmp_path: Path, data: str) -> None:
+def test_a_path_without_a_dataset_is_one_sentence(tmp_path: Path, data: str) -> None:
     save(tmp_path / "photo.png")
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(DataError, match=data) as caught:
@@ -334,6 +334,6 @@ def test_what_is_no_dataset_is_one_sentence(tmp_path: Path, data: str) -> None:
         {"size": 16, "limit": 1},
     ],
 )
-def test_arguments_out_of_range(folder: Path, arguments: dict[str, float]) -> None:
+def test_arguments_out_of_range_are_refused(folder: Path, arguments: dict[str, float]) -> None:
     with pytest.raises(UsageError):
         open_dataset(folder, **arguments)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Downloads from a server on 127.0.0.1: checked, cached, atomic, never half."""
+"""Downloads from a server on 127.0.0.1: checked, cached, and never half written."""
 
 import gzip
 import hashlib
@@ -72,11 +72,11 @@ def cached_files(tmp_path: Path) -> list[str]:
     return sorted(path.name for path in (tmp_path / "cache").rglob("*") if path.is_file())
 
 
-def test_idx_set_is_downloaded_once(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dataset_is_downloaded_once(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     train, val = rng.integers(0, 256, (6, 28, 28), np.uint8), rng.integers(0, 256, (3, 28, 28), np.uint8)
-    source = DownloadedDataset("", server.remote("train.gz", idx(train)), server.remote("val.gz", idx(val)))
-    monkeypatch.setitem(downloads.DATASETS, "mnist", source)
+    dataset_files = DownloadedDataset("", server.remote("train.gz", idx(train)), server.remote("val.gz", idx(val)))
+    monkeypatch.setitem(downloads.DATASETS, "mnist", dataset_files)
     for _ in range(2):
         dataset = open_dataset("mnist", size=28, channels=1)
         np.testing.assert_array_equal(dataset.train.inputs[..., 0], train)
@@ -84,7 +84,7 @@ def test_idx_set_is_downloaded_once(server: Server, tmp_path: Path, monkeypatch:
     assert server.requests == ["/train.gz", "/val.gz"]
     assert cached_files(tmp_path) == ["train.gz", "val.gz"]
     monkeypatch.setenv("EDGEAE_OFFLINE", "1")
-    assert len(open_dataset("mnist", size=28).train) == 6  # what is cached needs no network
+    assert len(open_dataset("mnist", size=28).train) == 6  # cached files need no network
 
 
 def test_cifar10_records_become_nhwc(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,14 +144,14 @@ def test_a_damaged_cached_file_is_downloaded_again(server: Server) -> None:
     assert downloads.fetch("mnist", remote).read_bytes() == b"content"
 
 
-def test_offline_names_the_variable_and_the_file(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_offline_error_names_the_variable_and_the_file(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGEAE_OFFLINE", "1")
     with pytest.raises(DataError, match=r"EDGEAE_OFFLINE.*train-images-idx3-ubyte\.gz"):
         open_dataset("fashion-mnist", size=28)
     assert server.requests == []
 
 
-def test_a_file_address_works_too(server: Server, tmp_path: Path) -> None:
+def test_a_file_url_works_too(server: Server, tmp_path: Path) -> None:
     (tmp_path / "a.gz").write_bytes(b"content")
     remote = RemoteFile(((tmp_path / "a.gz").as_uri(),), 7, hashlib.sha256(b"content").hexdigest())
     assert downloads.fetch("mnist", remote).read_bytes() == b"content"
@@ -164,7 +164,7 @@ def test_an_unusable_cache_is_one_sentence(server: Server, tmp_path: Path, monke
         downloads.fetch("mnist", server.remote("a.gz", b"content"))
 
 
-def test_cache_folder_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("EDGEAE_CACHE", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
@@ -176,9 +176,9 @@ def test_cache_folder_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     assert downloads.cache_folder() == tmp_path / "own"
 
 
-def test_the_table_is_complete() -> None:
-    for source in downloads.DATASETS.values():
-        for remote in (source.train, source.val):
+def test_every_dataset_has_digests_and_file_names() -> None:
+    for dataset in downloads.DATASETS.values():
+        for remote in (dataset.train, dataset.val):
             assert len(remote.sha256) == 64
             assert int(remote.sha256, 16) > 0
             assert all(url.endswith(remote.filename) for url in remote.urls)

@@ -1,3 +1,5 @@
+"""Generated faces: reproducible, varied, and drawn as their factors say."""
+
 import dataclasses
 
 import numpy as np
@@ -121,7 +123,7 @@ def test_local_factors_change_their_own_region(name, rows, columns):
     assert changed[rows, columns].sum() > 0.95 * changed.sum()
 
 
-def test_corners_tell_the_background():
+def test_the_corners_show_the_background():
     brightness = np.linspace(0, 1, 9)
     corners = [render(with_(background_brightness=b))[:4, :4].max(axis=2).mean() / 255 for b in brightness]
     slope, offset = np.polyfit(brightness, corners, 1)
@@ -169,7 +171,7 @@ def test_factors_can_be_read_back_from_the_pixels(faces):
         assert r2[name] > 0.6, (name, r2)
 
 
-def test_light_skin_is_brighter_than_dark_skin_all_the_way():
+def test_brightness_falls_monotonically_with_the_skin_factor():
     brightness = [render(with_(skin=s))[36:40, 30:34].mean() for s in np.linspace(0, 1, 6)]
     assert np.all(np.diff(brightness) < 0)
 

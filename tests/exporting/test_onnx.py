@@ -1,4 +1,4 @@
-"""ONNX files: valid, of any batch and size, and what ONNX Runtime makes of them is what we make."""
+"""ONNX files: valid, for any batch and size, and with the same output in ONNX Runtime as ours."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -48,7 +48,7 @@ COMBINATIONS = [
 
 
 @pytest.mark.parametrize("part, scheme", COMBINATIONS)
-def test_another_runtime_gives_the_same(
+def test_onnx_runtime_gives_the_same_output(
     arch: str, scheme: str, part: str, device: str, tiny_file: FileFactory, tmp_path: Path
 ) -> None:
     path = tiny_file(arch, scheme, context=1)
@@ -58,20 +58,21 @@ def test_another_runtime_gives_the_same(
     session, peer = load(path, device), runtime(tmp_path / "tiny.onnx")
     for count, side in ((1, 16), (3, 32)):
         x = inputs(session, part, count, side)
-        wanted = channels_first(ours(session, part, x))
-        found = peer.run(None, {peer.get_inputs()[0].name: channels_first(x)})[0]
-        assert found.shape == wanted.shape
-        assert np.abs(found - wanted).max() < 1e-5 * max(1, np.abs(wanted).max())
+        expected = channels_first(ours(session, part, x))
+        output = peer.run(None, {peer.get_inputs()[0].name: channels_first(x)})[0]
+        assert output.shape == expected.shape
+        assert np.abs(output - expected).max() < 1e-5 * max(1, np.abs(expected).max())
 
 
-def test_a_file_tells_what_it_is(tiny_file: FileFactory, tmp_path: Path) -> None:
+def test_a_file_describes_itself(tiny_file: FileFactory, tmp_path: Path) -> None:
     path = tmp_path / "tiny.onnx"
     export_onnx(tiny_file("residual", "int8"), path)
     model = onnx.load(path)
     onnx.checker.check_model(model, full_check=True)
     assert model.producer_name == "edgeae" and model.opset_import[0].version == 17
-    told = {one.key: one.value for one in model.metadata_props}
-    assert told["arch"] == "residual" and told["licence"] and told["quantize"] == "int8" and "golden" not in told
+    stored = {one.key: one.value for one in model.metadata_props}
+    assert stored["arch"] == "residual" and stored["licence"] and stored["quantize"] == "int8"
+    assert "golden" not in stored
     sizes = [
         [d.dim_param or d.dim_value for d in one.type.tensor_type.shape.dim]
         for one in (*model.graph.input, *model.graph.output)
@@ -99,17 +100,17 @@ def test_quantized_weights_are_small(tiny_file: FileFactory, tmp_path: Path) -> 
 
 
 def test_float32_of_a_quantized_model(device: str, tiny_file: FileFactory, tmp_path: Path) -> None:
-    """The rounded weights, for runtimes that compute in float32."""
+    """The file holds the rounded weights."""
     path = tiny_file("conv", "int8")
     report = export_onnx(path, tmp_path / "tiny.onnx", scheme="none")
     assert report.quantize == "none"
     session = load(path, device)
     x = inputs(session, "reconstruct", 1, 16)
-    found = runtime(tmp_path / "tiny.onnx").run(None, {"image": channels_first(x)})[0]
-    assert np.abs(found - channels_first(session.run_floats(x))).max() < 1e-5
+    output = runtime(tmp_path / "tiny.onnx").run(None, {"image": channels_first(x)})[0]
+    assert np.abs(output - channels_first(session.run_floats(x))).max() < 1e-5
 
 
-def test_what_cannot_be_done(tiny_file: FileFactory, tmp_path: Path) -> None:
+def test_invalid_arguments_are_refused(tiny_file: FileFactory, tmp_path: Path) -> None:
     path = tiny_file("conv", "int8")
     for changes, message in (
         ({"part": "all"}, "unknown part 'all'"),
@@ -125,7 +126,7 @@ def test_what_cannot_be_done(tiny_file: FileFactory, tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.onnx")) and not list(tmp_path.glob("*.bin"))
 
 
-def test_without_the_package(tiny_file: FileFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_onnx_package(tiny_file: FileFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "onnx", None)
     with pytest.raises(UsageError, match=r'pip install "edgeae\[onnx\]"'):
         export_onnx(tiny_file("conv"), tmp_path / "tiny.onnx")

@@ -1,4 +1,4 @@
-"""Training on with rounded weights."""
+"""Fine-tuning of rounded weights."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +11,7 @@ from edgeae.config import ModelConfig, TrainConfig
 from edgeae.errors import UsageError
 from edgeae.exporting.weights import export
 from edgeae.inference.load import load
-from edgeae.network import quantize
-from edgeae.network import weight_file as weights
+from edgeae.network import quantize, weight_file
 from edgeae.training.loop import train
 
 EPOCHS = by_tier(2, 6)
@@ -27,47 +26,45 @@ def run(device: str, tiny_config: Callable[..., ModelConfig], tmp_path_factory: 
     return folder
 
 
-def test_int4_gains_what_it_lost(run: Path, device: str, tmp_path: Path) -> None:
+def test_tuning_improves_int4(run: Path, device: str, tmp_path: Path) -> None:
     plain = export(run, tmp_path / "plain.safetensors", scheme="int4", device=device)
-    told: list[tuple[int, float]] = []
+    epochs: list[tuple[int, float]] = []
     tuned = export(
         run,
         tmp_path / "tuned.safetensors",
         scheme="int4",
         device=device,
         tune=EPOCHS,
-        on_epoch=lambda epoch, psnr: told.append((epoch, psnr)),
+        on_epoch=lambda epoch, psnr: epochs.append((epoch, psnr)),
     )
-    assert [epoch for epoch, _ in told] == list(range(EPOCHS + 1))
-    assert told[0][1] == pytest.approx(plain.exported.psnr, abs=1e-3)  # it begins with what rounding left
-    assert tuned.exported.psnr == pytest.approx(max(psnr for _, psnr in told), abs=1e-3)  # and gives the best back
+    assert [epoch for epoch, _ in epochs] == list(range(EPOCHS + 1))
+    assert epochs[0][1] == pytest.approx(plain.exported.psnr, abs=1e-3)  # tuning begins with the plain rounding
+    assert tuned.exported.psnr == pytest.approx(max(psnr for _, psnr in epochs), abs=1e-3)  # the best epoch is kept
     assert tuned.exported.psnr > plain.exported.psnr
     assert tuned.size_bytes == pytest.approx(plain.size_bytes, rel=0.01)
     assert tuned.fp32.psnr == plain.fp32.psnr
     assert load(tuned.path, device).metadata["quantize"] == "int4"
 
 
-def test_no_epoch_that_is_worse_is_kept(
-    run: Path, device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worse_epoch_is_not_kept(run: Path, device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edgeae.exporting.tune.LEARNING_RATES", {"int8": 100.0})
     export(run, tmp_path / "plain.safetensors", scheme="int8", device=device)
-    told: list[float] = []
+    psnrs: list[float] = []
     export(
         run,
         tmp_path / "tuned.safetensors",
         scheme="int8",
         device=device,
         tune=1,
-        on_epoch=lambda epoch, psnr: told.append(psnr),
+        on_epoch=lambda epoch, psnr: psnrs.append(psnr),
     )
-    assert told[1] < told[0]
-    plain, tuned = (weights.read(tmp_path / f"{name}.safetensors").tensors for name in ("plain", "tuned"))
+    assert psnrs[1] < psnrs[0]
+    plain, tuned = (weight_file.read(tmp_path / f"{name}.safetensors").tensors for name in ("plain", "tuned"))
     assert all(np.array_equal(plain[name], tuned[name]) for name in plain)
 
 
 @pytest.mark.parametrize("scheme", quantize.SCHEMES)
-def test_rounded_weights_stay_as_they_are(scheme: str) -> None:
+def test_rounding_is_close_to_the_original(scheme: str) -> None:
     weight = np.random.default_rng(0).standard_normal((3, 3, 11, 5)).astype(np.float32)
     once = quantize.round_trip("a.weight", weight, scheme)
     tolerance = {"none": 0, "fp16": 1e-3, "int8": 0.02, "int4": 0.3}[scheme]
@@ -75,7 +72,7 @@ def test_rounded_weights_stay_as_they_are(scheme: str) -> None:
     assert np.array_equal(quantize.round_trip("a.bias", weight, scheme), weight) or scheme == "fp16"
 
 
-def test_what_cannot_be_tuned(run: Path, device: str, tmp_path: Path) -> None:
+def test_other_schemes_and_lone_files_are_refused(run: Path, device: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="int8 or int4, not 'fp16'"):
         export(run, tmp_path / "x.safetensors", scheme="fp16", device=device, tune=1)
     alone = tmp_path / "alone.safetensors"

@@ -1,4 +1,4 @@
-"""Exported files: what is reported about them, checked from the files themselves."""
+"""Exported weight files: the report is checked against the files themselves."""
 
 import json
 import math
@@ -26,7 +26,7 @@ BITS = {"none": 32, "fp16": 16, "int8": 8, "int4": 4}
 
 @pytest.fixture
 def image_file(tmp_path: Path) -> str:
-    """One picture to measure on: the network then runs at the same batch size as for the golden input."""
+    """One image to score on: the network then runs at the same batch size as for the golden input."""
     path = tmp_path / "image.npz"
     np.savez(path, images=photo(16, 16)[None])
     return str(path)
@@ -34,7 +34,7 @@ def image_file(tmp_path: Path) -> str:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, device: str) -> Path:
-    """A run folder: two epochs on 16 of 20 pictures, 2 of them for validation. The shapes are those of test_cli."""
+    """A run folder: two epochs on 16 of 20 pictures, 2 of them for validation."""
     folder = tmp_path_factory.mktemp("exporting")
     np.savez(folder / "photos.npz", images=np.stack([photo(16, 16, seed=seed) for seed in range(20)]))
     model = ModelConfig.default("conv", size=16, widths=(4,), code=4)
@@ -93,7 +93,7 @@ def test_the_report_is_true(
 
 
 @pytest.mark.parametrize("scheme", quantize.SCHEMES)
-def test_quality(
+def test_reported_scores_are_those_of_the_outputs(
     scheme: str, arch: str, tiny_file: Callable[..., Path], image_file: str, device: str, tmp_path: Path
 ) -> None:
     source, output = tiny_file(arch), tmp_path / "out.safetensors"
@@ -134,12 +134,12 @@ def test_the_file_describes_and_checks_itself(
     assert result.passed and result.largest_error < 1e-4
 
 
-def test_licence_stays_as_it_was(tiny_file: Callable[..., Path], image_file: str, device: str, tmp_path: Path) -> None:
+def test_the_licence_is_kept(tiny_file: Callable[..., Path], image_file: str, device: str, tmp_path: Path) -> None:
     export(tiny_file("conv"), tmp_path / "out.safetensors", data=image_file, device=device)
     assert metadata(tmp_path / "out.safetensors")["licence"] == "CC0-1.0"
 
 
-def test_a_run_folder_is_its_best_weights(run: Path, device: str, tmp_path: Path) -> None:
+def test_a_run_folder_stands_for_its_best_weights(run: Path, device: str, tmp_path: Path) -> None:
     reports = [
         export(path, tmp_path / f"{i}.safetensors", device=device)
         for i, path in enumerate((run, run / "best.safetensors", str(run)))
@@ -151,7 +151,7 @@ def test_a_run_folder_is_its_best_weights(run: Path, device: str, tmp_path: Path
     assert reports[0].data == "photos.npz"
 
 
-def test_measured_on_the_runs_own_validation_images(run: Path, device: str, tmp_path: Path) -> None:
+def test_scores_are_from_the_runs_own_validation_images(run: Path, device: str, tmp_path: Path) -> None:
     report = export(run, tmp_path / "out.safetensors", device=device)
     stored = metadata(run / "best.safetensors")
     assert report.images == 2  # a tenth of the limit, none of which was trained on
@@ -167,7 +167,7 @@ def test_optimizer_state_is_left_behind(run: Path, device: str, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("scheme", ["fp16", "int8", "int4"])
-def test_from_a_quantized_file(scheme: str, tiny_file: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_quantized_file_is_refused(scheme: str, tiny_file: Callable[..., Path], tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=rf"is quantized already \({scheme}\); export from the fp32 checkpoint"):
         export(tiny_file("conv", scheme), tmp_path / "out.safetensors")
     assert not (tmp_path / "out.safetensors").exists()
@@ -181,7 +181,7 @@ def test_arguments_are_checked_before_anything_is_read(tmp_path: Path) -> None:
             export(tmp_path / "missing", tmp_path / name)
 
 
-def test_what_cannot_be_exported(run: Path, tiny_file: Callable[..., Path], tmp_path: Path) -> None:
+def test_missing_or_unfit_files_and_data_are_refused(run: Path, tiny_file: Callable[..., Path], tmp_path: Path) -> None:
     output = tmp_path / "out.safetensors"
     with pytest.raises(WeightsError, match="no such weight file"):
         export(tmp_path / "missing.safetensors", output)

@@ -1,4 +1,4 @@
-"""The code of a vae as a unit Gaussian of its images."""
+"""Whitening the code of a vae."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,29 +9,29 @@ import pytest
 from helpers.tiers import exhaustive
 
 from edgeae.config import ModelConfig, TrainConfig
-from edgeae.data import generated_faces as faces
+from edgeae.data.generated_faces import generate
 from edgeae.errors import UsageError
 from edgeae.exporting.weights import export
 from edgeae.exporting.whiten import whiten
-from edgeae.images import arrays as imaging
+from edgeae.images.arrays import to_float
 from edgeae.inference.load import load
 from edgeae.inference.session import Session
-from edgeae.network import weight_file as weights
+from edgeae.network import weight_file
 from edgeae.training.loop import train
 
 
 @pytest.fixture
 def images() -> np.ndarray:
-    return imaging.to_float(faces.generate(300, 16, seed=4)[0])
+    return to_float(generate(300, 16, seed=4)[0])
 
 
 def test_the_codes_have_mean_0_and_covariance_1_and_nothing_else_changes(
     images: np.ndarray, device: str, tiny_file: Callable[..., Path], tmp_path: Path
 ) -> None:
     path = tiny_file("vae")
-    file = weights.read(path)
+    file = weight_file.read(path)
     changed = whiten(file.floats(), file.config, images, device)
-    weights.write(tmp_path / "s.safetensors", changed, file.metadata)
+    weight_file.write(tmp_path / "s.safetensors", changed, file.metadata)
     before, after = load(path, device), load(tmp_path / "s.safetensors", device)
 
     mu, logvar = after.posterior(images)
@@ -47,17 +47,17 @@ def test_the_codes_have_mean_0_and_covariance_1_and_nothing_else_changes(
 
 
 @exhaustive
-def test_what_is_drawn_is_what_the_images_are(
+def test_random_codes_decode_to_images_like_the_training_images(
     images: np.ndarray, device: str, tiny_config: Callable[..., ModelConfig], tmp_path: Path
 ) -> None:
-    """Decoded from random codes, pixels have the mean and the spread that they have in the images given back."""
+    """Pixels decoded from random codes have nearly the mean and spread that they have in reconstructions."""
     np.save(tmp_path / "faces.npy", (images * 255).astype(np.uint8))
     settings = TrainConfig(
         str(tmp_path / "faces.npy"), epochs=10, batch=16, lr=3e-3, beta=1e-3, corrupt="none", augment=False
     )
     train(tiny_config("vae"), settings, tmp_path / "run", device=device)
 
-    def apart(session: Session) -> float:
+    def distance(session: Session) -> float:
         drawn, back = session.sample(200, seed=0, dtype=np.float32), session.run_floats(images)
         return float(np.abs(drawn.mean(0) - back.mean(0)).mean() + np.abs(drawn.std(0) - back.std(0)).mean())
 
@@ -67,10 +67,12 @@ def test_what_is_drawn_is_what_the_images_are(
         tmp_path / "run", tmp_path / "standard.safetensors", **options, standardize=str(tmp_path / "faces.npy")
     )
     assert standard.exported.psnr == pytest.approx(plain.exported.psnr, abs=0.3)
-    assert apart(load(standard.path, device)) < 0.7 * apart(load(plain.path, device))
+    assert distance(load(standard.path, device)) < 0.7 * distance(load(plain.path, device))
 
 
-def test_only_a_vae_has_one(images: np.ndarray, device: str, tiny_file: Callable[..., Path], tmp_path: Path) -> None:
+def test_only_a_vae_is_whitened(
+    images: np.ndarray, device: str, tiny_file: Callable[..., Path], tmp_path: Path
+) -> None:
     path = tiny_file("conv")
     with pytest.raises(UsageError, match="only the code of a vae"):
         export(path, tmp_path / "x.safetensors", device=device, standardize="faces")
@@ -78,7 +80,7 @@ def test_only_a_vae_has_one(images: np.ndarray, device: str, tiny_file: Callable
         load(path, device).posterior(images)
 
 
-def test_the_posterior_of_one_and_of_many(images: np.ndarray, device: str, tiny_file: Callable[..., Path]) -> None:
+def test_the_posterior_of_one_image(images: np.ndarray, device: str, tiny_file: Callable[..., Path]) -> None:
     session = load(tiny_file("vae"), device)
     mu, logvar = session.posterior(images[:3])
     assert mu.shape == logvar.shape == (3, session.config.code)

@@ -39,13 +39,13 @@ def idx(data: bytes) -> None:
     """An IDX file, gzipped after a byte 1."""
     import gzip
 
-    from edgeae.data import array_files as arrayfiles
+    from edgeae.data import array_files
 
     suffix = ""
     if data[:1] == b"\1":
         data, suffix = gzip.compress(data[1:], 1), ".gz"
     with _File(data, f"-idx3-ubyte{suffix}") as path:
-        array = arrayfiles.read_idx(path)
+        array = array_files.read_idx(path)
         assert array.nbytes <= 2000 * len(data)  # gzip packs a thousandfold at most
 
 

@@ -27,7 +27,7 @@ needs_compiler = pytest.mark.skipif(find_compiler() is None, reason="no C compil
 
 
 def instruction_sets() -> list[str]:
-    """Those that this machine and its compiler can run, best first."""
+    """Return the instruction sets that this machine and its compiler can run, best first."""
     compiler = find_compiler()
     order = ["avx512", "avx2", "plain"]
     if compiler is None:
@@ -37,7 +37,7 @@ def instruction_sets() -> list[str]:
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer without its numbers."""
+    """A layer without its weights."""
 
     shape: Shape
     activation: str | None = None
@@ -51,7 +51,7 @@ class Layer:
 
 
 def read(layer: Layer, machine: str, threads: int) -> list[Kernel]:
-    """The kernels of a layer: its own and, with float32 weights, those of its gradients. Nothing is compiled or run."""
+    """Return a layer's kernels and, with float32 weights, those of its gradients. Nothing is compiled or run."""
     with pytest.MonkeyPatch.context() as patch, Context(CPU_COUNT=threads):
         patch.setenv("EDGEAE_KERNELS", machine)
         patch.setattr(graph, "compile_text", lambda text, machine: b"not compiled")
@@ -246,7 +246,7 @@ class Kernel:
 
 
 def draw_arrays(layer: Layer, seed: int = 0) -> dict[str, Array]:
-    """Inputs of a layer, and a gradient of its output: about as large as in a network."""
+    """Draw inputs of a layer and a gradient of its output, of the size that they have in a network."""
     rng = np.random.default_rng(seed)
     shape = layer.shape
     sizes = {
@@ -261,7 +261,7 @@ def draw_arrays(layer: Layer, seed: int = 0) -> dict[str, Array]:
 
 
 def forward(layer: Layer, given: dict[str, Tensor], weight: Weight | None = None) -> Tensor:
-    """The layer's kernel, which must be there."""
+    """Run the layer's kernel; fail if there is none."""
     y = graph.convolution(
         given["x"],
         given["w"] if weight is None else weight,
@@ -275,7 +275,7 @@ def forward(layer: Layer, given: dict[str, Tensor], weight: Weight | None = None
 
 
 def compute(layer: Layer, arrays: dict[str, Array]) -> dict[str, Array]:
-    """Output ("y") and the gradient of every input by its name."""
+    """Return the output ("y") and the gradient of each input by its name."""
     given = {name: Tensor(array, device="CPU").realize() for name, array in arrays.items()}
     dy = given.pop("dy")
     y = forward(layer, given)
@@ -285,7 +285,7 @@ def compute(layer: Layer, arrays: dict[str, Array]) -> dict[str, Array]:
 
 
 def in_torch(layer: Layer, arrays: dict[str, Array], found: Array) -> dict[str, Array]:
-    """The same by PyTorch in float64. Where rounding decides what a ReLU lets pass, `found`, an output, decides."""
+    """Return the same from PyTorch in float64; where rounding would decide what a ReLU lets pass, `found` decides."""
     torch = pytest.importorskip("torch")
     given = {name: torch.tensor(array, dtype=torch.float64, requires_grad=True) for name, array in arrays.items()}
     dy, shape = given.pop("dy"), layer.shape
@@ -314,13 +314,13 @@ def in_torch(layer: Layer, arrays: dict[str, Array], found: Array) -> dict[str, 
 
 
 def windows(x: Array, kernel: int, stride: int, padding: int) -> Array:
-    """(B, H, W, C) → (B, H', W', C, kernel, kernel): what each output of a convolution sees."""
+    """Return the window of each output of a convolution: (B, H, W, C) → (B, H', W', C, kernel, kernel)."""
     padded = np.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
     return np.lib.stride_tricks.sliding_window_view(padded, (kernel, kernel), (1, 2))[:, ::stride, ::stride]
 
 
 def up(x: Array, w: Array) -> Array:
-    """4×4 transposed convolution of stride 2 and padding 1: every input pixel adds its 4×4 square of outputs."""
+    """Return the 4×4 transposed convolution of stride 2 and padding 1: each input pixel adds 4×4 outputs."""
     batch, height, width, _ = x.shape
     y = np.zeros((batch, 2 * height + 2, 2 * width + 2, w.shape[-1]))
     for ky in range(4):
@@ -330,7 +330,7 @@ def up(x: Array, w: Array) -> Array:
 
 
 def convolve(x: Array, w: Array, stride: int, padding: int) -> Array:
-    """Convolution, whose windows begin `padding` outside of the image."""
+    """Return a convolution whose windows begin `padding` pixels outside of the image."""
     y: Array = np.einsum("byxcij,ijco->byxo", windows(x, len(w), stride, padding), w, optimize=True)
     return y
 
@@ -340,7 +340,7 @@ _G = {2: np.array([[1, 0], [1, 1], [0, 1]]), 3: np.array([[1, 0, 0], [0.5, 0.5, 
 
 
 def _taps(c: dict[str, Any]) -> list[tuple[int, int, Any]]:
-    """(phase, position in the square of SUB×SUB, the R×R taps that it has of the kernel)."""
+    """Return (phase, position in the SUB×SUB square, the R×R taps of the kernel that belong to them)."""
 
     def taps(phase: int, position: int) -> list[int]:
         return [3 - phase - 2 * i if c.get("STEP") == 2 else c["SUB"] * i + position for i in range(c["R"])]
@@ -356,7 +356,7 @@ def _taps(c: dict[str, Any]) -> list[tuple[int, int, Any]]:
 
 
 def winograd_factors(w: Array, c: dict[str, Any]) -> Array:
-    """(phases, blocks, products, SUB² · c_in, a block's channels) from weights (side, side, c_in, c_out)."""
+    """Return (phases, blocks, products, SUB² · c_in, channels of a block) of weights (side, side, c_in, c_out)."""
     g, c_in, c_out = _G[c["R"]], c["C_IN"], c["C_OUT"]
     u = np.zeros((c.get("STEP", 1) ** 2, len(g) ** 2, c["SUB"] ** 2, c_in, c_out))
     for phase, position, taps in _taps(c):
@@ -371,12 +371,12 @@ def _packed_size(c: dict[str, Any]) -> tuple[int, int, int, int, int]:
 
 
 def winograd_weights(u: Array, c: dict[str, Any]) -> Array:
-    """The inverse of `winograd_factors`."""
+    """Invert `winograd_factors`."""
     return _from_factors(np.moveaxis(u.reshape(_packed_size(c)), 1, 3), c, np.linalg.pinv(_G[c["R"]]))
 
 
 def winograd_weight_gradient(du: Array, c: dict[str, Any]) -> Array:
-    """The transpose of `winograd_factors`."""
+    """Apply the transpose of `winograd_factors`."""
     return _from_factors(du, c, _G[c["R"]].T)
 
 
@@ -390,7 +390,7 @@ def _from_factors(u: Array, c: dict[str, Any], matrix: Array) -> Array:
 
 
 def dequantize(values: Array, scale: Array | None, shape: tuple[int, ...]) -> Array:
-    """Weights in the form that quantize.py describes, as float64."""
+    """Return weights that are packed as quantize.py describes in float64."""
     if scale is None or values.dtype == np.int8:
         return values.astype(np.float64).reshape(shape) * (1 if scale is None else scale.astype(np.float64))
     rows, out = int(np.prod(shape[:-1])), shape[-1]
@@ -402,7 +402,7 @@ def dequantize(values: Array, scale: Array | None, shape: tuple[int, ...]) -> Ar
 
 
 def activate(z: Array, activation: str | None) -> Array:
-    """None, relu or sigmoid."""
+    """Apply no activation, relu or sigmoid."""
     if activation == "relu":
         return np.maximum(z, 0)
     return 1 / (1 + np.exp(-z)) if activation == "sigmoid" else z
@@ -413,7 +413,7 @@ def _slope(activation: str, y: Array) -> Array:
 
 
 def assert_close(found: Array, wanted: Array, tolerance: float, what: str) -> None:
-    """Equal within `tolerance` of the largest wanted value."""
+    """Check that values are equal within `tolerance` of the largest expected one."""
     assert found.shape == wanted.shape, f"{found.shape} is not {wanted.shape}: {what}"
     assert np.isfinite(found).all(), f"not finite: {what}"
     error = np.abs(found - wanted).max() / (np.abs(wanted).max() or 1)

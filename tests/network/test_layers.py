@@ -1,4 +1,4 @@
-"""Layers and their gradients against PyTorch's, in float64."""
+"""Layers and their gradients, compared with PyTorch in float64."""
 
 from collections.abc import Callable
 from typing import Any
@@ -24,7 +24,7 @@ def assert_close(actual: Array, expected: Array, what: str = "") -> None:
 
 
 def nchw(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A PyTorch function of NCHW images as one of NHWC images."""
+    """Turn a PyTorch function of NCHW images into one of NHWC images."""
     return lambda x, *rest: function(x.permute(0, 3, 1, 2), *rest).permute(0, 2, 3, 1)
 
 

@@ -1,4 +1,4 @@
-"""fp16, int8 and int4: the layout as documented, what rounding may lose, and what stays in a device's memory."""
+"""Quantization: the documented layout, the error of rounding, and the memory on the device."""
 
 import gc
 import math
@@ -24,8 +24,8 @@ Array = npt.NDArray[Any]
 SHAPES = [(1, 1, 1, 1), (3, 3, 5, 7), (4, 4, 3, 8), (1, 1, 31, 2), (1, 1, 33, 2), (37, 5), (96, 3)]  # some K are odd
 
 
-def drawn(*shape: int, seed: int = 0) -> Array:
-    """Normal weights whose columns are of very different size."""
+def draw_weights(*shape: int, seed: int = 0) -> Array:
+    """Draw normal weights whose columns differ much in size."""
     rng = np.random.default_rng(seed)
     return (rng.standard_normal(shape) * 10 ** rng.uniform(-3, 1, shape[-1])).astype(np.float32)
 
@@ -37,7 +37,7 @@ def scheme(request: pytest.FixtureRequest) -> str:
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_packed_as_declared(scheme: str, shape: tuple[int, ...]) -> None:
-    packed = quantize.pack("a.weight", drawn(*shape), scheme)
+    packed = quantize.pack("a.weight", draw_weights(*shape), scheme)
     declared = quantize.packed_shapes("a.weight", shape, scheme)
     assert {name: (str(value.dtype), value.shape) for name, value in packed.items()} == declared
     again = quantize.unpack("a.weight", packed, shape, scheme)
@@ -46,7 +46,7 @@ def test_packed_as_declared(scheme: str, shape: tuple[int, ...]) -> None:
 
 
 def test_biases_are_kept(scheme: str) -> None:
-    bias = drawn(7)
+    bias = draw_weights(7)
     packed = quantize.pack("a.bias", bias, scheme)
     assert list(packed) == ["a.bias"]
     assert np.array_equal(packed["a.bias"], bias)
@@ -56,7 +56,7 @@ def test_biases_are_kept(scheme: str) -> None:
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_what_rounding_loses(shape: tuple[int, ...]) -> None:
-    w = drawn(*shape)
+    w = draw_weights(*shape)
     columns = w.reshape(-1, shape[-1])
     assert np.array_equal(quantize.unpack("weight", quantize.pack("weight", w, "none"), shape, "none"), w)
 
@@ -91,7 +91,7 @@ def test_int8_hits_its_values_exactly() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 1, 33, 2), (2, 2, 9, 3), (64, 2), (7, 1)])
 def test_int4_layout(shape: tuple[int, ...]) -> None:
-    """Every weight found by the documented rule, one at a time."""
+    """Decode each weight by itself, by the documented rule."""
     rows, out = math.prod(shape[:-1]), shape[-1]
     rng = np.random.default_rng(0)
     values = rng.integers(-7, 8, (rows, out))
@@ -113,7 +113,7 @@ def test_int4_layout(shape: tuple[int, ...]) -> None:
 
 
 def test_all_zero_and_tiny_channels(scheme: str) -> None:
-    w = drawn(3, 3, 5, 4)
+    w = draw_weights(3, 3, 5, 4)
     w[..., 1] = 0
     w[..., 2] = 1e-30
     packed = quantize.pack("weight", w, scheme)
@@ -126,7 +126,7 @@ def test_all_zero_and_tiny_channels(scheme: str) -> None:
 
 @pytest.mark.parametrize("shape", [(3, 3, 5, 7), (1, 1, 70, 2), (37, 5)])
 def test_the_device_unpacks_the_same_numbers(scheme: str, shape: tuple[int, ...], device: str) -> None:
-    packed = quantize.pack("a.weight", drawn(*shape), scheme)
+    packed = quantize.pack("a.weight", draw_weights(*shape), scheme)
     expected = quantize.unpack("a.weight", packed, shape, scheme)
     for half in (True, False):
         weight = quantize.to_device("a.weight", packed, shape, scheme, device, half)
@@ -147,7 +147,7 @@ def live_buffers(device: str) -> dict[int, Buffer]:
 
 @pytest.mark.parametrize("scheme", first_of(["int4", "int8", "fp16"]))
 def test_no_float_copy_stays_on_the_device(scheme: str, device: str, tiny_file: FileFactory) -> None:
-    """Loaded and run until the graph is replayed, the weights are on the device in the file's own bits alone."""
+    """After the graph is replayed the device holds the weights only in the bits of the file."""
     path = tiny_file("conv", scheme, widths=(8, 64), context=0)
     file = weights.read(path)
     gc.collect()  # what earlier tests left must not be freed, and counted, in between

@@ -1,4 +1,4 @@
-"""Names of shipped models, and paths."""
+"""Finding shipped models by name."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from edgeae.network import shipped
 
 @pytest.fixture
 def shelves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
-    """Two folders of shipped models: b is in both, a in the first, c in the second."""
+    """Two folders of shipped models: b is in both, a only in the first, c only in the second."""
     folders = tmp_path / "first", tmp_path / "second"
     for folder, names in zip(folders, ("ab", "bc"), strict=True):
         folder.mkdir()

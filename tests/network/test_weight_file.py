@@ -129,15 +129,6 @@ def test_optimizer_state_is_kept(tiny_file: FileFactory, tmp_path: Path) -> None
     assert set(again.floats()) == set(file.tensors)
 
 
-def test_parameters_are_named_by_their_attributes(arch: str, tiny_config: Any) -> None:
-    model: Any = build(tiny_config(arch), "PYTHON")
-    named = {name: value for name, value, _ in parameters(model)}
-    assert named["down.0.weight"] is model.down[0].weight
-    assert named["to_image.bias"] is model.to_image.bias
-    if arch == "residual":
-        assert named["gather.0.conv2.weight"] is model.gather[0].conv2.weight
-
-
 def test_a_failed_write_leaves_the_old_file(good: bytes, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(good)
     with pytest.raises(EdgeaeError, match="cannot be written"):

@@ -1,4 +1,4 @@
-"""What tells that a backend is absent, on a machine made up for it. Descriptions are tested with probing."""
+"""How a backend is found to be absent, on simulated machines. test_devices.py tests descriptions."""
 
 import os
 import platform

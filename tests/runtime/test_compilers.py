@@ -1,4 +1,4 @@
-"""The compilers that are found, what they know of the processor, and what they say when they fail."""
+"""Finding compilers: their order, the instruction set that each reports, and their error messages."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def find(kind: str) -> Compiler:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """For PATH: with a space in its name, and whatever a test puts there."""
+    """A folder for PATH, with a space in its name."""
     (tmp_path / "on path").mkdir()
     return tmp_path / "on path"
 
@@ -42,7 +42,7 @@ def script(path: Path, text: str) -> Path:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_known_of_a_compiler(kind: str) -> None:
+def test_fields_of_a_compiler(kind: str) -> None:
     compiler = find(kind)
     option = "-dumpversion" if kind == "clang" else "-dumpfullversion"
     said = subprocess.run([kind, option], capture_output=True, text=True)
@@ -86,7 +86,7 @@ def test_an_object_is_elf_and_needs_no_library(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_first_complaint_is_what_is_said(kind: str) -> None:
+def test_the_message_has_the_first_error(kind: str) -> None:
     with pytest.raises(DeviceError) as caught:
         find(kind).compile("int first = nothing;\nint second = none;\n")
     message = str(caught.value)
@@ -95,7 +95,7 @@ def test_the_first_complaint_is_what_is_said(kind: str) -> None:
     assert message.endswith("; to mend it: pip install ziglang.")
 
 
-def test_a_compiler_that_says_nothing(tmp_path: Path) -> None:
+def test_a_compiler_that_fails_silently(tmp_path: Path) -> None:
     for text, reason in (("exit 3", "exit 3"), ("exit 0", "exit 0"), ("echo oh no >&2; exit 1", "oh no")):
         with pytest.raises(DeviceError, match=f"failed: {reason}; to mend it"):
             compile_c((str(script(tmp_path / "cc", text)),), TEXT)
@@ -109,7 +109,7 @@ def test_a_compiler_that_hangs_is_stopped(tmp_path: Path) -> None:
 # ---- which one is found ------------------------------------------------------------------------------------------
 
 FOUND = """
-from edgeae import compilers
+from edgeae.runtime import compilers
 clang, failures = compilers.find_clang()
 any_ = compilers.find_compiler()
 print(json.dumps([clang and clang.kind, failures, any_ and any_.kind, any_ and any_.command]))
@@ -118,7 +118,7 @@ NO_ZIG = "import importlib.util as u; find = u.find_spec; u.find_spec = lambda n
 
 
 def found(folder: Path, **environment: str) -> list[object]:
-    """What a fresh Python finds with `folder` alone on PATH and no ziglang: clang, failures, any compiler, command."""
+    """Return what a new process finds with only `folder` on PATH: clang, failures, any compiler, and its command."""
     result = answer(NO_ZIG + FOUND, PATH=str(folder), **environment)
     assert isinstance(result, list)
     return result
@@ -155,7 +155,7 @@ def test_a_broken_gcc_is_none(folder: Path) -> None:
     assert found(folder)[2] is None
 
 
-def test_nothing_at_all(folder: Path) -> None:
+def test_no_compiler(folder: Path) -> None:
     assert found(folder) == [None, ["clang was not found"], None, None]
 
 
@@ -170,7 +170,7 @@ def test_cc_first_also_with_arguments_and_a_space_in_its_path(folder: Path) -> N
 
 
 def test_kernels_run_where_gcc_is_the_only_compiler(folder: Path, tmp_path: Path) -> None:
-    """Ours by gcc, the others by tinygrad's own code generator: a training step's numbers are NumPy's."""
+    """gcc compiles our kernels, tinygrad's code generator the others: a training step gives NumPy's numbers."""
     find("gcc")
     if platform.machine() != "x86_64":
         pytest.skip("tinygrad's own code generator is for x86-64")
@@ -180,8 +180,8 @@ def test_kernels_run_where_gcc_is_the_only_compiler(folder: Path, tmp_path: Path
 import numpy as np
 device = devices.resolve("CPU")
 from tinygrad import Tensor
-from edgeae.kernels import graph
-from edgeae.kernels.shapes import Shape
+from edgeae.runtime.kernels import graph
+from edgeae.runtime.kernels.shapes import Shape
 rng = np.random.default_rng(0)
 x, w, b, dy = (rng.normal(size=size).astype("f") for size in ((2, 5, 7, 3), (1, 1, 3, 20), (20,), (2, 5, 7, 20)))
 tensors = [Tensor(array, device=device) for array in (x, w, b)]

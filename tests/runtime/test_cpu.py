@@ -1,4 +1,4 @@
-"""The compiler that is found for CPU kernels, also without clang, and threads. Each machine's is played by a child."""
+"""The compiler for CPU kernels, also on machines without clang, and threads. Each machine is a child process."""
 
 import platform
 import shutil
@@ -16,7 +16,7 @@ needs_clang = pytest.mark.skipif(shutil.which("clang") is None, reason="no clang
 
 @pytest.fixture(scope="module")
 def no_clang(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A PATH with no C compiler that works: its `clang` fails, in a folder with a space in its name."""
+    """A PATH without a C compiler that works: its `clang` fails, and its folder has a space in its name."""
     folder = tmp_path_factory.mktemp("no compiler")
     clang = folder / "clang"
     clang.write_text("#!/bin/sh\necho 'error: broken installation' >&2\nexit 1\n")

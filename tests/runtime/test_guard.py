@@ -1,4 +1,4 @@
-"""One sentence for whatever tinygrad raises."""
+"""Errors of tinygrad and of drivers become one sentence."""
 
 import pickle
 import subprocess

@@ -1,4 +1,4 @@
-"""AdamW against PyTorch's, as one kernel and as generated code."""
+"""AdamW against PyTorch, as one kernel and as generated code."""
 
 import math
 from typing import Any
@@ -19,7 +19,7 @@ def draw(seed: int, scale: float = 1.0) -> dict[str, Any]:
 
 
 def run(device: str, steps: int, resume_after: int | None = None) -> dict[str, Any]:
-    """The parameters after some steps; with `resume_after`, by an optimizer that took up the state of another."""
+    """Parameters after some steps; `resume_after` continues with a new optimizer that loads the old one's state."""
     parameters = {name: Tensor(value, device=device).realize() for name, value in draw(0).items()}
     optimizer = AdamW(parameters, DECAY)
     for step in range(steps):
@@ -38,15 +38,15 @@ def run(device: str, steps: int, resume_after: int | None = None) -> dict[str, A
 
 
 @pytest.mark.parametrize("kernels", ["", "off"])
-def test_steps_are_those_of_pytorch(device: str, kernels: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_agree_with_pytorch(device: str, kernels: str, monkeypatch: pytest.MonkeyPatch) -> None:
     torch = pytest.importorskip("torch")
     monkeypatch.setenv("EDGEAE_KERNELS", kernels)
-    found = run(device, steps=5)
-    wanted = {name: torch.tensor(value, requires_grad=True) for name, value in draw(0).items()}
+    results = run(device, steps=5)
+    expected = {name: torch.tensor(value, requires_grad=True) for name, value in draw(0).items()}
     optimizer = torch.optim.AdamW(
         [
-            {"params": [value for name, value in wanted.items() if name.endswith("weight")], "weight_decay": DECAY},
-            {"params": [wanted["a.bias"]], "weight_decay": 0.0},
+            {"params": [value for name, value in expected.items() if name.endswith("weight")], "weight_decay": DECAY},
+            {"params": [expected["a.bias"]], "weight_decay": 0.0},
         ],
         betas=BETAS,
     )
@@ -55,19 +55,19 @@ def test_steps_are_those_of_pytorch(device: str, kernels: str, monkeypatch: pyte
         for group in optimizer.param_groups:
             group["lr"] = 0.01 / (step + 1)
         for name, value in draw(step + 1, scale=10.0 ** (-3 * (step % 3))).items():
-            wanted[name].grad = torch.tensor(value)
+            expected[name].grad = torch.tensor(value)
         ages = np.arange(len(lengths))[::-1]
         limit = CLIP * float(np.average(lengths, weights=MEMORY**ages)) if lengths else math.inf
-        length = float(torch.nn.utils.clip_grad_norm_(wanted.values(), limit))
+        length = float(torch.nn.utils.clip_grad_norm_(expected.values(), limit))
         assert (length > limit) == (step == 3)  # the scales are 1, 1e-3, 1e-6, 1, 1e-3
         lengths.append(min(length, limit))
         optimizer.step()
-    for name, value in wanted.items():
-        np.testing.assert_allclose(found[name], value.detach().numpy(), rtol=0, atol=2e-6, err_msg=name)
-    np.testing.assert_allclose(found["powers"], [BETAS[0] ** 5, BETAS[1] ** 5, MEMORY**5], rtol=1e-6)
+    for name, value in expected.items():
+        np.testing.assert_allclose(results[name], value.detach().numpy(), rtol=0, atol=2e-6, err_msg=name)
+    np.testing.assert_allclose(results["powers"], [BETAS[0] ** 5, BETAS[1] ** 5, MEMORY**5], rtol=1e-6)
 
 
-def test_the_state_is_all_there_is(device: str) -> None:
+def test_the_state_determines_all_further_steps(device: str) -> None:
     """Bit for bit, and for any number of threads."""
     from tinygrad.helpers import Context
 
@@ -79,7 +79,7 @@ def test_the_state_is_all_there_is(device: str) -> None:
             assert np.array_equal(resumed[name], value), name
 
 
-def test_a_gradient_of_zero_moves_nothing_but_the_decay(device: str) -> None:
+def test_with_a_zero_gradient_only_the_decay_acts(device: str) -> None:
     parameters = {"a.weight": Tensor([2.0, -3.0], device=device).realize()}
     optimizer = AdamW(parameters, DECAY)
     parameters["a.weight"].grad = Tensor([0.0, 0.0], device=device)

@@ -1,4 +1,4 @@
-"""What a code costs, beside files that Pillow writes."""
+"""Rates of codes against their definition, and of WebP and JPEG against an exhaustive search over qualities."""
 
 import io
 from collections.abc import Callable
@@ -21,7 +21,7 @@ def photos(n: int, side: int, channels: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("arch", "channels"), [("conv", 3), ("conv", 1), ("vae", 3)])
-def test_rates(arch: str, channels: int, tiny_file: Callable[..., Path], device: str) -> None:
+def test_code_and_files(arch: str, channels: int, tiny_file: Callable[..., Path], device: str) -> None:
     session = load(tiny_file(arch, "none", size=64, in_channels=channels, out_channels=channels), device)
     clean = photos(3, 64, channels)
     code, *files = measure_rate_distortion(session, clean)
@@ -34,7 +34,7 @@ def test_rates(arch: str, channels: int, tiny_file: Callable[..., Path], device:
         for image in (clean * 255).round().astype(np.uint8):
             picture = Image.fromarray(image[..., 0] if channels == 1 else image)
             best = b""
-            for quality in range(1, 101):  # every one of them, where rates.py halves
+            for quality in range(1, 101):  # all of them, where the module bisects
                 stream = io.BytesIO()
                 picture.save(stream, kind, quality=quality, optimize=True)
                 if not best or len(stream.getvalue()) <= code.bytes:
@@ -46,5 +46,5 @@ def test_rates(arch: str, channels: int, tiny_file: Callable[..., Path], device:
         assert file.psnr == pytest.approx(psnr, abs=0.3)
 
 
-def test_a_residual_has_none(tiny_file: Callable[..., Path], device: str) -> None:
+def test_a_residual_has_no_rate(tiny_file: Callable[..., Path], device: str) -> None:
     assert measure_rate_distortion(load(tiny_file("residual"), device), photos(1, 16, 3)) == []

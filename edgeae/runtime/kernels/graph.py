@@ -158,7 +158,7 @@ def _gradients(
     y = Tensor(call.src[1].after(call))  # sources are the kernel (0), its output (1) and its inputs
     source = dict(zip(names, (Tensor(uop) for uop in call.src[2:]), strict=True))
     error, weights = Tensor(dy).contiguous(), "weights" if "weights" in source else "w"
-    found = {
+    gradients = {
         "x": _convolution(
             machine,
             error,
@@ -172,12 +172,12 @@ def _gradients(
             is_gradient=True,
         )
     }
-    found[weights], found["bias"] = _weight_gradient(
+    gradients[weights], gradients["bias"] = _weight_gradient(
         machine, source["x"], error, y, activation, shape, source[weights].shape
     )
     if "add" in source:
-        found["add"] = _before_activation(error, y, activation)
-    return None, *(found[name].uop if name in found else None for name in names)
+        gradients["add"] = _before_activation(error, y, activation)
+    return None, *(gradients[name].uop if name in gradients else None for name in names)
 
 
 def _before_activation(dy: Tensor, y: Tensor, activation: str | None) -> Tensor:

@@ -184,6 +184,7 @@ def narrow(shape: Shape, machine: InstructionSet, threads: int) -> Constants | N
 
 
 def common_constants(shape: Shape, threads: int, lanes: int, vectors: int) -> Constants:
+    """Return the constants that convolution.c, narrow.c and winograd.c share."""
     out_h, out_w = shape.out_size
     return {
         "LANES": lanes,

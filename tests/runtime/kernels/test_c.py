@@ -1,4 +1,4 @@
-"""The C alone, outside tinygrad: under AddressSanitizer, without warnings, and as NEON code in an emulator."""
+"""The C code without tinygrad: under AddressSanitizer, without warnings, and as NEON code in an emulator."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ LARGE = [
 
 
 def random_layers(count: int, seed: int) -> list[Layer]:
-    """Small ones of every kind."""
+    """Draw small layers of every kind."""
     rng = np.random.default_rng(seed)
     layers = []
     for _ in range(count):
@@ -96,7 +96,7 @@ def random_layers(count: int, seed: int) -> list[Layer]:
 
 
 def kernels_of(layers: Iterable[Layer], machine: str) -> list[Kernel]:
-    """All kernels of all layers, for one thread, two, three and seven in turn."""
+    """Return all kernels of all layers, for 1, 2, 3 and 7 threads in turn."""
     return [kernel for i, layer in enumerate(layers) for kernel in read(layer, machine, (1, 2, 3, 7)[i % 4])]
 
 
@@ -104,7 +104,7 @@ def kernels_of(layers: Iterable[Layer], machine: str) -> list[Kernel]:
 
 
 def build(folder: Path, kernels: list[Kernel], command: list[str]) -> Path:
-    """A program that runs `kernels`: run_kernels.c, and one file for each."""
+    """Build a program that runs the kernels: run_kernels.c, and one file for each kernel."""
     header, rows = [], []
     for i, kernel in enumerate(kernels):
         (folder / f"kernel_{i}.c").write_text(f"#define kernel kernel_{i}\n{kernel.text}")
@@ -132,7 +132,7 @@ def run(command: list[str], inputs: list[dict[str, Array]]) -> subprocess.Comple
 
 
 def check(command: list[str], kernels: list[Kernel]) -> None:
-    """A program's outputs on random numbers against NumPy's."""
+    """Compare a program's outputs on random numbers with NumPy's."""
     rng = np.random.default_rng(0)
     inputs = [kernel.draw(rng) for kernel in kernels]
     done = run(command, inputs)
@@ -150,7 +150,7 @@ def check(command: list[str], kernels: list[Kernel]) -> None:
 
 
 def optimization(machine: str) -> list[str]:
-    """What the kernels are compiled with, but for the target, which is a program here."""
+    """Return the flags that kernels are compiled with, except for the target, which is a program here."""
     compiler = find_compiler()
     assert compiler is not None
     native = [flag for flag in compiler.machine if not flag.startswith("--target")]
@@ -171,7 +171,7 @@ def test_the_cases_use_every_file_and_every_width_of_vector() -> None:
 
 @pytest.fixture(scope="module")
 def sanitizers(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Compilers that have AddressSanitizer and UndefinedBehaviorSanitizer; with gcc's a build takes half the time."""
+    """Compilers with AddressSanitizer and UndefinedBehaviorSanitizer; gcc comes first, which builds twice as fast."""
     folder = tmp_path_factory.mktemp("sanitizer")
     (folder / "empty.c").write_text("int main(void) { return 0; }\n")
     found = []
@@ -186,7 +186,7 @@ def sanitizers(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 @pytest.mark.parametrize("machine", first_of(reversed(instruction_sets())))
 def test_every_access_is_within_bounds(machine: str, sanitizers: list[str], tmp_path: Path) -> None:
-    """Arrays of exactly their size, every core of several numbers of threads; and the results are right."""
+    """Arrays have exactly their size; each core of several numbers of threads runs; and results are right."""
     number = instruction_sets().index(machine)
     kernels = kernels_of([*EDGES[:: min(2, 1 + number)], *random_layers(4, seed=number)], machine)
     program = build(tmp_path, kernels, [sanitizers[0], *SANITIZE, *optimization(machine)])
@@ -207,7 +207,7 @@ def test_a_second_compiler_finds_nothing_undefined(sanitizers: list[str], tmp_pa
 
 @exhaustive
 def test_an_access_out_of_bounds_is_found(sanitizers: list[str], tmp_path: Path) -> None:
-    """What the tests above rest on: whichever array is a byte too short, the program fails."""
+    """Check the tests above: if any array is a byte too short, the program fails."""
     machine = instruction_sets()[0]
     layers = [EDGES[2], EDGES[9], *(layer for layer in EDGES if layer.scheme in ("int8", "int4"))][:4]
     kernels = kernels_of(layers, machine)
@@ -227,7 +227,7 @@ def test_an_access_out_of_bounds_is_found(sanitizers: list[str], tmp_path: Path)
 def test_no_warnings_and_no_library(
     command: str, machine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As objects for tinygrad to load: nothing is missing in them, and their stack fits into any thread."""
+    """Object files need no library, and their stack fits into any thread."""
     if shutil.which(command) is None:
         pytest.skip(f"no {command} on PATH")
     compiler = compilers._probe((command,), command)
@@ -251,14 +251,14 @@ def test_no_warnings_and_no_library(
 
 
 def find_zig() -> str | None:
-    """The compiler of the `ziglang` wheel, or on PATH."""
+    """Return the compiler of the `ziglang` wheel, or the one on PATH."""
     wheel = importlib.util.find_spec("ziglang")
     inside = Path(wheel.origin).with_name("zig") if wheel is not None and wheel.origin is not None else None
     return str(inside) if inside is not None and inside.exists() else shutil.which("zig")
 
 
 def cross_compilers() -> list[list[str]]:
-    """Those that may be able to write code for AArch64."""
+    """Return compilers that may be able to compile for AArch64."""
     commands = [["clang"]] if shutil.which("clang") else []
     return [*commands, *([[zig, "clang"]] if (zig := find_zig()) else [])]
 
@@ -291,7 +291,7 @@ def test_neon_in_an_emulator(tmp_path: Path) -> None:
 
 
 def innermost_loops(assembly: str) -> list[list[str]]:
-    """The instructions of each loop that has no other inside."""
+    """Return the instructions of each loop without an inner loop."""
     lines = [line.split("//")[0].strip() for line in assembly.splitlines()]
     labels = {line[:-1]: i for i, line in enumerate(lines) if re.fullmatch(r"\.L\w+:", line)}
     jumps = [(i, re.fullmatch(r"(?:b|b\.\w+|cbn?z|tbn?z)\s(?:.*\s)?(\.L\w+)", line)) for i, line in enumerate(lines)]

@@ -1,4 +1,4 @@
-"""Layers as kernels in tinygrad's graph, with their gradients, against PyTorch's in float64."""
+"""Kernels in tinygrad's graph and their gradients, compared with PyTorch in float64."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def cpu(device: str) -> Iterator[None]:
 
 @st.composite
 def random_layers(draw: st.DrawFn, kernel: int, up: bool) -> Layer:
-    """Layers of one kind, small enough for a test."""
+    """Draw small layers of one kind."""
     any_channels = st.integers(1, 130) | st.sampled_from([1, 2, 3, 4, 5, 8, 15, 16, 17, 31, 32, 33, 64, 65, 128, 130])
     batch, family = draw(st.integers(1, 9)), draw(st.sampled_from(["any", "any", "few outputs", "Winograd"]))
     if family == "Winograd":  # whole vectors of channels, an even size, and 64 squares of 2×2 at least
@@ -78,7 +78,7 @@ def random_layers(draw: st.DrawFn, kernel: int, up: bool) -> Layer:
 
 @every_kind
 def test_output_and_gradients_are_pytorchs(kind: str) -> None:
-    """On random layers of every kind."""
+    """Random layers of each kind."""
     count = by_tier(12, 76)
     drawn = set()
 
@@ -178,7 +178,7 @@ def test_an_image_does_not_depend_on_the_others(layer: Layer) -> None:
     ids=lambda shape: str(shape)[6:-1].replace(" ", ""),
 )
 def test_weights_in_fewer_bits(shape: Shape, scheme: str) -> None:
-    """The kernel on packed weights gives what the float32 kernel gives on them unpacked."""
+    """A kernel on packed weights computes the same as the float32 kernel on the unpacked weights."""
     layer = Layer(shape, "sigmoid", add=True, scheme=scheme)
     arrays = draw_arrays(layer)
     stored = quantize.pack("weight", arrays["w"], scheme)
@@ -207,7 +207,7 @@ def test_every_value_of_float16_is_read_exactly() -> None:
 
 
 def test_infinite_weights_stay_infinite() -> None:
-    """As in generated code, so that a damaged file shows."""
+    """As in generated code, so that a damaged file is noticed."""
     layer = Layer(Shape(1, 1, 1, 1, 16, 1), scheme="fp16")
     weight = Tensor(np.full(layer.weight, np.inf, np.float16), device="CPU")
     x, bias = Tensor.ones(1, 1, 1, 1, device="CPU").contiguous(), Tensor.zeros(16, device="CPU").contiguous()
@@ -218,7 +218,7 @@ def test_infinite_weights_stay_infinite() -> None:
 
 
 def pointwise(values: Array, activation: str, channels: int = 1) -> Array:
-    """An activation alone: a layer from one channel to some that multiplies by one. All channels must be equal."""
+    """Apply an activation alone, by a layer of weight one from one channel to several, which must be equal."""
     layer = Layer(Shape(1, values.size, 1, 1, channels, 1), activation)
     given = {
         "x": Tensor(values.reshape(1, -1, 1, 1), device="CPU"),
@@ -244,7 +244,7 @@ def test_sigmoid(channels: int) -> None:
 
 @pytest.mark.parametrize("channels", [1, 20])
 def test_numbers_that_are_none_and_signs_of_zero(channels: int) -> None:
-    """ReLU as tinygrad defines it: what is not above zero, such as NaN, becomes zero. Sigmoid keeps NaN."""
+    """ReLU is that of tinygrad: what is not above zero, NaN included, becomes zero. Sigmoid keeps NaN."""
     bits = [0x7FC00000, 0xFFC00000, 0x7F800000, 0xFF800000, 0, 0x80000000, 1, 0x80000001, 0x3F800000]
     x = np.array(bits, np.uint32).view(np.float32)
     assert np.array_equal(pointwise(x, "relu", channels), np.where(x > 0, x, 0))
@@ -256,7 +256,7 @@ def test_numbers_that_are_none_and_signs_of_zero(channels: int) -> None:
 
 @contextlib.contextmanager
 def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]:
-    """Whether each layer that is called meanwhile is a kernel."""
+    """A list that records for each layer that is called whether it ran as a kernel."""
     answers: list[bool] = []
 
     def convolution(*arguments: Any) -> Tensor | None:
@@ -344,7 +344,7 @@ def test_large_images_are_covered(shape: Shape) -> None:
 
 
 def test_in_a_captured_graph() -> None:
-    """A jitted function gives for new inputs what it gives uncaptured."""
+    """A captured function computes for new inputs what it computed before the capture."""
     init = Init("CPU", np.random.default_rng(0))
     first, last = Conv2d(3, 16, 4, init), UpConv2d(16, 3, init, "sigmoid")
     rng = np.random.default_rng(1)
@@ -356,7 +356,7 @@ def test_in_a_captured_graph() -> None:
 
 
 def test_inputs_that_are_views_and_expressions() -> None:
-    """What is not contiguous in memory, or not computed yet, reaches the kernel as numbers in order."""
+    """Inputs that are not contiguous or not computed yet reach the kernel as contiguous numbers."""
     layer = Layer(Shape(2, 4, 6, 5, 18, 3), "relu", add=True)
     arrays = draw_arrays(layer)
     arrays.pop("dy")

@@ -1,4 +1,4 @@
-"""Plans: within the registers, the memory and the output, and no output left out."""
+"""Plans respect the registers, the memory and the output, and cover every output."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def shapes(draw: st.DrawFn) -> Shape:
 
 
 def covered(whole: int, part: int, step: int | None = None) -> bool:
-    """Parts that start every `step`, the last ones early enough to end with the whole, leave nothing out."""
+    """Return whether parts that start every `step`, the last ones earlier to end with the whole, cover all of it."""
     starts = [min(start, whole - part) for start in range(0, whole, step or part)]
     return min(starts) == 0 and starts[-1] + part == whole and all(b <= a + part for a, b in itertools.pairwise(starts))
 
@@ -43,7 +43,7 @@ def test_covered() -> None:
 
 
 def check_vectors(plan: dict[str, int], machine: InstructionSet, channels: int) -> None:
-    """Vectors that the machine has, and the channels can fill."""
+    """Check that the machine has these vectors, and that the channels fill them."""
     lanes, vectors = plan["LANES"], plan["VECTORS"]
     assert 1 <= lanes <= machine.lanes and lanes & (lanes - 1) == 0
     assert vectors >= 1 and lanes <= channels
@@ -153,7 +153,7 @@ def check_weight_gradient(plan: dict[str, int], form: GradientShape, machine: In
 
 @st.composite
 def whole_vectors(draw: st.DrawFn) -> Shape:
-    """Shapes that Winograd's kernels are for."""
+    """Draw shapes that Winograd's kernels cover."""
     kernel, up = draw(st.sampled_from([(3, False), (4, False), (4, True)]))
     even = 2 if kernel == 4 and not up else 1
     size, channels = st.integers(1, 20) | st.integers(1, 150), st.sampled_from([4, 8, 12, 16, 24, 32, 48, 64, 128, 256])
@@ -232,7 +232,7 @@ def test_threads_do_not_change_winograds_sums(shape: Shape, machine: Instruction
 @example(Shape(16, 20, 4, 4261, 96, 4), INSTRUCTION_SETS["avx512"])  # and of other heights
 @many
 def test_threads_do_not_decide_which_kernel_runs(shape: Shape, machine: InstructionSet) -> None:
-    """Else results would depend on them."""
+    """Otherwise results would depend on the number of threads."""
     few = Shape(shape.batch, shape.height, shape.width, shape.c_in, 1 + shape.c_out % 4, shape.kernel, shape.up)
     forms = weight_gradient_shapes(shape)
     for threads in (2, 3, 7, 16):

@@ -1,4 +1,4 @@
-"""Kernels' texts, what compiles them, and the cache."""
+"""The text of kernels, their compilers, and the cache."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def machine() -> InstructionSet:
 
 
 def find(kind: str) -> Compiler:
-    """A compiler of a kind, found as compilers.py finds its own."""
+    """Find a compiler of one kind, as compilers.py does."""
     command: tuple[str, ...] | None = None
     if kind == "zig":
         command = next((command for command in compilers._clang_commands() if "zig" in Path(command[0]).name), None)
@@ -121,7 +121,7 @@ def test_arguments_that_a_kernel_is_not_given_are_null() -> None:
 
 @pytest.fixture
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The commands that were run since, with an empty cache of its own."""
+    """A list of the commands that run during a test, which begins with an empty cache."""
     connection = sqlite3.connect(tmp_path / "cache.db", isolation_level="IMMEDIATE")
     monkeypatch.setattr(helpers, "_db_connection", connection)
     monkeypatch.setattr(helpers, "_db_tables", set())
@@ -178,7 +178,7 @@ def test_without_tinygrads_cache_every_text_is_compiled(runs: list[str], machine
 
 
 def test_kernels_of_a_dry_run_are_compiled_behind_it(runs: list[str], machine: InstructionSet) -> None:
-    """Once each, however often they are asked for; and nothing when the block fails."""
+    """Each is compiled once, however often the block uses it; none is if the block fails."""
     texts = [f"// {i}\n{TEXT}" for i in range(3)]
     with programs.compiled_together():
         assert [compile_text(text, machine) for text in texts + texts] == 6 * [b""]
@@ -226,7 +226,7 @@ def test_a_compiler_that_fails_is_one_sentence(runs: list[str], machine: Instruc
 def test_a_compiler_that_breaks_is_one_sentence(
     script: str, runs: list[str], machine: InstructionSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also one that writes nothing and says it went well."""
+    """Also one that writes nothing and reports success."""
     broken = tmp_path / "clang"
     broken.write_text(f"#!/bin/sh\n{script}\n")
     broken.chmod(0o755)

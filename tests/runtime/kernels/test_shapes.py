@@ -1,4 +1,4 @@
-"""Shapes of convolutions and of their gradients, by the identities that define a gradient."""
+"""Shapes of convolutions and of their gradients, tested with the identities that define a gradient."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def convolve(shape: Shape, x: Array, w: Array) -> Array:
 
 
 def draw_arrays(shape: Shape) -> tuple[Array, Array, Array]:
-    """Input, weights, and a gradient of the output."""
+    """Draw an input, weights, and a gradient of the output."""
     rng = np.random.default_rng(0)
     return (
         rng.normal(size=(shape.batch, shape.height, shape.width, shape.c_in)),
@@ -97,7 +97,7 @@ def test_every_form_of_the_weight_gradient_is_the_adjoint(shape: Shape) -> None:
 
 
 def sum_windows(form: GradientShape, x: Array, dy: Array) -> Array:
-    """What a GradientShape says, word for word."""
+    """Compute the sum that a GradientShape describes, literally."""
     big, small = (dy, x) if form.error_is_big else (x, dy)
     assert big.shape == (form.batch, form.height, form.width, form.c_big)
     assert small.shape == (form.batch, *form.small_size, form.c_small)
