@@ -1,4 +1,4 @@
-"""Pieces of large images: what a network sees, the cut, and that joined pieces equal the whole."""
+"""Tilings of large images: receptive field and memory, the cut, and that joined pieces equal the whole."""
 
 from collections.abc import Callable
 from pathlib import Path
