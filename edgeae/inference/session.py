@@ -255,7 +255,7 @@ class Session:
         height, width = x.shape[1:3]
         plan = tiles.plan(height, width, self.config, max_mem)
         if plan.pieces == 1:  # filled up to one of few shapes
-            return self.run_floats(np.stack([tiles.mirrored(image, *plan.shape) for image in x]))[:, :height, :width]
+            return self.run_floats(np.stack([tiles.mirror(image, *plan.shape) for image in x]))[:, :height, :width]
 
         def run(piece: Floats) -> Floats:
             restored: Floats = self.run_floats(piece[None])[0]

@@ -246,8 +246,8 @@ class Strip:
         return self._map(np.copy)
 
     def mirror(self, height: int, width: int) -> Strip:
-        """Extend the strip to this size, as `mirrored` does."""
-        return self._map(lambda x: mirrored(x, height, width))
+        """Extend the strip to this size, as the function `mirror` does."""
+        return self._map(lambda x: mirror(x, height, width))
 
     def append(self, below: Strip) -> Strip:
         """Return this strip and another one, which has the same arrays, as one."""
@@ -338,7 +338,7 @@ def row_reader(rows: Rows) -> Callable[[int], Rows]:
     return read
 
 
-def mirrored(rows: Rows, height: int, width: int) -> Rows:
+def mirror(rows: Rows, height: int, width: int) -> Rows:
     """Mirror the lower and right edges as often as it takes: (h, w, K) → (height, width, K)."""
     lower, right = height - rows.shape[0], width - rows.shape[1]
     return np.pad(rows, ((0, lower), (0, right), (0, 0)), mode="symmetric") if lower or right else rows

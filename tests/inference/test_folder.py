@@ -1,4 +1,4 @@
-"""Many photos: which, where to, and what becomes of them."""
+"""Restoring many photos: inputs, outputs and outcomes."""
 
 import os
 import threading

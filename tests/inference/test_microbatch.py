@@ -1,4 +1,4 @@
-"""Jobs in threads that share one network."""
+"""Jobs in threads whose requests to one network run in batches."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""One photo restored: masks, strength, damage, comparisons, sizes and colours. (Formats: test_round_trip.)"""
+"""Restoring one photo: masks, strength, damage, comparisons, sizes and colors. (Formats: test_round_trip.)"""
 
 import io
 from collections.abc import Callable

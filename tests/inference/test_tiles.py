@@ -1,4 +1,4 @@
-"""Pieces of large images: what a network sees, the cut, and that joined pieces equal the whole."""
+"""Tilings of large images: receptive field and memory, the cut, and that joined pieces equal the whole."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -183,10 +183,10 @@ def test_pieces_of_a_network_equal_the_whole(arch: str, tiny_file: Callable[...,
         assert np.abs(joined - whole).max() < 1e-4
 
 
-def test_mirrored() -> None:
+def test_mirror() -> None:
     rows = np.arange(6).reshape(2, 3, 1)
-    assert tiles.mirrored(rows, 2, 3) is rows
-    assert np.array_equal(tiles.mirrored(rows, 5, 4)[..., 0], np.pad(rows[..., 0], ((0, 3), (0, 1)), "symmetric"))
+    assert tiles.mirror(rows, 2, 3) is rows
+    assert np.array_equal(tiles.mirror(rows, 5, 4)[..., 0], np.pad(rows[..., 0], ((0, 3), (0, 1)), "symmetric"))
 
 
 @pytest.mark.parametrize(("machine_gb", "megabytes"), [(16, 512), (1, 256), (0.5, 128), (0.01, 32)])
