@@ -99,7 +99,7 @@ def train(
     folder = Path(run)
     with lock_run(folder):
         if not resume and (folder / "last.safetensors").exists():
-            raise TrainingError(f"{folder} holds a run already; `resume` {folder} or choose another `run`.")
+            raise TrainingError(f"{folder} holds a run already; go on with `resume` {folder} or choose another `run`.")
         dataset = open_training_data(model, settings, on_report)
         targets = dataset.train.inputs if dataset.train.targets is None else dataset.train.targets
         model = replace(model, out_channels=targets.shape[-1])

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import FileFactory
+from helpers.tiers import diagonal, first_of
 
 from edgeae.benchmark import bench, cases, peers, pytorch
 from edgeae.benchmark.cases import Case, Subject
 from edgeae.benchmark.results import compare
+from edgeae.config import ARCHS
 from edgeae.errors import UsageError
 from edgeae.network.weight_file import read
 from edgeae.runtime import devices
@@ -25,7 +27,7 @@ def no_idle_gaps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edgeae.benchmark.turns.IDLE_S", 0.0)
 
 
-@pytest.mark.parametrize("task", cases.TASKS)
+@pytest.mark.parametrize("arch, task", diagonal(ARCHS, cases.TASKS))
 def test_every_task(task: str, arch: str, tiny_file: FileFactory) -> None:
     found = bench([tiny_file(arch)], ["CPU"], tasks=[task], **QUICK)
     row, *library = found.rows
@@ -40,7 +42,7 @@ def test_every_task(task: str, arch: str, tiny_file: FileFactory) -> None:
         assert row.largest_difference is not None and row.largest_difference < 1e-4
 
 
-@pytest.mark.parametrize("backend", ["CPU", "CL", "WEBGPU"])
+@pytest.mark.parametrize("backend", first_of(["CPU", "CL", "WEBGPU"]))
 def test_every_device_gives_what_the_cpu_gives(backend: str, tiny_file: FileFactory) -> None:
     status = devices.probe(backend)
     if not status.usable:
@@ -56,7 +58,7 @@ def test_all_devices_are_tried_or_named(tiny_file: FileFactory) -> None:
     assert told == set(devices.NAMES)
 
 
-@pytest.mark.parametrize("task", [*cases.EXPORTED_TASKS, "train"])
+@pytest.mark.parametrize("arch, task", diagonal(ARCHS, [*cases.EXPORTED_TASKS, "train"]))
 def test_peers_run_the_same_network(
     task: str, arch: str, tiny_file: FileFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,7 +25,7 @@ def test_the_training_step_is_ours(
     trainer = make_trainer(file, 2, device)
     step = step_function(trainer, images, device)
     losses = [step(number) for number in range(3)]
-    expected = pytorch.TorchNetwork(replace(file, tensors=trainer.tensors()), "cpu").parameters
+    expected = pytorch.TorchNetwork(replace(file, tensors=trainer.weights()), "cpu").parameters
 
     def train(limited: bool) -> tuple[list[float], float]:
         """Losses, and how far the weights are from ours in shares of the way that ours went."""

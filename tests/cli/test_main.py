@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from click.testing import Result
 from helpers import TINY_TRAINING, child, error, photo, run
+from helpers.tiers import exhaustive
 from PIL import Image
 
 from edgeae.cli.main import main
@@ -98,7 +99,7 @@ def examples() -> list[str]:
     return re.findall(r"^ +(edgeae .+)$", "\n".join(filter(None, helps)), re.MULTILINE)
 
 
-@pytest.mark.parametrize("line", examples())
+@pytest.mark.parametrize("line", [pytest.param(x, marks=[exhaustive] if " bench " in x else []) for x in examples()])
 def test_examples_work(line: str, shelf: Path, trained: Path, tmp_path: Path) -> None:
     program, command, *arguments = shlex.split(line)
     assert program == "edgeae"

@@ -6,7 +6,7 @@ from helpers import ConfigFactory
 
 from edgeae.engine import plan
 from edgeae.network.models import build
-from edgeae.runtime.kernels import plans
+from edgeae.runtime.kernels import winograd_plans
 from edgeae.runtime.kernels.plans import INSTRUCTION_SETS
 
 
@@ -18,7 +18,7 @@ def test_factors_of_large_networks_are_in_16_bits(tiny_config: ConfigFactory) ->
     assert {operation.constants["FACTOR_BITS"] for operation in floats} == {32}
     sizes = {
         bits: [
-            (operation.shape.flop / (size := math.prod(plans.factors(operation.constants))), size)
+            (operation.shape.flop / (size := math.prod(winograd_plans.factors(operation.constants))), size)
             for operation in narrowed
             if operation.constants["FACTOR_BITS"] == bits
         ]

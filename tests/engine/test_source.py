@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from helpers import ROOT, FileFactory
 from helpers.libraries import LibraryFactory, random_images, require_target, wrapper
+from helpers.tiers import diagonal, exhaustive
 
 from edgeae.engine import plan, targets
 from edgeae.exporting.library import CompileReport
@@ -18,8 +19,7 @@ from edgeae.inference.load import load
 FUZZ = ROOT / "tests" / "engine" / "fuzz.c"
 
 
-@pytest.mark.parametrize("scheme", ["none", "int8"])
-@pytest.mark.parametrize("cpu", [None, "x86-64", "x86-64-v3"])
+@pytest.mark.parametrize("cpu, scheme", diagonal([None, "x86-64", "x86-64-v3"], ["none", "int8"]))
 def test_every_instruction_set(
     cpu: str | None,
     scheme: str,
@@ -91,8 +91,7 @@ def build_program(report: CompileReport, program: Path, *flags: str, sources: tu
     return program
 
 
-@pytest.mark.parametrize("kind", ["address,undefined", "thread", "none"])
-@pytest.mark.parametrize("name", ["conv", "residual", "vae"])
+@pytest.mark.parametrize("name, kind", diagonal(["conv", "vae", "residual"], ["address,undefined", "thread", "none"]))
 def test_the_interface_under_sanitizers(name: str, kind: str, library: LibraryFactory, tmp_path: Path) -> None:
     report = library(name, "int8" if name == "conv" else "none", batch=2 if name == "residual" else 1, threads=2)
     flags = (
@@ -106,8 +105,7 @@ def test_the_interface_under_sanitizers(name: str, kind: str, library: LibraryFa
     assert float(done.stdout.split()[-1]) < 2e-5
 
 
-@pytest.mark.parametrize("scheme", ["int8", "int4"])
-@pytest.mark.parametrize("compiler", ["clang", "gcc"])
+@pytest.mark.parametrize("compiler, scheme", diagonal(["clang", "gcc"], ["int8", "int4"]))
 def test_it_is_plain_c(compiler: str, scheme: str, library: LibraryFactory, tmp_path: Path) -> None:
     """Strict compilers accept the source, and no function takes more than 14 kB of stack."""
     if not shutil.which(compiler):
@@ -138,6 +136,7 @@ def test_it_is_plain_c(compiler: str, scheme: str, library: LibraryFactory, tmp_
     assert done.returncode == 0, done.stderr[:2000]
 
 
+@exhaustive  # zig makes a C library for the target first
 @pytest.mark.parametrize("most_factors", [plan.MAX_FACTOR_FLOATS, 0])
 def test_an_arm_processor_gives_the_same_image(
     most_factors: int, tiny_file: FileFactory, library: LibraryFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

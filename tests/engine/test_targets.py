@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 from helpers.libraries import LibraryFactory, require_target
+from helpers.tiers import exhaustive
 
 from edgeae.engine import targets
 from edgeae.errors import DeviceError
 
 
+@exhaustive  # zig makes a C library for each target first
 @pytest.mark.parametrize("target", sorted({*targets.TARGETS, *targets.ALIASES}))
 def test_it_compiles_for_other_machines(target: str, library: LibraryFactory) -> None:
     require_target(target)

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from helpers import FileFactory
 from helpers.libraries import LibraryFactory, random_images, wrapper
+from helpers.tiers import diagonal
 
+from edgeae.config import ARCHS
 from edgeae.engine import targets, weight_text
 from edgeae.errors import EdgeaeError, UsageError
 from edgeae.exporting.library import compile
@@ -20,7 +22,7 @@ from edgeae.inference.load import load
 SCHEMES = ("none", "fp16", "int8", "int4")
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("arch, scheme", diagonal(ARCHS, SCHEMES))
 def test_it_gives_what_the_session_gives(
     arch: str, scheme: str, device: str, tiny_file: FileFactory, library: LibraryFactory
 ) -> None:

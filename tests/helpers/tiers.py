@@ -7,6 +7,7 @@ random cases.
 
 import os
 from collections.abc import Iterable
+from itertools import product
 from typing import Any, TypeVar
 
 import pytest
@@ -24,3 +25,10 @@ def by_tier(short: T, exhaustive: T) -> T:
 def first_of(values: Iterable[Any], short: int = 1) -> list[Any]:
     """Parametrize over all `values`, of which `make test` runs the first `short`."""
     return [value if i < short else pytest.param(value, marks=exhaustive) for i, value in enumerate(values)]
+
+
+def diagonal(*axes: Iterable[Any]) -> list[Any]:
+    """Parametrize over all combinations of `axes`, of which `make test` runs as few as use every value once."""
+    values = [list(axis) for axis in axes]
+    short = [tuple(axis[i % len(axis)] for axis in values) for i in range(max(map(len, values)))]
+    return [pytest.param(*row, marks=[] if row in short else [exhaustive]) for row in product(*values)]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.tiers import exhaustive
 
 from edgeae.errors import WeightsError
 from edgeae.inference.golden import SAMPLES, TOLERANCE, Verification, golden_input, make_golden, verify
@@ -150,7 +151,10 @@ def test_sound_golden_metadata_is_read(session: Session) -> None:
     assert not result.passed
 
 
-@pytest.mark.parametrize("arch, scheme", [("conv", "int4"), ("residual", "none"), ("vae", "none")])
+@pytest.mark.parametrize(
+    "arch, scheme",
+    [("conv", "int4"), *(pytest.param(arch, "none", marks=exhaustive) for arch in ("residual", "vae"))],
+)
 def test_opencl_agrees_with_the_cpu(tiny_file: Callable[..., Path], arch: str, scheme: str) -> None:
     status = devices.probe("CL")
     if not status.usable:

@@ -477,7 +477,7 @@ def test_load_says_what_is_wrong(device: str, tiny_file: Callable[..., Path], tm
         load(tmp_path / "none.safetensors", device)
     with pytest.raises(UsageError, match="'toaster' is no device"):
         load(tiny_file("conv"), "toaster")
-    with pytest.raises(UsageError, match="--threads 0"):
+    with pytest.raises(UsageError, match="`threads` 0"):
         load(tiny_file("conv"), device, threads=0)
 
 

@@ -281,14 +281,14 @@ def copied(run: Path, target: Path) -> Path:
 def test_a_folder_with_a_run_is_not_overwritten(runs: Runs, device: str) -> None:
     run = runs("vae").run
     before = (run / "last.safetensors").read_bytes()
-    with pytest.raises(TrainingError, match="holds a run already; go on with --resume"):
+    with pytest.raises(TrainingError, match="holds a run already; go on with `resume`"):
         train(*read_run(run), run, device=device)
     assert (run / "last.safetensors").read_bytes() == before
 
 
 def test_a_folder_that_cannot_be_created_is_refused(device: str, configs: Configs, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(TrainingError, match=r"file.run cannot be written \(.*\); choose another -o"):
+    with pytest.raises(TrainingError, match=r"file.run cannot be written \(.*\); choose another `run`"):
         train(configs("vae"), settings_for("vae"), tmp_path / "file" / "run", device=device)
 
 
