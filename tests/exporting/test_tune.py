@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.tiers import by_tier
 
 from edgeae.config import ModelConfig, TrainConfig
 from edgeae.errors import UsageError
@@ -13,8 +12,6 @@ from edgeae.exporting.weights import export
 from edgeae.inference.load import load
 from edgeae.network import quantize, weight_file
 from edgeae.training.loop import train
-
-EPOCHS = by_tier(2, 6)
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +31,10 @@ def test_tuning_improves_int4(run: Path, device: str, tmp_path: Path) -> None:
         tmp_path / "tuned.safetensors",
         scheme="int4",
         device=device,
-        tune=EPOCHS,
+        tune=6,
         on_epoch=lambda epoch, psnr: epochs.append((epoch, psnr)),
     )
-    assert [epoch for epoch, _ in epochs] == list(range(EPOCHS + 1))
+    assert [epoch for epoch, _ in epochs] == list(range(7))
     assert epochs[0][1] == pytest.approx(plain.exported.psnr, abs=1e-3)  # tuning begins with the plain rounding
     assert tuned.exported.psnr == pytest.approx(max(psnr for _, psnr in epochs), abs=1e-3)  # the best epoch is kept
     assert tuned.exported.psnr > plain.exported.psnr
