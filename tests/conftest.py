@@ -1,5 +1,6 @@
 """Shared by all tests: the CPU as the one device, and tiny networks with their weight files."""
 
+import gc
 import os
 import shutil
 
@@ -28,6 +29,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out = [item for item in items if item.get_closest_marker("exhaustive")]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in set(left_out)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_collections() -> Iterator[None]:
+    """Keep Python from looking through all objects of earlier test files, hundreds of thousands, again and again."""
+    gc.set_threshold(50_000, 20, 20)
+    gc.collect()
+    gc.freeze()
+    yield
 
 
 _TINY: dict[str, dict[str, Any]] = {

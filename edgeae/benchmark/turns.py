@@ -124,6 +124,8 @@ class Turns:
         """
         collects = gc.isenabled()
         gc.disable()
+        gc.collect()
+        gc.freeze()  # what was there before need not be looked through in each round
         try:
             for r in range(rounds):
                 self._round(r)
@@ -132,6 +134,7 @@ class Turns:
                 if time.perf_counter() > until:
                     return r + 1
         finally:
+            gc.unfreeze()
             if collects:
                 gc.enable()
         return rounds
