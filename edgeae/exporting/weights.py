@@ -16,7 +16,7 @@ from edgeae.config import IMAGE_TO_IMAGE, ModelConfig, task_of
 from edgeae.data.datasets import open_dataset, open_training_data
 from edgeae.errors import DataError, UsageError, WeightsError
 from edgeae.exporting.tune import tune as tune_rounded
-from edgeae.exporting.whiten import whiten
+from edgeae.exporting.whiten import require_gaussian, whiten
 from edgeae.images.arrays import to_float
 from edgeae.images.metrics import pooled_psnr, ssim
 from edgeae.images.scores import Scores, score
@@ -121,6 +121,8 @@ def export(
     source = weight_file.read(path / "best.safetensors" if path.is_dir() else path)
     if source.scheme != "none":
         raise WeightsError(f"{source.path} is quantized already ({source.scheme}); export from the fp32 checkpoint.")
+    if standardize is not None:
+        require_gaussian(source.config)  # before images are read or made
     trial, data_name = _open_trial(source, data)
     original = source.floats()
     floats = original if standardize is None else _whiten(original, source.config, standardize, device)

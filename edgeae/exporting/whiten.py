@@ -28,6 +28,12 @@ from edgeae.runtime.tinygrad_lock import tinygrad_on
 _BATCH = 64
 
 
+def require_gaussian(config: ModelConfig) -> None:
+    """Raise UsageError unless the code of a network is a Gaussian, which alone can be whitened."""
+    if config.arch != "vae":
+        raise UsageError(f"only the code of a vae is a Gaussian; this model is {config.arch!r}.")
+
+
 def whiten(
     floats: Mapping[str, Array], config: ModelConfig, images: npt.NDArray[np.float32], device: str
 ) -> dict[str, Array]:
@@ -45,8 +51,7 @@ def whiten(
     Raises:
         UsageError: the network is not a `vae`.
     """
-    if config.arch != "vae":
-        raise UsageError(f"only the code of a vae is a Gaussian; this model is {config.arch!r}.")
+    require_gaussian(config)
     mean, root, variances = _moments(floats, config, images, device)
     inverse = np.linalg.inv(root)
     changed: dict[str, npt.NDArray[Any]] = {

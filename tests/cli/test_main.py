@@ -64,7 +64,11 @@ def test_every_command_has_an_example_here() -> None:
     assert sorted(USES) == COMMANDS
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+# test_bench_command.py has the same of these two; three benchmarks more take long.
+SLOW = ("bench", "profile")
+
+
+@pytest.mark.parametrize("command", [pytest.param(c, marks=[exhaustive] if c in SLOW else []) for c in COMMANDS])
 def test_text_json_and_quiet(command: str, use: Callable[..., Result]) -> None:
     result = use(command)
     assert result.stdout.strip() and not result.stdout.startswith("{")

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import photo
+from helpers.tiers import diagonal
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from edgeae.config import ModelConfig, TrainConfig
+from edgeae.config import ARCHS, ModelConfig, TrainConfig
 from edgeae.data.datasets import open_dataset
 from edgeae.errors import DataError, TrainingError, UsageError, WeightsError
 from edgeae.exporting.weights import export
@@ -61,7 +62,7 @@ def values(stored: dict[str, np.ndarray], name: str, shape: tuple[int, ...], sch
     return ((matrix[:rows] - 8) * scale[np.arange(rows) // 32]).reshape(shape)
 
 
-@pytest.mark.parametrize("scheme", quantize.SCHEMES)
+@pytest.mark.parametrize("arch, scheme", diagonal(ARCHS, quantize.SCHEMES))
 def test_the_report_is_true(
     scheme: str, arch: str, tiny_file: Callable[..., Path], image_file: str, device: str, tmp_path: Path
 ) -> None:
@@ -92,7 +93,7 @@ def test_the_report_is_true(
     assert BITS[scheme] <= bits < BITS[scheme] + {"none": 0.01, "fp16": 0.01, "int8": 1.2, "int4": 1.2}[scheme]
 
 
-@pytest.mark.parametrize("scheme", quantize.SCHEMES)
+@pytest.mark.parametrize("arch, scheme", diagonal(ARCHS, quantize.SCHEMES))
 def test_reported_scores_are_those_of_the_outputs(
     scheme: str, arch: str, tiny_file: Callable[..., Path], image_file: str, device: str, tmp_path: Path
 ) -> None:

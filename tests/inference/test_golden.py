@@ -155,11 +155,12 @@ def test_sound_golden_metadata_is_read(session: Session) -> None:
     "arch, scheme",
     [("conv", "int4"), *(pytest.param(arch, "none", marks=exhaustive) for arch in ("residual", "vae"))],
 )
-def test_opencl_agrees_with_the_cpu(tiny_file: Callable[..., Path], arch: str, scheme: str) -> None:
-    status = devices.probe("CL")
+@pytest.mark.parametrize("backend", ["CL", "WEBGPU"])
+def test_other_devices_agree_with_the_cpu(backend: str, tiny_file: Callable[..., Path], arch: str, scheme: str) -> None:
+    status = devices.probe(backend)
     if not status.usable:
-        pytest.skip(f"OpenCL is not usable: {status.reason}")
-    result = verify(load(tiny_file(arch, scheme, golden=True, context=0), "CL"))
+        pytest.skip(f"{backend} is not usable: {status.reason}")
+    result = verify(load(tiny_file(arch, scheme, golden=True, context=0), backend))
     assert result.passed
-    assert result.device == "CL"
+    assert result.device == backend
     assert result.largest_error < 1e-4

@@ -102,7 +102,8 @@ def test_the_golden_input_on_the_cpu(name: str) -> None:
     assert result.passed and result.largest_error < 1e-3
 
 
-@pytest.mark.parametrize("name", [n if n == "photos-conv" else pytest.param(n, marks=exhaustive) for n in NAMES])
+@exhaustive  # minutes of compiling; test_golden.py runs a tiny network on each
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("device", ["CL", "WEBGPU"])
 def test_other_devices_give_what_the_cpu_gives(device: str, name: str) -> None:
     """Not only floats that are close: the same picture, but for the last bit of rounding."""
