@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.tiers import exhaustive
 
 from edgeae.config import ModelConfig, TrainConfig
 from edgeae.data.generated_faces import generate
@@ -46,7 +45,6 @@ def test_the_codes_have_mean_0_and_covariance_1_and_nothing_else_changes(
     assert np.abs(walks[0] - walks[1]).max() < 1e-3
 
 
-@exhaustive
 def test_random_codes_decode_to_images_like_the_training_images(
     images: np.ndarray, device: str, tiny_config: Callable[..., ModelConfig], tmp_path: Path
 ) -> None:

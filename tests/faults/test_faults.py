@@ -701,22 +701,7 @@ FORGED: dict[str, tuple[Callable[[Path], bytes], str]] = {
     "many-keys": (forged(metadata(**{f"k{i}": "" for i in range(90_000)})), NO_FILE),
     **{
         f"metadata-{key}-{i}": (forged(metadata(**{key: value})), "is not a string")
-        for key in (
-            "format_version",
-            "arch",
-            "config",
-            "quantize",
-            "task",
-            "train_data",
-            "licence",
-            "seed",
-            "epoch",
-            "psnr",
-            "ssim",
-            "golden",
-            "edgeae_version",
-            "tinygrad_version",
-        )
+        for key in (*weight_files.KEYS, "golden")
         for i, value in enumerate((7, ["x"], {"x": 1}, True))
     },
     **{

@@ -5,6 +5,21 @@ from collections.abc import Callable
 from typing import Any
 
 Header = dict[str, Any]
+KEYS = [
+    "format_version",
+    "edgeae_version",
+    "tinygrad_version",
+    "arch",
+    "config",
+    "quantize",
+    "task",
+    "train_data",
+    "licence",
+    "seed",
+    "epoch",
+    "psnr",
+    "ssim",
+]  # of the metadata; models that are shipped have "golden" too
 FIRST, LAST = "down.0.weight", "to_image.bias"  # tensors of the file that is forged
 
 

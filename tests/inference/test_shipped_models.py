@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.tiers import exhaustive
+from helpers.weight_files import KEYS
 
 from edgeae.data import generated_faces as faces
 from edgeae.images import arrays as imaging
@@ -67,22 +68,7 @@ def test_they_are_small() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_metadata_is_complete(name: str) -> None:
     file = weights.read(zoo.find_model(name))
-    for key in (
-        "format_version",
-        "edgeae_version",
-        "tinygrad_version",
-        "arch",
-        "config",
-        "quantize",
-        "task",
-        "train_data",
-        "licence",
-        "seed",
-        "epoch",
-        "psnr",
-        "ssim",
-        "golden",
-    ):
+    for key in (*KEYS, "golden"):
         assert file.metadata[key], key
     assert re.search("CC BY|CC0|public domain|MIT", file.metadata["licence"])
     assert re.search("doi|MNIST", file.metadata["train_data"])

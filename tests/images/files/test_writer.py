@@ -6,6 +6,7 @@ import struct
 import numpy as np
 import pytest
 from helpers import photo
+from helpers.exif import long_exif
 from helpers.png_files import png
 from helpers.png_files import read as read_png
 from PIL import ExifTags, Image
@@ -208,23 +209,6 @@ def test_a_gray_result_loses_the_rgb_profile() -> None:
     assert "icc_profile" not in gray.info
     assert gray.info["dpi"] == pytest.approx((300, 300), abs=0.1)
     assert opened(written(data, "PNG")).info["icc_profile"] == profile(b"RGB ")
-
-
-def long_exif(notes: int, comment: int, turn: int) -> Image.Exif:
-    """EXIF data as of a TIFF file, with camera notes and a comment of these lengths in bytes."""
-    tags = Image.Exif()
-    tags[ExifTags.Base.Make] = "Edge"
-    tags[ExifTags.Base.Orientation] = turn
-    tags.get_ifd(ExifTags.IFD.Exif).update(
-        {
-            ExifTags.Base.MakerNote: bytes(notes),
-            ExifTags.Base.ISOSpeedRatings: 100,
-            ExifTags.Base.UserComment: bytes(comment),
-        }
-    )
-    again = Image.Exif()
-    again.load(tags.tobytes())
-    return again
 
 
 @pytest.mark.parametrize(
