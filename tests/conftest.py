@@ -34,7 +34,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="module", autouse=True)
 def few_collections() -> Iterator[None]:
     """Keep Python from looking through all objects of earlier test files, hundreds of thousands, again and again."""
-    gc.set_threshold(50_000, 20, 20)
     gc.collect()
     gc.freeze()
     yield
