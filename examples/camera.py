@@ -28,8 +28,8 @@ from PIL import Image, ImageSequence
 import edgeae
 from edgeae.images.arrays import fit
 from edgeae.images.files.array_io import read_image, write_image
-from edgeae.images.files.decoding import READ_FORMATS, ImageSource
 from edgeae.images.files.formats import WRITE_FORMATS
+from edgeae.images.files.pillow_guard import READ_FORMATS, ImageSource
 from edgeae.inference.folder import watch
 
 # Name of the result, source of the picture for read_image, and number of frames that were dropped before it.

@@ -26,8 +26,8 @@ def restore_frames(
     The results are PNG files in the folder `target`, or raw frames on standard output.
     """
     from edgeae.images.files.array_io import write_image
-    from edgeae.images.files.decoding import why_unreadable
     from edgeae.images.files.formats import WRITE_FORMATS
+    from edgeae.images.files.pillow_guard import why_unreadable
     from edgeae.inference import video
 
     if target.suffix.lower().removeprefix(".") in WRITE_FORMATS or is_file(target):

@@ -1,4 +1,8 @@
-"""Tell for each backend of tinygrad whether the machine lacks it, and what its devices are called."""
+"""The backends of tinygrad that this package knows, and what is particular to each of them.
+
+To add one: its name in `NAMES`, how to see that the machine lacks it in `absence`, what its devices are called in
+`describe`, and in guard.py the command that would make it work.
+"""
 
 import ctypes
 import importlib.util
@@ -11,6 +15,11 @@ from typing import Any
 from edgeae.runtime.cpu import processor_name
 from edgeae.runtime.guard import MENDS, import_tinygrad
 from edgeae.runtime.kernels.programs import instruction_set
+
+NAMES = ("CPU", "CUDA", "METAL", "CL", "WEBGPU", "NV", "AMD", "QCOM")
+ALIASES = {"OPENCL": "CL", "GPU": "CL"}
+AUTO_ORDER = ("METAL", "CUDA", "NV", "AMD", "QCOM", "CL", "CPU")  # what `auto` tries; devices.py says why
+RUNS_IN_CHILD_FIRST = ("NV", "AMD", "QCOM", "CL")  # under `auto`, drivers that might hang or crash this process
 
 # Of each backend: tinygrad's name for its library and the library's file name; or the device file it needs.
 _LIBRARY = {"CUDA": ("cuda", "cuda"), "CL": ("opencl", "OpenCL"), "WEBGPU": ("webgpu", "webgpu_dawn")}

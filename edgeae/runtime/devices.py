@@ -27,15 +27,12 @@ from pathlib import Path
 from typing import Any
 
 from edgeae.errors import DeviceError, EdgeaeError, UsageError
-from edgeae.runtime.backends import absence, describe, targets_in_dev
+from edgeae.runtime.backends import ALIASES, AUTO_ORDER, NAMES, RUNS_IN_CHILD_FIRST, absence, describe, targets_in_dev
 from edgeae.runtime.cpu import BUILT_IN, prepare_cpu, set_threads
 from edgeae.runtime.guard import Unusable, guard, import_tinygrad, mend_for
 
 __all__ = [
-    "ALIASES",
-    "AUTO_ORDER",
     "BUILT_IN",
-    "NAMES",
     "DeviceStatus",
     "guard",
     "normalize",
@@ -48,12 +45,7 @@ __all__ = [
     "supports_half",
 ]
 
-NAMES = ("CPU", "CUDA", "METAL", "CL", "WEBGPU", "NV", "AMD", "QCOM")
-ALIASES = {"OPENCL": "CL", "GPU": "CL"}
-AUTO_ORDER = ("METAL", "CUDA", "NV", "AMD", "QCOM", "CL", "CPU")
-
 _OPENING = threading.Lock()  # tinygrad may open a device twice when two threads ask for it at once
-_RUNS_IN_CHILD_FIRST = ("NV", "AMD", "QCOM", "CL")  # under `auto`, drivers that might hang or crash this process
 _CHILD = "import json, sys; from edgeae.runtime.devices import _report; print(json.dumps(_report(sys.argv[1])))"
 
 
@@ -161,7 +153,7 @@ def _auto() -> str:
     for name in AUTO_ORDER[:-1]:
         if absence(name) or (name == "CL" and _only_pocl()):
             continue
-        if name in _RUNS_IN_CHILD_FIRST and probe(name).kind != "gpu":
+        if name in RUNS_IN_CHILD_FIRST and probe(name).kind != "gpu":
             continue
         with contextlib.suppress(EdgeaeError):  # try the next one; `probe_all` tells the reasons
             _open(name)

@@ -17,7 +17,7 @@ from edgeae.benchmark.results import compare
 from edgeae.config import ARCHS
 from edgeae.errors import UsageError
 from edgeae.network.weight_file import read
-from edgeae.runtime import devices
+from edgeae.runtime import backends, devices
 
 QUICK: dict[str, Any] = {"batches": (1,), "runs": 4, "max_secs": 5, "cold_start": False}
 
@@ -55,7 +55,7 @@ def test_every_device_gives_what_the_cpu_gives(backend: str, tiny_file: FileFact
 def test_all_devices_are_tried_or_named(tiny_file: FileFactory) -> None:
     found = bench([tiny_file("conv")], ["all"], **QUICK)
     told = {row.case.device for row in found.rows} | {line.split()[0] for line in found.left_out}
-    assert told == set(devices.NAMES)
+    assert told == set(backends.NAMES)
 
 
 @pytest.mark.parametrize("arch, task", diagonal(ARCHS, [*cases.EXPORTED_TASKS, "train"]))

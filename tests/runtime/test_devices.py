@@ -8,7 +8,7 @@ import pytest
 from helpers import answer
 
 from edgeae.errors import DeviceError, OutOfMemoryError, UsageError
-from edgeae.runtime import devices
+from edgeae.runtime import backends, devices
 from edgeae.runtime.guard import Unusable
 
 
@@ -30,7 +30,7 @@ def cl() -> devices.DeviceStatus:
         ("CUDA:0", "CUDA"),
         ("cuda:01", "CUDA:1"),
         (" Metal ", "METAL"),
-        *[(name.lower(), name) for name in devices.NAMES],
+        *[(name.lower(), name) for name in backends.NAMES],
     ],
 )
 def test_normalize(written: str, canonical: str) -> None:
@@ -107,7 +107,7 @@ def test_auto_takes_the_first_that_works(kinds: dict[str, str], chosen: str, mon
 
 def test_probe_all_tells_every_backend() -> None:
     found = devices.probe_all()
-    assert tuple(status.name for status in found) == devices.NAMES
+    assert tuple(status.name for status in found) == backends.NAMES
     for status in found:
         if status.usable:
             assert status.detail and status.kind in ("cpu", "gpu") and not status.reason and not status.mend

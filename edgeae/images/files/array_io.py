@@ -10,8 +10,8 @@ from edgeae.errors import ImageError, UsageError
 from edgeae.files import write_bytes_atomic
 from edgeae.images import colours
 from edgeae.images.arrays import AnyImage, Pixels, to_pil
-from edgeae.images.files.decoding import ImageSource
 from edgeae.images.files.formats import SAVE_OPTIONS, WRITE_FORMATS, check_sides, encode_pil, format_of, to_palette
+from edgeae.images.files.pillow_guard import ImageSource
 from edgeae.images.files.reader import Photo, to_upright
 
 

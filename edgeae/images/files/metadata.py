@@ -12,8 +12,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import ExifTags, Image, JpegImagePlugin
 
-from edgeae.images.files.decoding import mute_warnings
 from edgeae.images.files.exif import Tags, parse_tags
+from edgeae.images.files.pillow_guard import mute_warnings
 from edgeae.images.files.png_writer import PngWriter
 
 EXIF_START = b"Exif\0\0"

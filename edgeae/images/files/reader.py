@@ -21,7 +21,8 @@ from PIL import ExifTags, Image, TiffImagePlugin, TiffTags
 from edgeae.errors import ImageError
 from edgeae.images import colours
 from edgeae.images.arrays import Rows
-from edgeae.images.files.decoding import (
+from edgeae.images.files.metadata import UPRIGHT, Metadata, read_metadata, read_orientation, read_png_metadata
+from edgeae.images.files.pillow_guard import (
     READ_FORMATS,
     ImageSource,
     check_values,
@@ -29,7 +30,6 @@ from edgeae.images.files.decoding import (
     source_name,
     why_unreadable,
 )
-from edgeae.images.files.metadata import UPRIGHT, Metadata, read_metadata, read_orientation, read_png_metadata
 from edgeae.images.files.png_reader import PngReader
 
 MAX_PIXELS = 1 << 30  # of a PNG; Pillow's own limit, for what it holds whole, is 179 million

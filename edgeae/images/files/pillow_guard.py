@@ -1,4 +1,4 @@
-"""Safe decoding with Pillow: allowed formats, muted warnings, checked values, error messages."""
+"""Keep Pillow safe while it decodes: allowed formats, muted warnings, checked values, error messages."""
 
 import os
 import threading
