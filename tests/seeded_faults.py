@@ -66,10 +66,10 @@ FAULTS = [
         "data training",
     ),
     Fault(
-        "mask forgotten",
+        "soft edges of a mask forgotten",
         "inference/photo.py",
-        "return mixed if mask is None else np.where(mask == 0, untouched, mixed)",
-        "return mixed",
+        "share = strength if mask is None else strength * mask",
+        "share = strength",
         "inference cli",
     ),
     Fault(
@@ -90,8 +90,8 @@ FAULTS = [
     Fault(
         "a clip lost in the trace",
         "network/tracing.py",
-        "self._tape.steps[place] = replace(step, clipped=True)",
-        "self._tape.steps[place] = replace(step, clipped=False)",
+        "replace(step, clipped=True)",
+        "replace(step, clipped=False)",
         "network exporting engine",
     ),
     Fault(

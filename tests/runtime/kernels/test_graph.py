@@ -24,7 +24,7 @@ from helpers.kernel_cases import (
     windows,
 )
 from helpers.tiers import by_tier, first_of
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tinygrad import Tensor, TinyJit
 from tinygrad.helpers import Context
@@ -76,9 +76,18 @@ def random_layers(draw: st.DrawFn, kernel: int, up: bool) -> Layer:
     return Layer(shape, draw(st.sampled_from([None, "relu", "sigmoid"])), draw(st.booleans()))
 
 
+# Too wide for one chunk: their images are cut into several, downwards and across.
+WIDE = {
+    "1x1": Layer(Shape(1, 14, 1000, 20, 20, 1)),
+    "3x3": Layer(Shape(1, 14, 300, 40, 20, 3)),
+    "4x4 stride 2": Layer(Shape(1, 24, 140, 40, 20, 4)),
+    "4x4 up": Layer(Shape(1, 12, 300, 40, 20, 4, up=True)),
+}
+
+
 @every_kind
 def test_output_and_gradients_are_pytorchs(kind: str) -> None:
-    """Random layers of each kind."""
+    """A wide layer of each kind, and random ones."""
     count = by_tier(12, 76)
     drawn = set()
 
@@ -86,6 +95,7 @@ def test_output_and_gradients_are_pytorchs(kind: str) -> None:
         max_examples=count, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
     )
     @given(layer=random_layers(*KINDS[kind]))
+    @example(layer=WIDE[kind])
     def property_(layer: Layer) -> None:
         arrays = draw_arrays(layer)
         found = compute(layer, arrays)
