@@ -78,7 +78,9 @@ TASKS = ("reconstruct", "encode", "decode", "frame", "train")
         help="CPU threads.  [default: all]",
     ),
     click.option(
-        "--peers", is_flag=True, help='Time ONNX Runtime, OpenVINO and PyTorch too (pip install "edgeae[bench]").'
+        "--peers",
+        is_flag=True,
+        help='Time ONNX Runtime, OpenVINO, PyTorch and torch.compile too (pip install "edgeae[bench]").',
     ),
     click.option(
         "--pace",
