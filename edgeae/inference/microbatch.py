@@ -23,6 +23,7 @@ Floats = npt.NDArray[np.float32]
 
 _PIXELS_A_CALL = 1 << 17  # from here on a larger batch gains nothing (2 cores, AVX-512; measured from 64×64 to 512×512)
 _PATIENCE_S = 0.002  # how long less than a full batch waits for more
+_LONGEST_S = 0.25  # a piece that has waited so long goes before fuller batches, or a rare shape might never come up
 
 
 def batch_size(height: int, width: int, most: int) -> int:
@@ -125,11 +126,12 @@ class MicroBatcher(Generic[T]):
         """Take the fullest batch from the queue of those that are full or have waited long enough."""
         if self.stopping.is_set():
             self._requests.clear()
-        now, best, size, most = time.monotonic(), None, 0, 0.0
+        now, best, size, best_rank = time.monotonic(), None, 0, (False, 0.0)
         for shape, waiting in self._requests.items():
             whole = batch_size(shape[0], shape[1], self._most)
-            if (len(waiting) >= whole or self._deadline(waiting) <= now) and len(waiting) / whole > most:
-                best, size, most = shape, whole, len(waiting) / whole
+            rank = now - waiting[0].came > _LONGEST_S, len(waiting) / whole
+            if (len(waiting) >= whole or self._deadline(waiting) <= now) and rank > best_rank:
+                best, size, best_rank = shape, whole, rank
         if best is None:
             return []
         waiting = self._requests.pop(best)

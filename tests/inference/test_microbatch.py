@@ -184,3 +184,29 @@ def test_an_interrupt_stops_the_threads() -> None:
     while threading.active_count() > before and time.monotonic() < deadline:
         time.sleep(0.01)
     assert batcher.stopping.is_set() and threading.active_count() <= before
+
+
+def test_a_rare_shape_does_not_wait_for_ever() -> None:
+    """Four jobs keep batches of two full; a fifth asks for one piece of another shape."""
+
+    def network(x: np.ndarray) -> np.ndarray:
+        time.sleep(0.01)
+        return x
+
+    batcher: MicroBatcher[int] = MicroBatcher(network, 2, 5, 100)
+    answered = threading.Event()
+
+    def common() -> int:
+        for count in range(300):
+            if answered.is_set():
+                return count
+            batcher.ask(piece(0))
+        return 300
+
+    def rare() -> int:
+        time.sleep(0.1)
+        batcher.ask(piece(0, side=16))
+        answered.set()
+        return 0
+
+    assert max(batcher.run(iter([common, common, common, common, rare]))) < 300
