@@ -1,5 +1,5 @@
 // Calls the C interface of a library with everything that it may be given, and with what it may not: built with
-// sanitizers by test_library_c.py. Every error has to be told by its code, and nothing may be written outside.
+// sanitizers by test_source.py. Every error has to be told by its code, and nothing may be written outside.
 
 #include "tiny.h"
 
