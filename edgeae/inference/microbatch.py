@@ -129,8 +129,10 @@ class MicroBatcher(Generic[T]):
         now, best, size, best_rank = time.monotonic(), None, 0, (False, 0.0)
         for shape, waiting in self._requests.items():
             whole = batch_size(shape[0], shape[1], self._most)
-            rank = now - waiting[0].came > _LONGEST_S, len(waiting) / whole
-            if (len(waiting) >= whole or self._deadline(waiting) <= now) and rank > best_rank:
+            age = now - waiting[0].came
+            overdue = age > _LONGEST_S  # whatever its deadline, which each batch that ends puts off
+            rank = overdue, age if overdue else len(waiting) / whole
+            if (overdue or len(waiting) >= whole or self._deadline(waiting) <= now) and rank > best_rank:
                 best, size, best_rank = shape, whole, rank
         if best is None:
             return []
