@@ -233,10 +233,11 @@ def _restore_in_pieces(job: _Job, read: Callable[[int], Strip], file: BinaryIO, 
     """Restore a photo from its strips; return the number of pieces."""
     photo, config = job.photo, job.config
     mode = output_mode(photo.mode, config, job.task)
-    extra = 0 if read(0).mask is None else 1 + config.in_channels  # a mask, and a guess that there may be
+    masked = read(0).mask is not None
+    extra = 1 + config.in_channels if masked else 0  # a mask, and a guess that there may be
     column = 3 * (len(photo.mode) + extra) * photo.dtype.itemsize + 12 * config.out_channels
     tiling = tiles.plan(photo.height, photo.width, config, job.options.max_mem, column)
-    writer = Writer(file, kind, photo, mode)
+    writer = Writer(file, kind, photo, mode, keep=masked or job.options.strength == 0)
     with ExitStack() as stack:
         compare = _open_comparison(job, mode, previews, stack) if job.options.compare else None
         for strip, result in tiles.join(read, photo.height, tiling, lambda piece: _run_piece(job, piece)):
@@ -245,6 +246,8 @@ def _restore_in_pieces(job: _Job, read: Callable[[int], Strip], file: BinaryIO, 
             if compare is not None:
                 compare(strip, restored)
     writer.close()
+    if masked and writer.note:
+        photo.note = "; ".join(note for note in (photo.note, writer.note) if note)
     return tiling.pieces
 
 

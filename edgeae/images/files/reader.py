@@ -149,6 +149,17 @@ class Photo:
             with self._reading():
                 self._decode()
 
+    def whole(self) -> Image.Image:
+        """Return the whole picture as it is stored, in one of Pillow's modes; not for a PNG file."""
+        with self._reading():
+            return self._decode()
+
+    def read_file(self) -> bytes:
+        """Return the file, from its first byte to its last."""
+        with self._reading():
+            self._file.seek(0)
+            return self._file.read()
+
     def _decode(self) -> Image.Image:
         """Return the whole picture as it is stored."""
         assert self._image is not None

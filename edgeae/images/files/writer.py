@@ -15,14 +15,15 @@ from contextlib import suppress
 from typing import Any, BinaryIO
 
 import numpy as np
-import numpy.typing as npt
 from PIL import ExifTags, Image, PngImagePlugin
 
 from edgeae.errors import ImageError
 from edgeae.images import colours
-from edgeae.images.arrays import Bools, Rows
+from edgeae.images.arrays import Rows
 from edgeae.images.files import exif
-from edgeae.images.files.formats import SAVE_OPTIONS, check_sides, encode_pil, to_palette
+from edgeae.images.files.formats import SAVE_OPTIONS, check_sides, encode_pil
+from edgeae.images.files.gif_palette import with_palette
+from edgeae.images.files.jpeg_blocks import BlocksLostError, keep_blocks
 from edgeae.images.files.metadata import EXIF_START, UPRIGHT
 from edgeae.images.files.png_reader import PngReader
 from edgeae.images.files.png_writer import PngWriter
@@ -50,7 +51,6 @@ _TIFF_ONLY = {int(ExifTags.Base.IPTCNAA), int(ExifTags.Base.ImageResources)}  # 
 _SEGMENT_BYTES = 65_533  # the most that a JPEG file can hold in one segment
 _XMP_BYTES = _SEGMENT_BYTES - 29  # of XMP data in one segment
 _XMP_ORIENTATION = re.compile(rb"""(tiff:Orientation(?:=["']|>))[2-8]""")
-_GIF_COLOURS = 256
 _PREDICTOR = {317: 2}  # store differences of neighbours (TIFF's tag): compressed photographs become a third smaller
 
 
@@ -60,9 +60,10 @@ class Writer:
     Attributes:
         mode, dtype: of the pixels in the file: the nearest to those of the rows that its format can hold.
         orientation: EXIF orientation of the file: the photo's, or 1 where a turned photo is written upright.
+        note: after `close`, why pixels that should stay have changed, as half a sentence; empty if they have not.
     """
 
-    def __init__(self, file: BinaryIO, kind: str, photo: Photo, mode: str) -> None:
+    def __init__(self, file: BinaryIO, kind: str, photo: Photo, mode: str, keep: bool = False) -> None:
         """Begin a file.
 
         Args:
@@ -70,11 +71,14 @@ class Writer:
             kind: Pillow's name of its format.
             photo: the photo in whose place the file is written.
             mode: mode of the rows that `write` is called with (see `colours`).
+            keep: whether pixels that are equal in the rows and the photo have to be so in a file of its format too,
+                also where that loses (JPEG blocks) or has few colours (GIF).
 
         Raises:
             ImageError: the format cannot hold a picture of this size.
         """
-        self._file, self._kind, self._photo, self._row_mode = file, kind, photo, mode
+        self._file, self._kind, self._photo, self._row_mode, self._keep = file, kind, photo, mode, keep
+        self.note = ""
         self.orientation = photo.orientation if kind == photo.format and kind in _KEEPS_EXIF else UPRIGHT
         self._turned = self.orientation != photo.orientation
         self.mode = _nearest_mode(mode, kind)
@@ -146,6 +150,7 @@ class Writer:
 
     def _save(self, picture: Image.Image) -> None:
         metadata = self._photo.metadata
+        keeps = self._keep and self._kind == self._photo.format
         options: dict[str, Any] = dict(SAVE_OPTIONS.get(self._kind, {}))
         if self._kind == self._photo.format:
             options |= {key: value for key, value in metadata.options.items() if value is not None}
@@ -162,12 +167,28 @@ class Writer:
         if self._kind == "TIFF":
             options |= _compression(options["compression"], picture.mode)
         if self._kind == "GIF":
-            picture, transparent = _with_palette(picture)
+            picture, transparent = with_palette(picture, self._photo.whole() if keeps else None)
             options |= {} if transparent is None else {"transparency": transparent}
         data = encode_pil(picture, self._kind, options)
+        if keeps:
+            data = self._keep_unchanged(data, picture, options)
         if self._kind == "TIFF" and (tags := self._tags(_DESCRIPTIVE | _TIFF_ONLY, set())):
             data = exif.add_tags(data, tags)
         self._file.write(data)
+
+    def _keep_unchanged(self, data: bytes, picture: Image.Image, options: dict[str, Any]) -> bytes:
+        """Return a file in which pixels equal to the photo's stay equal, as far as its kind allows; else note it."""
+        lost = ""
+        if self._kind == "JPEG":
+            try:
+                return keep_blocks(data, self._photo.read_file(), self._photo.whole(), picture)
+            except BlocksLostError as error:
+                lost = str(error)
+        elif (self._kind == "WEBP" and not options.get("lossless")) or options.get("compression") == "jpeg":
+            lost = "write .png to keep them"
+        if lost:
+            self.note = f"it is encoded again, which changes pixels outside the mask a little: {lost}"
+        return data
 
     def _chunks(self) -> Sequence[tuple[bytes, bytes]]:
         """Return the photo's chunks if it is a PNG, else those that Pillow writes for its metadata."""
@@ -230,45 +251,6 @@ def _compression(name: str, mode: str) -> dict[str, Any]:
     if name in ("raw", "packbits"):
         return {"compression": name}
     return {"compression": "tiff_lzw" if name == "tiff_lzw" else "tiff_adobe_deflate", "tiffinfo": _PREDICTOR}
-
-
-def _with_palette(picture: Image.Image) -> tuple[Image.Image, int | None]:
-    """Reduce a picture to at most 256 colours, exactly if it has no more.
-
-    Returns:
-        The picture in mode P, and the index of its transparent colour, None if it has none.
-    """
-    if picture.mode == "L":
-        return picture.convert("P"), None
-    pixels = np.array(picture.convert("RGBA"))
-    hidden = pixels[..., 3] < 128
-    pixels[..., 3] = np.where(hidden, 0, 255)
-    if hidden.any():
-        pixels[hidden] = pixels[hidden][0]
-    counted = Image.fromarray(pixels).getcolors(_GIF_COLOURS)
-    if counted is None:  # more than that
-        return _with_fewer_colours(Image.fromarray(pixels[..., :3]), hidden)
-    palette = np.array([colour for _, colour in counted], np.uint8)
-    palette = palette[np.argsort(palette.view(np.uint32)[:, 0])]
-    indices = np.searchsorted(palette.view(np.uint32)[:, 0], pixels.view(np.uint32)[..., 0])
-    return _paletted(indices, palette[:, :3].tobytes()), int(palette[:, 3].argmin()) if hidden.any() else None
-
-
-def _with_fewer_colours(picture: Image.Image, hidden: Bools) -> tuple[Image.Image, int | None]:
-    """Like `to_palette`, with the last colour reserved for hidden pixels."""
-    if not hidden.any():
-        return to_palette(picture), None
-    last = _GIF_COLOURS - 1
-    palette = picture.quantize(last, Image.Quantize.MAXCOVERAGE, kmeans=1)
-    indices = np.array(picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG))
-    indices[hidden] = last
-    return _paletted(indices, bytes(palette.getpalette() or ())[: 3 * last].ljust(3 * _GIF_COLOURS, b"\0")), last
-
-
-def _paletted(indices: npt.NDArray[Any], palette: bytes) -> Image.Image:
-    picture = Image.frombytes("P", indices.shape[::-1], indices.astype(np.uint8).tobytes())
-    picture.putpalette(palette)
-    return picture
 
 
 def _nearest_mode(mode: str, kind: str) -> str:
