@@ -12,6 +12,7 @@ are those of open files without a name in any folder.
 from __future__ import annotations
 
 import io
+import os
 import tempfile
 from importlib import import_module
 from typing import IO, Any
@@ -25,7 +26,8 @@ from edgeae.images.files.pillow_guard import mute_warnings
 _SIDE = 8  # of a block
 _STRIP = 512  # rows that are compared at once
 _MOST_SCANS = 64  # that a photo may have: programs write about ten, and each takes as long as a whole picture
-_MOST_PIXELS = 100_000_000  # which take 1.2 GB with chroma at half the resolution, 2.4 GB with all of it
+_MOST_PIXELS = 100_000_000
+_PIXEL_BYTES = 24  # that are held of each, at most; 12 where the chroma has half the resolution
 _START_OF_SCAN = b"\xff\xda"
 _LEAST, _MOST = -1024, 1023  # coefficients of 8-bit samples; the encoder gives up at others
 
@@ -49,26 +51,42 @@ def keep_blocks(encoded: bytes, original: bytes, before: Image.Image, after: Ima
     Raises:
         BlocksLostError: `pyjpegio` is not installed, the two files are built differently, or the photo's is damaged.
     """
-    try:
-        library = import_module("jpegio")
-    except ImportError:
-        raise BlocksLostError("pip install 'edgeae[jpeg]' keeps them") from None
     if before.mode != after.mode or before.size != after.size:
         raise BlocksLostError("the result has other channels or another size")
     changed = _compare_squares(before, after)
     if changed.all():
         return encoded
-    if before.width * before.height > _MOST_PIXELS:
-        raise BlocksLostError(f"it has more than {_MOST_PIXELS // 10**6} million pixels")
+    try:
+        library = import_module("jpegio")
+    except ImportError:
+        raise BlocksLostError("pip install 'edgeae[jpeg]' keeps them") from None
+    if before.width * before.height > _most_pixels():
+        raise BlocksLostError("it has too many pixels")
     if original.count(_START_OF_SCAN) > _MOST_SCANS:
         raise BlocksLostError("it has too many scans")
     try:
-        return _replace_blocks(library, encoded, original, before, changed)
+        data, ratios = _replace_blocks(library, encoded, original, changed)
+        faithful = _is_faithful(data, before, changed, ratios)
     except (RuntimeError, OSError, ValueError, IndexError, MemoryError) as error:
         raise BlocksLostError("its blocks cannot be read") from error
+    if not faithful:
+        raise BlocksLostError("it is built in an unusual way")  # such as scans that are missing
+    return data
 
 
-def _replace_blocks(library: Any, encoded: bytes, original: bytes, before: Image.Image, changed: Bools) -> bytes:
+def _most_pixels() -> int:
+    """Return for how many pixels a third of the machine's memory is enough."""
+    try:
+        machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows
+        return _MOST_PIXELS
+    return min(_MOST_PIXELS, machine // 3 // _PIXEL_BYTES)
+
+
+def _replace_blocks(
+    library: Any, encoded: bytes, original: bytes, changed: Bools
+) -> tuple[bytes, list[tuple[int, int]]]:
+    """Return the file, and of how many squares of 8×8 pixels a block of each component is made, down and across."""
     source = _read(library, original)
     layout = _layout(source)
     if any(_is_damaged(array) for array in source.coef_arrays):
@@ -84,14 +102,16 @@ def _replace_blocks(library: Any, encoded: bytes, original: bytes, before: Image
         kept = ~_any_in_cells(changed, down, across)
         shape = (rows, _SIDE, columns, _SIDE)
         np.copyto(target.reshape(shape), own.reshape(shape), where=kept[:, None, :, None])
-    data = _write(result)
+    return _write(result), ratios
+
+
+def _is_faithful(data: bytes, before: Image.Image, changed: Bools, ratios: list[tuple[int, int]]) -> bool:
+    """Return whether a file's pixels are the photo's wherever no changed block reaches."""
     with mute_warnings(), Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
         differing = _compare_squares(before, image)
     down, across = (max(factors) for factors in zip(*ratios, strict=True))
     units = _any_in_cells(changed, down, across).repeat(down, 0).repeat(across, 1)
-    if (differing & ~_with_neighbours(units[: changed.shape[0], : changed.shape[1]])).any():
-        raise BlocksLostError("it is built in an unusual way")  # such as tables that change between its scans
-    return data
+    return not (differing & ~_with_neighbours(units[: changed.shape[0], : changed.shape[1]])).any()
 
 
 # ---- pixels ------------------------------------------------------------------------------------------------------
@@ -104,7 +124,7 @@ def _compare_squares(before: Image.Image, after: Image.Image) -> Bools:
     for top in range(0, height, _STRIP):
         box = (0, top, width, min(top + _STRIP, height))
         differ = np.asarray(before.crop(box)) != np.asarray(after.crop(box))
-        strips.append(_any_in_cells(differ.reshape(*differ.shape[:2], -1).any(-1), _SIDE, _SIDE))
+        strips.append(_any_in_cells(differ.reshape(len(differ), -1), _SIDE, _SIDE * differ[0, 0].size))
     return np.concatenate(strips)
 
 
@@ -112,8 +132,8 @@ def _any_in_cells(mask: Bools, down: int, across: int) -> Bools:
     """Return which cells of down × across elements have one that is true; the last ones may be smaller."""
     rows, columns = mask.shape
     mask = np.pad(mask, ((0, -rows % down), (0, -columns % across)))
-    cells = mask.reshape(mask.shape[0] // down, down, mask.shape[1] // across, across)
-    return np.logical_or.reduce(cells, axis=(1, 3))  # type: ignore[no-any-return]
+    in_rows = np.logical_or.reduce(mask.reshape(-1, down, mask.shape[1]), axis=1)
+    return np.logical_or.reduce(in_rows.reshape(len(in_rows), -1, across), axis=2)  # type: ignore[no-any-return]
 
 
 def _with_neighbours(mask: Bools) -> Bools:
@@ -146,7 +166,6 @@ def _path(file: IO[bytes]) -> str:
 
 
 def _ratios(jpeg: Any) -> list[tuple[int, int]]:
-    """Return of how many squares of 8×8 pixels a block of each component is made, down and across."""
     factors = [(component.v_samp_factor, component.h_samp_factor) for component in jpeg.comp_info]
     most = [max(sides) for sides in zip(*factors, strict=True)]
     if any(side % factor for sides in factors for side, factor in zip(most, sides, strict=True)):

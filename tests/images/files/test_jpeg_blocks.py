@@ -194,6 +194,13 @@ def test_without_the_library_the_note_names_it(monkeypatch: pytest.MonkeyPatch) 
     assert result == paint(encode(), BOX, keep=False)[0]
 
 
+def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = 3 * 24 * 96 * 64 // 4096
+    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": pages}.__getitem__)
+    assert paint(encode(), BOX)[1] == ""
+    assert "pixels" in paint(encode(size=(97, 64)), BOX)[1].rpartition(":")[2]
+
+
 def test_a_picture_where_everything_changes_is_encoded_as_ever() -> None:
     data = encode()
     assert paint(data, (0, 0, 96, 64)) == paint(data, (0, 0, 96, 64), keep=False)
