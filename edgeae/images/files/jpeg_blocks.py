@@ -2,8 +2,9 @@
 
 A JPEG holds blocks of 8×8 samples as quantized DCT coefficients, often with the chroma at half the resolution. A
 picture that is decoded and encoded again has other coefficients almost everywhere, with the same tables too.
-`keep_blocks` puts the photo's own back wherever no pixel differs. What is decoded from them is the photo bit for bit,
-but for one pixel beside the changed blocks: decoders enlarge the chroma by blending neighbours.
+`keep_blocks` takes the photo's coefficients and replaces those of the blocks in which a pixel differs. What is decoded
+from the others is the photo bit for bit, but for one pixel beside the changed blocks: decoders enlarge the chroma by
+blending neighbours.
 
 libjpeg-turbo reads and writes the coefficients, through the Python package `pyjpegio`. It takes names of files; they
 are those of open files without a name in any folder.
@@ -14,22 +15,26 @@ from __future__ import annotations
 import io
 import os
 import tempfile
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from typing import IO, Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageChops, JpegImagePlugin
 
+from edgeae.errors import ImageError
 from edgeae.images.arrays import Bools
+from edgeae.images.files.formats import encode_pil
 from edgeae.images.files.pillow_guard import mute_warnings
 
 _SIDE = 8  # of a block
 _STRIP = 512  # rows that are compared at once
 _MOST_SCANS = 64  # that a photo may have: programs write about ten, and each takes as long as a whole picture
 _MOST_PIXELS = 100_000_000
-_PIXEL_BYTES = 24  # that are held of each, at most; 12 where the chroma has half the resolution
-_START_OF_SCAN = b"\xff\xda"
+_PIXEL_BYTES = 18  # that are held of each, at most; 9 where the chroma has half the resolution
 _LEAST, _MOST = -1024, 1023  # coefficients of 8-bit samples; the encoder gives up at others
+_SCAN, _COMMENT, _APP0, _ADOBE, _LAST_APP = 0xDA, 0xFE, 0xE0, 0xEE, 0xEF  # markers, which follow a byte 0xFF
+_JFIF = b"JFIF\0"
 
 
 class BlocksLostError(Exception):
@@ -37,21 +42,21 @@ class BlocksLostError(Exception):
 
 
 def keep_blocks(encoded: bytes, original: bytes, before: Image.Image, after: Image.Image) -> bytes:
-    """Replace the blocks of a JPEG in which no pixel differs from the photo by the photo's own.
+    """Return the photo's JPEG with other blocks where pixels have changed, and with the metadata of another file.
 
     Args:
-        encoded: the file of the result, with its metadata.
+        encoded: a file of the result, from which all metadata are taken.
         original: the photo's file.
-        before: the photo's pixels, as stored.
-        after: the result's pixels, from which `encoded` was made.
+        before: the photo's pixels as stored, opened from that file.
+        after: the result's pixels.
 
     Returns:
-        `encoded` with other coefficients and Huffman tables; all else is as it was.
+        A file of the photo's sampling, tables and scans; `encoded` itself if no block is left as it was.
 
     Raises:
-        BlocksLostError: `pyjpegio` is not installed, the two files are built differently, or the photo's is damaged.
+        BlocksLostError: `pyjpegio` is not installed, or the photo is too large, damaged, or built in an unusual way.
     """
-    if before.mode != after.mode or before.size != after.size:
+    if before.mode != after.mode or before.size != after.size or not isinstance(before, JpegImagePlugin.JpegImageFile):
         raise BlocksLostError("the result has other channels or another size")
     changed = _compare_squares(before, after)
     if changed.all():
@@ -62,12 +67,20 @@ def keep_blocks(encoded: bytes, original: bytes, before: Image.Image, after: Ima
         raise BlocksLostError("pip install 'edgeae[jpeg]' keeps them") from None
     if before.width * before.height > _most_pixels():
         raise BlocksLostError("it has too many pixels")
-    if original.count(_START_OF_SCAN) > _MOST_SCANS:
+    if original.count(bytes((0xFF, _SCAN))) > _MOST_SCANS:
         raise BlocksLostError("it has too many scans")
     try:
-        data, ratios = _replace_blocks(library, encoded, original, changed)
+        jpeg = _read(library, original)
+        if any(_is_damaged(array) for array in jpeg.coef_arrays):
+            raise BlocksLostError("it is damaged")
+        ratios = _ratios(jpeg)
+        tables = [before.quantization[layer[3]] for layer in before.layer]
+        _replace_blocks(library, jpeg, tables, after, changed, ratios)
+        jpeg.markers = [*_color_segments(jpeg), *_other_segments(encoded)]
+        data = _write(jpeg)
+        del jpeg  # which holds 4 bytes for each coefficient
         faithful = _is_faithful(data, before, changed, ratios)
-    except (RuntimeError, OSError, ValueError, IndexError, MemoryError) as error:
+    except (RuntimeError, OSError, ValueError, LookupError, MemoryError, ImageError) as error:
         raise BlocksLostError("its blocks cannot be read") from error
     if not faithful:
         raise BlocksLostError("it is built in an unusual way")  # such as scans that are missing
@@ -83,35 +96,76 @@ def _most_pixels() -> int:
     return min(_MOST_PIXELS, machine // 3 // _PIXEL_BYTES)
 
 
+# ---- blocks ------------------------------------------------------------------------------------------------------
+
+
+def _ratios(jpeg: Any) -> list[tuple[int, int]]:
+    """Return of how many squares of 8×8 pixels a block of each component is made, down and across."""
+    factors = [(component.v_samp_factor, component.h_samp_factor) for component in jpeg.comp_info]
+    most = [max(sides) for sides in zip(*factors, strict=True)]
+    if any(side % factor for sides in factors for side, factor in zip(most, sides, strict=True)):
+        raise BlocksLostError("its chroma is sampled in an unusual way")
+    return [(most[0] // down, most[1] // across) for down, across in factors]
+
+
 def _replace_blocks(
-    library: Any, encoded: bytes, original: bytes, changed: Bools
-) -> tuple[bytes, list[tuple[int, int]]]:
-    """Return the file, and of how many squares of 8×8 pixels a block of each component is made, down and across."""
-    source = _read(library, original)
-    layout = _layout(source)
-    if any(_is_damaged(array) for array in source.coef_arrays):
-        raise BlocksLostError("it is damaged")
-    coefficients = [array.astype(np.int16) for array in source.coef_arrays]
-    del source  # which holds 4 bytes for each of them
-    result = _read(library, encoded)
-    if _layout(result) != layout:
-        raise BlocksLostError("its chroma sampling, color space or tables are of a kind that is not written")
-    ratios = _ratios(result)
-    for target, own, (down, across) in zip(result.coef_arrays, coefficients, ratios, strict=True):
-        rows, columns = (side // _SIDE for side in own.shape)
-        kept = ~_any_in_cells(changed, down, across)
-        shape = (rows, _SIDE, columns, _SIDE)
-        np.copyto(target.reshape(shape), own.reshape(shape), where=kept[:, None, :, None])
-    return _write(result), ratios
+    library: Any,
+    jpeg: Any,
+    tables: Sequence[Sequence[int]],
+    after: Image.Image,
+    changed: Bools,
+    ratios: list[tuple[int, int]],
+) -> None:
+    """Replace the blocks in which a pixel has changed; each component is encoded as a gray picture.
+
+    Args:
+        library: `jpegio`.
+        jpeg: the photo's coefficients; changed in place.
+        tables: the quantization table of each component.
+        after: the pixels.
+        changed: the squares of 8×8 pixels that differ.
+        ratios: of how many of them a block of each component is made, down and across.
+    """
+    if not changed.any():
+        return
+    down, across = (_SIDE * max(factors) for factors in zip(*ratios, strict=True))  # pixels of one unit of all
+    units = _any_in_cells(changed, down // _SIDE, across // _SIDE)
+    (top, *_, bottom), (left, *_, right) = (
+        (*np.flatnonzero(units.any(axis)), np.flatnonzero(units.any(axis))[-1] + 1) for axis in (1, 0)
+    )
+    box = (left * across, top * down, min(right * across, after.width), min(bottom * down, after.height))
+    planes = _components(after.crop(box), jpeg.jpeg_color_space)
+    for array, plane, table, (down, across) in zip(jpeg.coef_arrays, planes, tables, ratios, strict=True):
+        gray = encode_pil(plane.reduce((across, down)), "JPEG", {"qtables": [list(table)]})
+        blocks = _read(library, gray).coef_arrays[0]
+        rows, columns = (side // _SIDE for side in blocks.shape)
+        y, x = box[1] // (_SIDE * down), box[0] // (_SIDE * across)
+        touched = _any_in_cells(changed, down, across)[y : y + rows, x : x + columns]
+        target = array[y * _SIDE : (y + rows) * _SIDE, x * _SIDE : (x + columns) * _SIDE]
+        np.copyto(target, blocks, where=touched.repeat(_SIDE, 0).repeat(_SIDE, 1))
 
 
-def _is_faithful(data: bytes, before: Image.Image, changed: Bools, ratios: list[tuple[int, int]]) -> bool:
-    """Return whether a file's pixels are the photo's wherever no changed block reaches."""
-    with mute_warnings(), Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
-        differing = _compare_squares(before, image)
-    down, across = (max(factors) for factors in zip(*ratios, strict=True))
-    units = _any_in_cells(changed, down, across).repeat(down, 0).repeat(across, 1)
-    return not (differing & ~_with_neighbours(units[: changed.shape[0], : changed.shape[1]])).any()
+def _components(picture: Image.Image, color_space: int) -> tuple[Image.Image, ...]:
+    """Return what a JPEG stores of a picture, for one of libjpeg's color spaces."""
+    match color_space, picture.mode:
+        case (1, "L") | (2, "RGB"):
+            return picture.split()
+        case 3, "RGB":
+            return picture.convert("YCbCr").split()
+        case 4, "CMYK":  # Pillow takes all of them for inverted, as Adobe writes them
+            return ImageChops.invert(picture).split()
+        case 5, "CMYK":  # YCCK: three inks as if they were light, and black inverted
+            *inks, black = picture.split()
+            return (*Image.merge("RGB", inks).convert("YCbCr").split(), ImageChops.invert(black))
+    raise BlocksLostError("its color space is unknown")
+
+
+def _is_damaged(array: Any) -> bool:
+    """Return whether coefficients, (rows, columns), are outside the range that can be written."""
+    if array.min() < _LEAST or array.max() > _MOST:
+        return True
+    # The lowest value is that of a black block's mean; all other coefficients have one bit less.
+    return bool((array == _LEAST).sum() > (array[::_SIDE, ::_SIDE] == _LEAST).sum())
 
 
 # ---- pixels ------------------------------------------------------------------------------------------------------
@@ -126,6 +180,15 @@ def _compare_squares(before: Image.Image, after: Image.Image) -> Bools:
         differ = np.asarray(before.crop(box)) != np.asarray(after.crop(box))
         strips.append(_any_in_cells(differ.reshape(len(differ), -1), _SIDE, _SIDE * differ[0, 0].size))
     return np.concatenate(strips)
+
+
+def _is_faithful(data: bytes, before: Image.Image, changed: Bools, ratios: list[tuple[int, int]]) -> bool:
+    """Return whether a file's pixels are the photo's wherever no changed block reaches."""
+    with mute_warnings(), Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
+        differing = _compare_squares(before, image)
+    down, across = (max(factors) for factors in zip(*ratios, strict=True))
+    units = _any_in_cells(changed, down, across).repeat(down, 0).repeat(across, 1)
+    return not (differing & ~_with_neighbours(units[: changed.shape[0], : changed.shape[1]])).any()
 
 
 def _any_in_cells(mask: Bools, down: int, across: int) -> Bools:
@@ -154,7 +217,10 @@ def _read(library: Any, data: bytes) -> Any:
 
 
 def _write(jpeg: Any) -> bytes:
-    jpeg.optimize_coding = 1  # the tables of the encoded file may lack codes for the photo's coefficients
+    jpeg.optimize_coding = 1  # the photo's Huffman tables may lack codes for the new coefficients
+    jpeg.arith_code = 0  # few programs read arithmetic coding
+    for index, component in enumerate(jpeg.comp_info):
+        component.dc_tbl_no = component.ac_tbl_no = min(index, 1)
     with tempfile.TemporaryFile() as file:
         jpeg.write(_path(file))
         file.seek(0)
@@ -165,24 +231,23 @@ def _path(file: IO[bytes]) -> str:
     return f"/dev/fd/{file.fileno()}"
 
 
-def _ratios(jpeg: Any) -> list[tuple[int, int]]:
-    factors = [(component.v_samp_factor, component.h_samp_factor) for component in jpeg.comp_info]
-    most = [max(sides) for sides in zip(*factors, strict=True)]
-    if any(side % factor for sides in factors for side, factor in zip(most, sides, strict=True)):
-        raise BlocksLostError("its chroma sampling is of a kind that is not written")
-    return [(most[0] // down, most[1] // across) for down, across in factors]
+def _color_segments(jpeg: Any) -> Iterator[dict[str, object]]:
+    """Yield the photo's segments that say which color space it has, without the thumbnail that one of them may hold."""
+    for segment in jpeg.markers:
+        kind, data = segment["type"], segment["data"]
+        if kind == _APP0 and data.startswith(_JFIF):
+            yield {"type": kind, "data": data[:12] + b"\0\0"}  # a thumbnail of 0×0
+        elif kind == _ADOBE and data.startswith(b"Adobe"):
+            yield {"type": kind, "data": data[:12]}
 
 
-def _layout(jpeg: Any) -> tuple[object, ...]:
-    """Return what two files have to share for their coefficients to mean the same."""
-    tables = [jpeg.quant_tables[component.quant_tbl_no].tobytes() for component in jpeg.comp_info]
-    shapes = [array.shape for array in jpeg.coef_arrays]
-    return jpeg.jpeg_color_space, jpeg.data_precision, tables, shapes, _ratios(jpeg)
-
-
-def _is_damaged(array: Any) -> bool:
-    """Return whether coefficients, (rows, columns), are outside the range that can be written."""
-    if array.min() < _LEAST or array.max() > _MOST:
-        return True
-    # The lowest value is that of a black block's mean; all other coefficients have one bit less.
-    return bool((array == _LEAST).sum() > (array[::_SIDE, ::_SIDE] == _LEAST).sum())
+def _other_segments(data: bytes) -> Iterator[dict[str, object]]:
+    """Yield all other segments of metadata of a sound JPEG file."""
+    position = 2
+    while (marker := data[position + 1]) != _SCAN:
+        length = int.from_bytes(data[position + 2 : position + 4], "big")
+        content = data[position + 4 : position + 2 + length]
+        is_jfif = marker == _APP0 and content.startswith(_JFIF)
+        if (marker == _COMMENT or _APP0 <= marker <= _LAST_APP) and marker != _ADOBE and not is_jfif:
+            yield {"type": marker, "data": content}
+        position += 2 + length

@@ -28,6 +28,16 @@ def coefficients(data: bytes) -> list[np.ndarray]:
     return [np.array(a).reshape(a.shape[0] // 8, 8, -1, 8).swapaxes(1, 2) for a in arrays]
 
 
+def changed(data: bytes, at: int, new: bytes) -> bytes:
+    return data[:at] + new + data[at + len(new) :]
+
+
+def ycck() -> bytes:
+    data = bytearray(encode("CMYK"))
+    data[data.index(b"Adobe") + 11] = 2
+    return bytes(data)
+
+
 def with_arithmetic_coding(data: bytes) -> bytes:
     jpeg = jpeg_blocks._read(library, data)
     jpeg.arith_code = 1
@@ -61,6 +71,10 @@ KEPT = {
     "gray whose one component is sampled 2×2": resampled(encode("L"), b"\x22"),
     "4:4:4 sampled 1×2 each": resampled(encode(subsampling=0, size=(64, 64)), b"\x12\x12\x12"),
     "CMYK": encode("CMYK"),
+    "YCCK": ycck(),
+    "4:4:0": resampled(encode(subsampling=1, size=(64, 64)), b"\x12\x11\x11"),
+    "4:1:1": resampled(encode(size=(64, 64)), b"\x41\x11\x11"),
+    "luma halved one way, chroma the other": resampled(encode(size=(64, 64)), b"\x12\x21\x21"),
     "RGB without a transform": encode(keep_rgb=True),
     "progressive": encode(progressive=True),
     "progressive 4:4:4": encode(progressive=True, subsampling=0),
@@ -76,6 +90,9 @@ KEPT = {
     "no multiple of a block": encode(size=(83, 57)),
     "one pixel past a block": encode(size=(97, 65)),
     "turned by EXIF": encode(exif=rotated_exif()),
+    "thumbnail in JFIF": insert(
+        b"\xff\xd8" + encode()[20:], segment(0xE0, b"JFIF\0\1\2\1\0\x48\0\x48\x05\x05" + b"thumb" * 15)
+    ),
     "thumbnail in EXIF": insert(encode(), segment(0xE1, THUMBNAIL)),
     "sixty segments": insert(encode(), *(segment(0xE1, b"number %d" % i) for i in range(60))),
     "comment, resolution, profile": encode(comment=b"a comment", dpi=(300, 300), icc_profile=b"p" * 70_000),
@@ -108,21 +125,21 @@ def test_boxes_at_the_edges_of_blocks(box: Box, subsampling: int) -> None:
 def check(data: bytes, result: bytes, box: Box) -> None:
     """Compare each block that has no pixel of the box, then the pixels that no changed block can reach."""
     left, top, right, bottom = box
-    height, width = pixels(data).shape[:2]
-    before, after = coefficients(data), coefficients(result)
-    assert [a.shape for a in before] == [a.shape for a in after]
-    rows, columns, kept = *before[0].shape[:2], 0
-    for old, new in zip(before, after, strict=True):
-        down, across = (round(8 * most / count) for most, count in zip((rows, columns), old.shape, strict=False))
+    with Image.open(io.BytesIO(data)) as image:
+        (width, height), factors = image.size, [layer[1:3] for layer in image.layer]
+    most_across, most_down = (max(sides) for sides in zip(*factors, strict=True))
+    before, after, kept = coefficients(data), coefficients(result), 0
+    assert [array.shape for array in before] == [array.shape for array in after]
+    for old, new, (across, down) in zip(before, after, factors, strict=True):
+        across, down = 8 * most_across // across, 8 * most_down // down
         for i, j in np.ndindex(old.shape[:2]):
             outside = i * down >= bottom or (i + 1) * down <= top or j * across >= right or (j + 1) * across <= left
             assert not outside or (old[i, j] == new[i, j]).all(), (i, j)
             kept += outside
     assert kept or min(width, height) < 17
-    far = np.ones((height, width), bool)
-    far[
-        max(0, top // 16 * 16 - 1) : -(-bottom // 16) * 16 + 1, max(0, left // 16 * 16 - 1) : -(-right // 16) * 16 + 1
-    ] = False
+    across, down, far = 8 * most_across, 8 * most_down, np.ones((height, width), bool)
+    rows = slice(max(0, top // down * down - 1), -(-bottom // down) * down + 1)
+    far[rows, max(0, left // across * across - 1) : -(-right // across) * across + 1] = False
     assert np.array_equal(pixels(result)[far], pixels(data)[far])
 
 
@@ -137,8 +154,19 @@ def test_without_a_change_every_pixel_stays(data: bytes) -> None:
 def test_metadata_are_those_that_the_writer_made(name: str) -> None:
     expected, kept = (paint(KEPT[name], BOX, keep=keep)[0] for keep in (False, True))
     with Image.open(io.BytesIO(expected)) as one, Image.open(io.BytesIO(kept)) as other:
-        assert one.info == other.info and one.applist == other.applist
-        assert one.quantization == other.quantization and one.layer == other.layer
+        assert [item for item in one.applist if item[0] != "APP0"] == [
+            item for item in other.applist if item[0] != "APP0"
+        ]
+        for key in one.info.keys() - {"dpi", "jfif_unit", "jfif_density"}:  # the photo's own here
+            assert one.info[key] == other.info.get(key), key
+
+
+def test_a_thumbnail_beside_the_metadata_is_left_out() -> None:
+    data = KEPT["thumbnail in JFIF"]
+    result = paint(data, BOX)[0]
+    with Image.open(io.BytesIO(result)) as image:
+        assert image.info["dpi"] == (72, 72)
+    assert b"thumb" in data and b"thumb" not in result
 
 
 def test_progressive_files_stay_so() -> None:
@@ -146,25 +174,32 @@ def test_progressive_files_stay_so() -> None:
         assert image.info["progressive"]
 
 
-def test_inside_the_box_the_result_is_that_of_encoding() -> None:
-    data = KEPT["4:2:0"]
-    encoded, kept = (paint(data, BOX, keep=keep)[0] for keep in (False, True))
-    for before, after in zip(coefficients(encoded), coefficients(kept), strict=True):
-        scale = 96 // 8 // before.shape[1]
-        touched = (
-            slice(BOX[1] // (8 * scale), -(-BOX[3] // (8 * scale))),
-            slice(BOX[0] // (8 * scale), -(-BOX[2] // (8 * scale))),
-        )
-        assert np.array_equal(before[touched], after[touched])
+@pytest.mark.parametrize("data", KEPT.values(), ids=KEPT.keys())
+def test_inside_the_box_is_what_was_written(data: bytes) -> None:
+    """As near to the pixels as the whole picture encoded anew is."""
+    height, width = pixels(data).shape[:2]
+    left, top, right, bottom = BOX if min(width, height) > 50 else (0, 0, width, height)
+    box = (slice(top, bottom), slice(left, right))
+    wanted = pixels(data).astype(int)
+    wanted[box] = 255 - wanted[box]
+    kept, encoded = (pixels(paint(data, (left, top, right, bottom), keep=keep)[0]) for keep in (True, False))
+    as_sampled = data not in (KEPT[name] for name in ("YCCK", "4:1:1", "luma halved one way, chroma the other"))
+    limit = 1 if as_sampled else 6  # the picture encoded anew has another sampling or color space
+    assert np.abs(kept - wanted)[box].mean() <= np.abs(encoded - wanted)[box].mean() + limit
 
 
 # ---- what cannot be kept -----------------------------------------------------------------------------------------
 
 
-def ycck() -> bytes:
-    data = bytearray(encode("CMYK"))
-    data[data.index(b"Adobe") + 11] = 2
-    return bytes(data)
+def with_wild_coefficients() -> bytes:
+    """Ones whose differences are in the range that a file can hold, but whose sums are not."""
+    data = encode()
+    return changed(data, data.index(b"\xff\xda") + 14, b"\x3f" * 300)
+
+
+def without_late_scans() -> bytes:
+    data = encode(progressive=True)
+    return data[: len(data) // 2] + b"\xff\xd9"
 
 
 def with_scans(count: int) -> bytes:
@@ -172,11 +207,9 @@ def with_scans(count: int) -> bytes:
 
 
 LOST = {
-    "4:4:0": (resampled(encode(subsampling=1, size=(64, 64)), b"\x12\x11\x11"), "sampling"),
-    "4:1:1": (resampled(encode(size=(64, 64)), b"\x41\x11\x11"), "sampling"),
-    "luma halved one way, chroma the other": (resampled(encode(size=(64, 64)), b"\x12\x21\x21"), "sampling"),
-    "YCCK": (ycck(), "color space"),
     "many scans": (with_scans(100), "scans"),
+    "coefficients out of range": (with_wild_coefficients(), "damaged"),
+    "scans that are missing": (without_late_scans(), "unusual"),
 }
 
 
@@ -195,7 +228,7 @@ def test_without_the_library_the_note_names_it(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    pages = 3 * 24 * 96 * 64 // 4096
+    pages = 3 * 18 * 96 * 64 // 4096
     monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": pages}.__getitem__)
     assert paint(encode(), BOX)[1] == ""
     assert "pixels" in paint(encode(size=(97, 64)), BOX)[1].rpartition(":")[2]
@@ -244,10 +277,6 @@ def test_blocks_that_decode_to_other_pixels_are_not_taken(monkeypatch: pytest.Mo
 # ---- damaged photos, and threads ---------------------------------------------------------------------------------
 
 
-def changed(data: bytes, at: int, new: bytes) -> bytes:
-    return data[:at] + new + data[at + len(new) :]
-
-
 OTHER_TABLE = segment(0xDB, b"\1" + b"\7" * 64)
 
 
@@ -261,7 +290,7 @@ def damaged() -> dict[str, bytes]:
         "half, with an end": data[: len(data) // 2] + b"\xff\xd9",
         "no end": data[:-2],
         "header only": data[: scan + 2],
-        "random data in the scan": changed(data, scan + 300, os.urandom(200)),
+        "random data in the scan": changed(data, scan + 300, np.random.default_rng(0).bytes(200)),
         "zeros in the scan": changed(data, scan + 300, b"\0" * 400),
         "markers in the scan": changed(data, scan + 300, b"\xff\xd0\xff\xd3\xff\xd7"),
         "restart interval without markers": insert(data, segment(0xDD, b"\0\2")),
