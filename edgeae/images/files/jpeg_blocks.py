@@ -29,6 +29,7 @@ from edgeae.images.files.pillow_guard import mute_warnings
 
 _SIDE = 8  # of a block
 _STRIP = 512  # rows that are compared at once
+_BAND = 64  # rows of units of blocks that are encoded at once: 512 or 1024 rows of pixels
 _MOST_SCANS = 64  # that a photo may have: programs write about ten, and each takes as long as a whole picture
 _MOST_PIXELS = 100_000_000
 _PIXEL_BYTES = 18  # that are held of each, at most; 9 where the chroma has half the resolution
@@ -126,23 +127,25 @@ def _replace_blocks(
         changed: the squares of 8×8 pixels that differ.
         ratios: of how many of them a block of each component is made, down and across.
     """
-    if not changed.any():
-        return
-    down, across = (_SIDE * max(factors) for factors in zip(*ratios, strict=True))  # pixels of one unit of all
-    units = _any_in_cells(changed, down // _SIDE, across // _SIDE)
-    (top, *_, bottom), (left, *_, right) = (
-        (*np.flatnonzero(units.any(axis)), np.flatnonzero(units.any(axis))[-1] + 1) for axis in (1, 0)
-    )
-    box = (left * across, top * down, min(right * across, after.width), min(bottom * down, after.height))
-    planes = _components(after.crop(box), jpeg.jpeg_color_space)
-    for array, plane, table, (down, across) in zip(jpeg.coef_arrays, planes, tables, ratios, strict=True):
-        gray = encode_pil(plane.reduce((across, down)), "JPEG", {"qtables": [list(table)]})
-        blocks = _read(library, gray).coef_arrays[0]
-        rows, columns = (side // _SIDE for side in blocks.shape)
-        y, x = box[1] // (_SIDE * down), box[0] // (_SIDE * across)
-        touched = _any_in_cells(changed, down, across)[y : y + rows, x : x + columns]
-        target = array[y * _SIDE : (y + rows) * _SIDE, x * _SIDE : (x + columns) * _SIDE]
-        np.copyto(target, blocks, where=touched.repeat(_SIDE, 0).repeat(_SIDE, 1))
+    down, across = (max(factors) for factors in zip(*ratios, strict=True))
+    units = _any_in_cells(changed, down, across)  # the smallest parts that have whole blocks of every component
+    for first in range(0, len(units), _BAND):
+        band = units[first : first + _BAND]
+        if not band.any():
+            continue
+        in_rows, in_columns = (np.flatnonzero(band.any(axis)) for axis in (1, 0))
+        left, top = in_columns[0] * across * _SIDE, (first + in_rows[0]) * down * _SIDE
+        right, bottom = (in_columns[-1] + 1) * across * _SIDE, (first + in_rows[-1] + 1) * down * _SIDE
+        part = after.crop((left, top, min(right, after.width), min(bottom, after.height)))
+        planes = _components(part, jpeg.jpeg_color_space)
+        for array, plane, table, ratio in zip(jpeg.coef_arrays, planes, tables, ratios, strict=True):
+            gray = encode_pil(plane.reduce(ratio[::-1]), "JPEG", {"qtables": [list(table)]})
+            blocks = _read(library, gray).coef_arrays[0]
+            y, x = top // ratio[0], left // ratio[1]
+            rows, columns = (side // _SIDE for side in blocks.shape)
+            touched = _any_in_cells(changed, *ratio)[y // _SIDE :, x // _SIDE :][:rows, :columns]
+            target = array[y : y + blocks.shape[0], x : x + blocks.shape[1]]
+            np.copyto(target, blocks, where=touched.repeat(_SIDE, 0).repeat(_SIDE, 1))
 
 
 def _components(picture: Image.Image, color_space: int) -> tuple[Image.Image, ...]:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -119,6 +120,29 @@ def test_boxes_at_the_edges_of_blocks(box: Box, subsampling: int) -> None:
     data = encode(subsampling=subsampling)
     result, note = paint(data, box)
     assert note == ""
+    check(data, result, box)
+
+
+@pytest.mark.parametrize("name", ["4:2:0", "4:4:0", "gray", "progressive", "no multiple of a block"])
+def test_another_reader_finds_the_same_coefficients(name: str, tmp_path: Path) -> None:
+    """libjpeg 6b, through another package."""
+    jpeglib = pytest.importorskip("jpeglib")
+    (tmp_path / "before.jpg").write_bytes(KEPT[name])
+    (tmp_path / "after.jpg").write_bytes(paint(KEPT[name], BOX)[0])
+    before, after = (jpeglib.read_dct(str(tmp_path / f"{when}.jpg")) for when in ("before", "after"))
+    for one, other in zip((before.Y, before.Cb, before.Cr), (after.Y, after.Cb, after.Cr), strict=True):
+        if one is not None:  # the box ends in the third row and the sixth column of 16×16 pixels
+            same = (one == other).all((2, 3))
+            assert same[4:].all() and same[:, 6:].all() and not same.all()
+
+
+@pytest.mark.parametrize("subsampling", [0, 2])
+def test_tall_pictures_are_encoded_band_by_band(subsampling: int) -> None:
+    data, box = encode(size=(30, 1300), subsampling=subsampling), (10, 500, 20, 1100)
+    result, note = paint(data, box)
+    wanted = pixels(data).astype(int)
+    wanted[500:1100, 10:20] = 255 - wanted[500:1100, 10:20]
+    assert note == "" and np.abs(pixels(result) - wanted)[500:1100, 10:20].mean() < 12
     check(data, result, box)
 
 
