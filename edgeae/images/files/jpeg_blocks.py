@@ -29,13 +29,17 @@ from edgeae.images.files.pillow_guard import mute_warnings
 
 _SIDE = 8  # of a block
 _STRIP = 512  # rows that are compared at once
-_BAND = 64  # rows of units of blocks that are encoded at once: 512 or 1024 rows of pixels
+_BAND = 16  # rows of units of blocks that are encoded at once: 128 or 256 rows of pixels
 _MOST_SCANS = 64  # that a photo may have: programs write about ten, and each takes as long as a whole picture
 _MOST_PIXELS = 100_000_000
 _PIXEL_BYTES = 18  # that are held of each, at most; 9 where the chroma has half the resolution
 _LEAST, _MOST = -1024, 1023  # coefficients of 8-bit samples; the encoder gives up at others
 _SCAN, _COMMENT, _APP0, _ADOBE, _LAST_APP = 0xDA, 0xFE, 0xE0, 0xEE, 0xEF  # markers, which follow a byte 0xFF
 _JFIF = b"JFIF\0"
+_TO_YCC = np.array(  # JFIF 1.02, as ITU-R BT.601 with all 256 levels
+    [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]], np.float32
+)
+_YCC_ZERO = np.array([0, 128, 128], np.float32)
 
 
 class BlocksLostError(Exception):
@@ -154,13 +158,19 @@ def _components(picture: Image.Image, color_space: int) -> tuple[Image.Image, ..
         case (1, "L") | (2, "RGB"):
             return picture.split()
         case 3, "RGB":
-            return picture.convert("YCbCr").split()
+            return _to_ycc(picture)
         case 4, "CMYK":  # Pillow takes all of them for inverted, as Adobe writes them
             return ImageChops.invert(picture).split()
         case 5, "CMYK":  # YCCK: three inks as if they were light, and black inverted
             *inks, black = picture.split()
-            return (*Image.merge("RGB", inks).convert("YCbCr").split(), ImageChops.invert(black))
+            return (*_to_ycc(Image.merge("RGB", inks)), ImageChops.invert(black))
     raise BlocksLostError("its color space is unknown")
+
+
+def _to_ycc(picture: Image.Image) -> tuple[Image.Image, ...]:
+    """Convert RGB to Y, Cb and Cr; Pillow's own conversion is a level off for half of the pixels."""
+    values = np.rint(np.asarray(picture, np.float32) @ _TO_YCC.T + _YCC_ZERO)
+    return Image.fromarray(values.clip(0, 255).astype(np.uint8)).split()
 
 
 def _is_damaged(array: Any) -> bool:
