@@ -96,6 +96,13 @@ _MOST_BYTES = 1 << 30  # of a picture on standard input
         help="Memory to use: larger images go through the network in pieces.  [default: 512M, or a quarter of the "
         "machine's memory]",
     ),
+    click.option(
+        "--allow-loss",
+        is_flag=True,
+        help="Write a result even where not all of a file can be kept, such as the first of several pages.  [default: "
+        "refuse such files]",
+    ),
+    click.option("--keep-date", is_flag=True, help="Give each result its photo's date of modification."),
     seed_option,
     batch_option(),
     threads_option(),
@@ -114,6 +121,8 @@ def run(
     watch: bool,
     raw: tuple[int, int] | None,
     max_mem: int | None,
+    allow_loss: bool,
+    keep_date: bool,
     seed: int,
     batch: int,
     threads: int | None,
@@ -136,7 +145,9 @@ def run(
     damage = parse("none" if corrupt is None else corrupt)
     _check(inputs, output, mask, watch, raw, as_json)
     limits = {} if max_mem is None else {"max_mem": max_mem}
-    settings = Options(strength, corrupt=damage, seed=seed, compare=compare, **limits)
+    settings = Options(
+        strength, corrupt=damage, seed=seed, compare=compare, allow_loss=allow_loss, keep_date=keep_date, **limits
+    )
 
     def session() -> Session:
         return open_session(model, device, batch, threads, max_mem=max_mem)

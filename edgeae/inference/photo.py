@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from edgeae.config import ModelConfig, task_of
 from edgeae.errors import UsageError
-from edgeae.files import atomic_write
+from edgeae.files import atomic_write, copy_date
 from edgeae.images import colours
 from edgeae.images.arrays import fit, to_float, to_uint8
 from edgeae.images.damage.apply import damage_rows
@@ -25,6 +25,7 @@ from edgeae.images.damage.harmonic import blend_hole
 from edgeae.images.damage.spec import Corruption
 from edgeae.images.files.array_io import write_image
 from edgeae.images.files.formats import WRITE_FORMATS, format_of
+from edgeae.images.files.losses import describe_losses, require_whole
 from edgeae.images.files.metadata import UPRIGHT
 from edgeae.images.files.reader import Photo, to_stored, to_upright
 from edgeae.images.files.writer import Writer
@@ -50,6 +51,8 @@ class Options:
         max_mem: bytes for the network and for the rows being joined.
         corrupt, seed: damage to do first.
         compare: also write `NAME.compare.png`, the photo before and after.
+        allow_loss: write a result even where not all of the picture can be kept: some of its bits, or of its pages.
+        keep_date: give the result the photo's date of modification.
     """
 
     strength: float = 1.0
@@ -57,6 +60,8 @@ class Options:
     corrupt: Corruption = field(default_factory=Corruption)
     seed: int = 0
     compare: bool = False
+    allow_loss: bool = False
+    keep_date: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 1:
@@ -124,6 +129,8 @@ def restore(
         if isinstance(target, Path):
             same_suffix = isinstance(source, Path) and source.suffix.lower() == target.suffix.lower()
             kind = photo.format if same_suffix else format_of(target, None, WRITE_FORMATS)
+        if not options.allow_loss:
+            require_whole(photo, kind)
         if reserve:
             stack.enter_context(reserve(photo.width * photo.height))
         photo.load()
@@ -151,8 +158,11 @@ def restore(
         if options.compare and isinstance(target, Path):
             compare = str(target.with_name(f"{target.stem}.compare.png"))
             write_image(previews.draw(), compare)
+        note = describe_losses(photo, kind)
+    if options.keep_date and isinstance(source, Path) and isinstance(target, Path):
+        copy_date(source, target)
     output = str(target) if isinstance(target, Path) else "-"
-    return Restored(photo.name, output, *shown_size, pieces, job.ms, photo.note, compare)
+    return Restored(photo.name, output, *shown_size, pieces, job.ms, note, compare)
 
 
 @dataclass

@@ -20,11 +20,17 @@ WRITE_FORMATS = {
     "tiff": "TIFF",
     "bmp": "BMP",
     "gif": "GIF",
+    "avif": "AVIF",
+    "heic": "HEIF",
+    "heif": "HEIF",
+    "hif": "HEIF",
 }
 SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 95},
     "WEBP": {"quality": 95, "method": 4},
     "TIFF": {"compression": "tiff_adobe_deflate"},
+    "AVIF": {"quality": 90},
+    "HEIF": {"quality": 90},
 }
 _LONGEST_SIDE = {"JPEG": 65_500, "WEBP": 16_383, "GIF": 65_535}
 
