@@ -30,7 +30,8 @@ from edgeae.images.files.reader import Photo, to_stored, to_upright
 from edgeae.images.files.writer import Writer
 from edgeae.inference import inpainting, tiles
 from edgeae.inference.inpainting import HoleTraining, prepare_holes
-from edgeae.inference.masks import guess_large_holes, open_mask
+from edgeae.inference.mask_meaning import is_lost
+from edgeae.inference.masks import Mask, MaskSource, guess_large_holes
 from edgeae.inference.previews import Previews
 from edgeae.inference.session import Session
 from edgeae.inference.task import output_mode, removes_color
@@ -93,7 +94,7 @@ def restore(
     options: Options | None = None,
     *,
     name: str | None = None,
-    mask: Path | None = None,
+    mask: MaskSource | None = None,
     network: Network | None = None,
     reserve: Callable[[int], AbstractContextManager[None]] | None = None,
 ) -> Restored:
@@ -106,8 +107,8 @@ def restore(
         session: the model.
         options: None takes the defaults.
         name: of the source in messages.
-        mask: an image of the photo's size when upright, white where the photo is damaged: only there it is changed, and
-            what it shows there is ignored. Gray is a soft edge.
+        mask: an image of the photo's size, white where the photo is damaged: only there it is changed, and what it
+            shows there is ignored. Gray is replaced in part; `masks` tells what else is understood.
         network: runs the model on one piece; by default the session, in this thread.
         reserve: a context manager that waits until so many pixels may be held in memory.
 
@@ -117,7 +118,7 @@ def restore(
         EdgeaeError: the target cannot be written.
         DeviceError: the device failed.
     """
-    options = options or Options()
+    options, notes = options or Options(), list[str]()
     with ExitStack() as stack:
         photo = stack.enter_context(Photo(source, name))
         kind = photo.format
@@ -144,7 +145,9 @@ def restore(
                 _restore_fitted(job, file, kind, previews)
         else:
             shown_size, previews = photo.shown_size, Previews(photo.width, photo.height, photo.orientation)
-            read = _open_strips(job, mask, stack)
+            understood = None if mask is None else Mask(mask, photo)
+            notes += [] if understood is None else [understood.note]
+            read = _open_strips(job, understood, stack)
             with _open_target(target) as file:
                 pieces = _restore_in_pieces(job, read, file, kind, previews)
         compare = ""
@@ -152,7 +155,9 @@ def restore(
             compare = str(target.with_name(f"{target.stem}.compare.png"))
             write_image(previews.draw(), compare)
     output = str(target) if isinstance(target, Path) else "-"
-    return Restored(photo.name, output, *shown_size, pieces, job.ms, photo.note, compare)
+    return Restored(
+        photo.name, output, *shown_size, pieces, job.ms, "; ".join(filter(None, [photo.note, *notes])), compare
+    )
 
 
 @dataclass
@@ -257,7 +262,7 @@ def _run_piece(job: _Job, piece: Strip) -> Floats | None:
     result = to_stored(job.run_timed(np.ascontiguousarray(to_upright(x, orientation))), orientation)
     if piece.mask is not None:
         known = colours.to_floats(piece.pixels, job.photo.mode, job.config.out_channels)
-        result = blend_hole(result, known, piece.mask[..., 0] > 0)
+        result = blend_hole(result, known, is_lost(piece.mask[..., 0]))
     return result
 
 
@@ -268,7 +273,7 @@ def _network_input(job: _Job, strip: Strip, channels: int) -> Floats:
     if strip.mask is None:
         return x
     guess = None if strip.guess is None else colours.to_depth(strip.guess, np.float32)
-    return prepare_holes(x, strip.mask[..., 0] > 0, job.training, guess)
+    return prepare_holes(x, is_lost(strip.mask[..., 0]), job.training, guess)
 
 
 def _mix(job: _Job, strip: Strip, result: Floats | None, mode: str) -> Rows:
@@ -307,7 +312,7 @@ def _open_comparison(job: _Job, mode: str, previews: Previews, stack: ExitStack)
 # ---- strips of the photo with its mask ---------------------------------------------------------------------------
 
 
-def _open_strips(job: _Job, mask: Path | None, stack: ExitStack) -> Callable[[int], Strip]:
+def _open_strips(job: _Job, mask: Mask | None, stack: ExitStack) -> Callable[[int], Strip]:
     """Return a function that reads the next n rows as stored, with the mask and a guess of what large holes hide."""
     photo, top = job.photo, 0
     read = photo.read if job.damaged is None else tiles.row_reader(job.damaged)
@@ -315,7 +320,7 @@ def _open_strips(job: _Job, mask: Path | None, stack: ExitStack) -> Callable[[in
         return lambda count: Strip(read(count))
     factor = inpainting.coarse_factor(photo.width, photo.height)
     coarse = _guess_large_holes(job, mask, factor) if job.config.in_channels == job.config.out_channels else None
-    read_mask = open_mask(mask, photo, stack)
+    read_mask = mask.open(stack)
 
     def read_strip(count: int) -> Strip:
         nonlocal top
@@ -329,7 +334,7 @@ def _open_strips(job: _Job, mask: Path | None, stack: ExitStack) -> Callable[[in
     return read_strip
 
 
-def _guess_large_holes(job: _Job, mask: Path, factor: int) -> Floats | None:
+def _guess_large_holes(job: _Job, mask: Mask, factor: int) -> Floats | None:
     """Restore the photo at 1/factor of its size; None if no hole is too large for the network."""
 
     def network(image: Floats) -> Floats:
@@ -338,5 +343,5 @@ def _guess_large_holes(job: _Job, mask: Path, factor: int) -> Floats | None:
     with ExitStack() as stack:
         photo = stack.enter_context(Photo(job.photo.source, job.photo.name))
         read = photo.read if job.damaged is None else tiles.row_reader(job.damaged)
-        read_mask = open_mask(mask, photo, stack)
+        read_mask = mask.open(stack)
         return guess_large_holes(photo, read, read_mask, factor, job.config.in_channels, network, job.training)
