@@ -1,7 +1,7 @@
 """Read the mask of a photo, and guess what its large holes hide from the photo at a fraction of its size.
 
 A mask's value is the share of a pixel that is replaced: black 0, white 1, gray between. Below a tenth nothing is
-replaced, and from nine tenths on everything: black may be 16 and white 235. From a half on a pixel is *lost*: what the
+replaced, and from nine tenths on everything: black may be 16 and white 235. From a quarter on a pixel is *lost*: what the
 photo shows there is neither given to the network nor matched in color. Of a mask saved with loss, where compression
 has scattered two values, each pixel is replaced whole or not at all.
 
@@ -74,18 +74,18 @@ class Mask:
         self._given_name = None if isinstance(source, str | os.PathLike) else "The mask"
         if _is_same_file(self._source, photo.source):
             raise ImageError(f"{photo.name} is its own mask: paint the damage white on black in another file.")
-        with self._open() as mask:
-            self._orientation, turned = _match(mask, photo)
-            try:
-                plane = Plane() if mask.mode == "L" else self._choose_plane(mask)
-                levels = Levels()
-                with self._open() as again:
-                    for count in _counts(again):
-                        levels.add(plane.values(again.read(count), again.mode))
+        try:
+            with self._open() as mask:
+                self._orientation, turned = _match(mask, photo)
                 lossy = mask.format == "JPEG" or (mask.format == "WEBP" and not mask.metadata.options.get("lossless"))
-                self.meaning = choose_scale(levels, plane, lossy, colours.white_level(mask.dtype))
-            except MeaningError as error:
-                raise ImageError(f"{mask.name} {error}") from error
+                plane = Plane() if mask.mode == "L" else self._choose_plane(mask, lossy)
+            levels = Levels()
+            with self._open() as mask:
+                for count in _counts(mask):
+                    levels.add(plane.values(mask.read(count), mask.mode))
+            self.meaning = choose_scale(levels, plane, lossy, colours.white_level(mask.dtype))
+        except MeaningError as error:
+            raise ImageError(f"{mask.name} {error}") from error
         self.note = "; ".join(filter(None, (turned, self.meaning.note)))
 
     def open(self, stack: ExitStack) -> RowReader:
@@ -104,11 +104,12 @@ class Mask:
     def _open(self) -> Photo:
         return Photo(self._source, self._given_name)
 
-    def _choose_plane(self, mask: Photo) -> Plane:
+    def _choose_plane(self, mask: Photo, lossy: bool) -> Plane:
         palette = Palette()
         for count in _counts(mask):
             palette.add(mask.read(count), mask.mode)
-        return choose_plane(palette, self._looks_like_photo(palette.most_opaque) if palette.may_be_erased else None)
+        like_photo = self._looks_like_photo(palette.most_opaque) if palette.may_be_erased else None
+        return choose_plane(palette, lossy, like_photo)
 
     def _looks_like_photo(self, most_opaque: float) -> bool:
         """Return whether the photo is about as bright as the opaque pixels of the mask."""
