@@ -1,9 +1,9 @@
 """Read the mask of a photo, and guess what its large holes hide from the photo at a fraction of its size.
 
 A mask's value is the share of a pixel that is replaced: black 0, white 1, gray between. Below a tenth nothing is
-replaced, and from nine tenths on everything: black may be 16 and white 235. From a quarter on a pixel is *lost*: what the
-photo shows there is neither given to the network nor matched in color. Of a mask saved with loss, where compression
-has scattered two values, each pixel is replaced whole or not at all.
+replaced, and from nine tenths on everything: black may be 16 and white 235. From a quarter on a pixel is *lost*: what
+the photo shows there is neither given to the network nor matched in color. Where compression has scattered two values,
+each pixel is replaced whole or not at all, from a half on.
 
 What carries the value (`mask_meaning` has the details):
 

@@ -106,18 +106,6 @@ def test_links_that_lead_in_a_circle(tree: Path, tmp_path: Path) -> None:
     assert names(collect([tree], tmp_path / "out"), tmp_path / "out") == TREE
 
 
-def test_masks(tree: Path, tmp_path: Path) -> None:
-    items = collect([tree], tmp_path / "out")
-    assert {item.mask for item in add_masks(items, tree / "a.png")} == {tree / "a.png"}
-    for name in TREE:
-        save((tmp_path / "masks" / name).with_suffix(".png"))
-    for item in add_masks(items, tmp_path / "masks"):
-        assert item.mask == (tmp_path / "masks" / item.source.relative_to(tree)).with_suffix(".png")
-    (tmp_path / "masks" / "a.png").unlink()
-    with pytest.raises(ImageError, match="has no mask"):
-        add_masks(items, tmp_path / "masks")
-
-
 # ---- restore_all -------------------------------------------------------------------------------------------------
 
 
@@ -207,7 +195,7 @@ def test_nothing(session: Session) -> None:
 
 def test_a_mask_of_another_size(session: Session, tree: Path, tmp_path: Path) -> None:
     mask = save(tmp_path / "mask.png", 10, 10)
-    found = restore_all(session, add_masks(collect([tree / "a.png"], tmp_path / "x.png"), mask))
+    found = restore_all(session, add_masks(collect([tree / "a.png"], tmp_path / "x.png"), mask)[0])
     assert "10×10" in found.failed[0].reason and "36×24" in found.failed[0].reason
 
 
