@@ -19,11 +19,11 @@ from edgeae.cli.flags import name_flags
 from edgeae.cli.options import (
     PATH,
     PIPE,
-    Memory,
     Size,
     batch_option,
     device_option,
     json_option,
+    memory_option,
     model_option,
     options,
     output_option,
@@ -88,14 +88,7 @@ _MOST_BYTES = 1 << 30  # of a picture on standard input
         metavar="WxH",
         help="INPUT is raw video frames of this size: rgb24, or gray for a gray model.",
     ),
-    click.option(
-        "--max-mem",
-        type=Memory(),
-        default=None,
-        metavar="SIZE",
-        help="Memory to use: larger images go through the network in pieces.  [default: 512M, or a quarter of the "
-        "machine's memory]",
-    ),
+    memory_option,
     seed_option,
     batch_option(),
     threads_option(),

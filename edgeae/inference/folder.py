@@ -22,7 +22,8 @@ from edgeae.files import is_file, is_folder
 from edgeae.images.files.formats import WRITE_FORMATS, format_of
 from edgeae.images.files.listing import scan
 from edgeae.inference.microbatch import MicroBatcher
-from edgeae.inference.photo import Floats, Options, Restored, restore
+from edgeae.inference.photo import Options, Restored, restore
+from edgeae.inference.restoration import Floats
 from edgeae.inference.session import Session
 
 _WORKERS = 32  # two batches of the smallest pictures

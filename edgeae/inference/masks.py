@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -13,15 +12,18 @@ import numpy.typing as npt
 from edgeae.errors import ImageError
 from edgeae.images import colours
 from edgeae.images.files.metadata import UPRIGHT
+from edgeae.images.files.pillow_guard import ImageSource
 from edgeae.images.files.reader import Photo, to_stored, to_upright
 from edgeae.inference import inpainting, tiles
 from edgeae.inference.inpainting import HoleTraining, has_square
+from edgeae.inference.picture import Picture
 
 Floats = npt.NDArray[np.float32]
+MaskSource: TypeAlias = ImageSource | npt.NDArray[Any]
 RowReader = Callable[[int], npt.NDArray[Any]]  # returns the next n rows, fewer at the end
 
 
-def open_mask(mask: Path, photo: Photo, stack: ExitStack) -> RowReader:
+def open_mask(mask: MaskSource, photo: Picture, stack: ExitStack) -> RowReader:
     """Return a function that reads the mask's next n rows, (n, W, 1), in the photo's type and orientation.
 
     Args:
@@ -45,7 +47,7 @@ def open_mask(mask: Path, photo: Photo, stack: ExitStack) -> RowReader:
 
 
 def guess_large_holes(
-    photo: Photo,
+    photo: Picture,
     read: RowReader,
     read_mask: RowReader,
     factor: int,
