@@ -19,11 +19,11 @@ from edgeae.cli.flags import name_flags
 from edgeae.cli.options import (
     PATH,
     PIPE,
-    Memory,
     Size,
     batch_option,
     device_option,
     json_option,
+    memory_option,
     model_option,
     options,
     output_option,
@@ -89,14 +89,7 @@ _MOST_BYTES = 1 << 30  # of a picture on standard input
         metavar="WxH",
         help="INPUT is raw video frames of this size: rgb24, or gray for a gray model.",
     ),
-    click.option(
-        "--max-mem",
-        type=Memory(),
-        default=None,
-        metavar="SIZE",
-        help="Memory to use: larger images go through the network in pieces.  [default: 512M, or a quarter of the "
-        "machine's memory]",
-    ),
+    memory_option,
     seed_option,
     batch_option(),
     threads_option(),
@@ -151,7 +144,8 @@ def run(
     elif watch:
         _watch(session(), inputs[0], output, settings, overwrite)
     else:
-        from edgeae.inference.folder import add_masks, collect
+        from edgeae.inference.folder import collect
+        from edgeae.inference.mask_pairs import add_masks
 
         items, unmasked = collect(inputs, output, overwrite), list["Failed"]()
         if mask is not None:

@@ -21,9 +21,9 @@ from edgeae.errors import DeviceError, EdgeaeError, ImageError, UsageError
 from edgeae.files import is_file, is_folder
 from edgeae.images.files.formats import WRITE_FORMATS, format_of
 from edgeae.images.files.listing import scan
-from edgeae.inference.mask_pairs import MaskFolder
 from edgeae.inference.microbatch import MicroBatcher
-from edgeae.inference.photo import Floats, Options, Restored, restore
+from edgeae.inference.photo import Options, Restored, restore
+from edgeae.inference.restoration import Floats
 from edgeae.inference.session import Session
 
 _WORKERS = 32  # two batches of the smallest pictures
@@ -118,53 +118,6 @@ def collect(inputs: Sequence[Path], output: Path | None = None, overwrite: bool 
             items.append(Item(path, output / path.name if output else _beside(path), not overwrite))
     _check_targets(items)
     return items
-
-
-def add_masks(items: Sequence[Item], mask: Path, inputs: Sequence[Path] = ()) -> tuple[list[Item], list[Failed]]:
-    """Return the photos with their masks, and those for which none or several masks fit.
-
-    Masks are not taken for photos: those of them that are among the items are left out.
-
-    Args:
-        items: the photos.
-        mask: one file for all of them, or a folder with a file for each, found by `mask_pairs`.
-        inputs: what `collect` got; paths in the folder of masks are relative to these folders and patterns.
-
-    Raises:
-        ImageError: there is no such file or folder.
-        UsageError: `mask` is a folder of photos.
-    """
-    if not is_folder(mask):
-        if not os.path.lexists(mask):
-            raise ImageError(f"{mask} does not exist: check the name of the mask.")
-        others = [item for item in items if not _is_same(item.source, mask)] or items
-        return [replace(item, mask=mask) for item in others], []
-    if any(is_folder(path) and path.samefile(mask) for path in inputs):
-        raise UsageError(f"{mask} is the folder of the photos: name another one with `mask`.")
-    masks = [file.path for file in scan(mask, mask).files]
-    inside = Path(os.path.realpath(mask))
-    photos = [item for item in items if not Path(os.path.realpath(item.source)).is_relative_to(inside)]
-    roots = [path if is_folder(path) else _fixed_part(path) for path in inputs if is_folder(path) or _is_pattern(path)]
-    folder = MaskFolder(mask, masks, {item.source: _names_of_mask(item.source, roots) for item in photos})
-    masked, failed = list[Item](), list[Failed]()
-    for item in photos:
-        try:
-            masked.append(replace(item, mask=folder.find(item.source)))
-        except ImageError as error:
-            failed.append(Failed(str(item.source), str(error)))
-    return masked, failed
-
-
-def _names_of_mask(source: Path, roots: Sequence[Path]) -> list[Path]:
-    """Return the relative paths that a photo's mask may have: of a photo that is named itself, a/b/c.png, b/c.png, …"""
-    for root in roots:
-        if source.is_relative_to(root):
-            return [source.relative_to(root)]
-    return [Path(*source.parts[i:]) for i in range(bool(source.anchor), len(source.parts))]
-
-
-def _is_same(a: Path, b: Path) -> bool:
-    return os.path.realpath(a) == os.path.realpath(b)
 
 
 def _is_pattern(path: Path) -> bool:

@@ -41,6 +41,7 @@ from edgeae.images.files.reader import Photo, to_stored, to_upright
 from edgeae.inference import inpainting, tiles
 from edgeae.inference.inpainting import HoleTraining, has_square
 from edgeae.inference.mask_meaning import Levels, MeaningError, Palette, Plane, choose_plane, choose_scale, is_lost
+from edgeae.inference.picture import Picture
 
 Floats = npt.NDArray[np.float32]
 MaskSource: TypeAlias = ImageSource | npt.NDArray[Any]
@@ -58,7 +59,7 @@ class Mask:
         meaning: turns its pixels into shares.
     """
 
-    def __init__(self, source: MaskSource, photo: Photo) -> None:
+    def __init__(self, source: MaskSource, photo: Picture) -> None:
         """Read a mask once or twice, strip by strip, and find out what it means.
 
         Args:
@@ -72,7 +73,7 @@ class Mask:
         """
         self._source, self._photo = _to_source(source), photo
         self._given_name = None if isinstance(source, str | os.PathLike) else "The mask"
-        if _is_same_file(self._source, photo.source):
+        if isinstance(photo, Photo) and _is_same_file(self._source, photo.source):
             raise ImageError(f"{photo.name} is its own mask: paint the damage white on black in another file.")
         try:
             with self._open() as mask:
@@ -114,7 +115,7 @@ class Mask:
     def _looks_like_photo(self, most_opaque: float) -> bool:
         """Return whether the photo is about as bright as the opaque pixels of the mask."""
         difference, pixels = 0.0, 0
-        with self._open() as mask, Photo(self._photo.source, self._photo.name) as photo:
+        with self._open() as mask, self._photo.reopen() as photo:
 
             def read_mask(count: int) -> Rows:
                 rows = mask.read(count)
@@ -142,7 +143,7 @@ class Mask:
         return tiles.row_reader(to_stored(to_upright(whole, self._orientation), stored))
 
 
-def _match(mask: Photo, photo: Photo) -> tuple[int, str]:
+def _match(mask: Photo, photo: Picture) -> tuple[int, str]:
     """Return the EXIF orientation that turns the rows of a mask as the photo is shown, and a note if that is not its.
 
     Raises:
@@ -169,7 +170,7 @@ def _have_one_shape(a: tuple[int, int], b: tuple[int, int]) -> bool:
     return abs(a[0] * b[1] - a[1] * b[0]) <= max(*a, *b)
 
 
-def _counts(photo: Photo) -> Iterator[int]:
+def _counts(photo: Picture) -> Iterator[int]:
     """Yield the numbers of rows in which a whole picture is read strip by strip."""
     most = max(1, _STRIP // photo.width)
     for top in range(0, photo.height, most):
@@ -219,7 +220,7 @@ def _is_same_file(mask: ImageSource, photo: ImageSource) -> bool:
 
 
 def guess_large_holes(
-    photo: Photo,
+    photo: Picture,
     read: RowReader,
     read_mask: RowReader,
     factor: int,

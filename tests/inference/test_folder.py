@@ -15,8 +15,9 @@ from PIL import Image
 from edgeae import files
 from edgeae.errors import DeviceError, EdgeaeError, ImageError, UsageError
 from edgeae.inference import folder
-from edgeae.inference.folder import Failed, Item, Skipped, add_masks, collect, restore_all, restore_each, watch
+from edgeae.inference.folder import Failed, Item, Skipped, collect, restore_all, restore_each, watch
 from edgeae.inference.load import load
+from edgeae.inference.mask_pairs import add_masks
 from edgeae.inference.photo import Options, Restored
 from edgeae.inference.session import Session
 

@@ -10,7 +10,8 @@ from helpers import FileFactory, error, photo, run
 from PIL import Image
 
 from edgeae.errors import ImageError, UsageError
-from edgeae.inference.folder import add_masks, collect
+from edgeae.inference.folder import collect
+from edgeae.inference.mask_pairs import add_masks
 
 
 def touch(root: Path, *names: str) -> None:

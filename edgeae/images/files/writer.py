@@ -22,7 +22,7 @@ from edgeae.errors import ImageError
 from edgeae.images import colours
 from edgeae.images.arrays import Bools, Rows
 from edgeae.images.files import exif
-from edgeae.images.files.formats import SAVE_OPTIONS, check_sides, encode_pil, to_palette
+from edgeae.images.files.formats import SAVE_OPTIONS, check_sides, choose_palette, encode_pil, to_palette
 from edgeae.images.files.metadata import EXIF_START, UPRIGHT
 from edgeae.images.files.png_reader import PngReader
 from edgeae.images.files.png_writer import PngWriter
@@ -259,7 +259,7 @@ def _with_fewer_colours(picture: Image.Image, hidden: Bools) -> tuple[Image.Imag
     if not hidden.any():
         return to_palette(picture), None
     last = _GIF_COLOURS - 1
-    palette = picture.quantize(last, Image.Quantize.MAXCOVERAGE, kmeans=1)
+    palette = choose_palette(picture, last)
     indices = np.array(picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG))
     indices[hidden] = last
     return _paletted(indices, bytes(palette.getpalette() or ())[: 3 * last].ljust(3 * _GIF_COLOURS, b"\0")), last
