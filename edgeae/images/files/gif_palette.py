@@ -9,9 +9,10 @@ import numpy.typing as npt
 from PIL import Image
 
 from edgeae.images.arrays import Bools, Pixels
-from edgeae.images.files.formats import to_palette
+from edgeae.images.files.formats import choose_palette, to_palette
 
 _COLOURS = 256
+_SAMPLE = 50_000  # pixels that new colours are chosen from
 
 
 def with_palette(picture: Image.Image, before: Image.Image | None = None) -> tuple[Image.Image, int | None]:
@@ -44,8 +45,9 @@ def _with_added_colours(pixels: Pixels, same: Bools, kept: Pixels) -> tuple[Imag
     """Like `with_palette`: pixels in `same` keep the colours `kept` (n, 4), the others get the nearest of 256."""
     added = np.empty((0, 3), np.uint8)
     if free := _COLOURS - len(kept):
-        rest = Image.fromarray(pixels[None, ~same, :3])
-        palette = rest.quantize(free, Image.Quantize.MAXCOVERAGE, kmeans=1).getpalette() or []
+        others = pixels[~same, :3]
+        sample = Image.fromarray(others[None, :: 1 + len(others) // _SAMPLE])
+        palette = choose_palette(sample, free).getpalette() or []
         added = np.array(palette[: 3 * free], np.uint8).reshape(-1, 3)
     colours = np.concatenate([kept, np.pad(added, ((0, 0), (0, 1)), constant_values=255)])
     visible = np.flatnonzero(colours[:, 3])
@@ -61,7 +63,7 @@ def _with_fewer_colours(picture: Image.Image, hidden: Bools) -> tuple[Image.Imag
     if not hidden.any():
         return to_palette(picture), None
     last = _COLOURS - 1
-    palette = picture.quantize(last, Image.Quantize.MAXCOVERAGE, kmeans=1)
+    palette = choose_palette(picture, last)
     indices = np.array(picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG))
     indices[hidden] = last
     colours = np.array((palette.getpalette() or [])[: 3 * last], np.uint8).reshape(-1, 3)

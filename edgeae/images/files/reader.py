@@ -142,6 +142,10 @@ class Photo:
     def __exit__(self, *error: object) -> None:
         self.close()
 
+    def reopen(self) -> Photo:
+        """Open the same picture again, from its first row. An open binary file cannot be read twice."""
+        return Photo(self.source, self.name)
+
     def close(self) -> None:
         """Close the file."""
         self._image = None
