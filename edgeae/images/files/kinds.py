@@ -19,10 +19,11 @@ HEIC = "is a HEIC picture: pip install 'edgeae[heif]' to read it."
 AVIF = "is an AVIF picture, which this Pillow cannot read: pip install -U pillow."
 
 # Extensions of raw files, by maker: those that no other kind of file has.
-_RAW_SUFFIXES = frozenset(
-    ".3fr .ari .arq .arw .bay .cap .cr2 .cr3 .crw .dcr .dcs .dng .drf .eip .erf .fff .gpr .iiq .k25 .kdc .mdc .mef .mos "
-    ".mrw .nef .nrw .orf .pef .ptx .r3d .raf .raw .rw2 .rwl .rwz .sr2 .srf .srw .x3f".split()
-)
+_RAW_SUFFIXES = (
+    ".3fr", ".ari", ".arq", ".arw", ".bay", ".cap", ".cr2", ".cr3", ".crw", ".dcr", ".dcs", ".dng", ".drf", ".eip",
+    ".erf", ".fff", ".gpr", ".iiq", ".k25", ".kdc", ".mdc", ".mef", ".mos", ".mrw", ".nef", ".nrw", ".orf", ".pef",
+    ".ptx", ".r3d", ".raf", ".raw", ".rw2", ".rwl", ".rwz", ".sr2", ".srf", ".srw", ".x3f",
+)  # fmt: skip
 _RAW_STARTS = (
     b"FUJIFILMCCD-RAW", b"FOVb", b"\0MRM", b"II\x1a\0\0\0HEAPCCDR", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"ARRI",
 )  # fmt: skip
@@ -139,6 +140,11 @@ def is_avif(head: bytes) -> bool:
     return bool(brands) and (brands[0] in _AVIF_BRANDS or (general and bool(set(brands) & set(_AVIF_BRANDS))))
 
 
+def is_tiff(head: bytes) -> bool:
+    """Return whether a file begins as a TIFF or a BigTIFF."""
+    return head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
 def has_raw_suffix(name: str) -> bool:
     """Return whether the extension of a name is that of a raw file."""
     return PurePath(name).suffix.lower() in _RAW_SUFFIXES
@@ -221,8 +227,8 @@ def _is_text(head: bytes) -> bool:
 
 
 _PHOTOMETRICS = {
-    0: "grey", 1: "grey", 2: "RGB", 3: "palette", 4: "mask", 5: "ink (CMYK)", 6: "YCbCr", 8: "CIE L*a*b*", 9: "ICC L*a*b*",
-    10: "ITU L*a*b*", 32844: "LogL", 32845: "LogLuv",
+    0: "grey", 1: "grey", 2: "RGB", 3: "palette", 4: "mask", 5: "ink (CMYK)", 6: "YCbCr", 8: "CIE L*a*b*",
+    9: "ICC L*a*b*", 10: "ITU L*a*b*", 32844: "LogL", 32845: "LogLuv",
 }  # fmt: skip
 _FORMATS = {2: "signed ", 3: "float ", 5: "complex ", 6: "complex "}
 _COMPRESSIONS = {

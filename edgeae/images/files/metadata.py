@@ -15,7 +15,7 @@ from PIL import ExifTags, Image, JpegImagePlugin
 
 from edgeae.images.files import jpeg_segments, photoshop, png_texts
 from edgeae.images.files.embedded import has_picture
-from edgeae.images.files.exif import EXIF, IPTC, MAKER_NOTE, Field, Tags, parse_tags
+from edgeae.images.files.exif import EXIF, IPTC, MAKER_NOTE, ORIENTATION, XMP, Field, Tags, number, parse_tags
 from edgeae.images.files.exif_block import drop_pictures
 from edgeae.images.files.pillow_guard import mute_warnings
 from edgeae.images.files.png_writer import PngWriter
@@ -27,6 +27,13 @@ _MAX_DPI = 65_536  # JPEG has 16 bits for it
 _WEBP_QUALITY = 90
 _XMP_ORIENTATION = re.compile(rb"""(tiff:Orientation(?:=["']|>))[2-8]""")
 _IMAGE_RESOURCES, _LAYERS = 34377, 37724  # Photoshop's tags
+_JPEG_TABLES = 347  # a TIFF's tag: the beginning of a JPEG, without a picture
+_ICC_PROFILE, _ACROSS, _DOWN, _UNIT = 34675, 282, 283, 296  # a TIFF's tags
+_PER_INCH = {2: 1.0, 3: 2.54}  # units of resolution, by their number
+_TIFF_COMPRESSIONS = {  # Pillow's names
+    1: "raw", 5: "tiff_lzw", 8: "tiff_adobe_deflate", 32773: "packbits", 32946: "tiff_deflate", 34925: "lzma",
+    50000: "zstd",
+}  # fmt: skip
 
 
 @dataclass
@@ -85,8 +92,7 @@ def read_metadata(image: Image.Image, file: BinaryIO) -> Metadata:
     if isinstance(info.get("xmp"), bytes) and not isinstance(image, JpegImagePlugin.JpegImageFile):
         metadata.take_xmp(info["xmp"])
     with suppress(TypeError, ValueError):
-        across, down = (float(value) for value in info.get("dpi", ()))
-        metadata.dpi = (across, down) if 0 < across < _MAX_DPI and 0 < down < _MAX_DPI else None
+        metadata.dpi = _checked_dpi(*(float(value) for value in info.get("dpi", ())))
     metadata.take_exif((info.get("exif") or b"").removeprefix(EXIF_START))
     if isinstance(image, JpegImagePlugin.JpegImageFile):
         metadata.options = _jpeg_options(image)
@@ -102,6 +108,29 @@ def read_metadata(image: Image.Image, file: BinaryIO) -> Metadata:
     elif image.format == "WEBP":
         metadata.options = {"lossless": True, "exact": True} if _is_lossless(file) else {"quality": _WEBP_QUALITY}
     return metadata
+
+
+def read_tiff_metadata(file: BinaryIO) -> tuple[Metadata, int]:
+    """Return the metadata of a TIFF that Pillow does not open, and its orientation."""
+    metadata, tags = Metadata(), _read_tags(file)
+    _take_tiff(metadata, file)
+    for tag, take in ((_ICC_PROFILE, "icc"), (XMP, "xmp")):
+        if isinstance(value := tags.get(tag), Field):
+            setattr(metadata, take, value.data)
+    if metadata.xmp:
+        metadata.take_xmp(metadata.xmp)
+    across, down = tags.get(_ACROSS), tags.get(_DOWN)
+    unit = _PER_INCH.get(number(tags, _UNIT, 2))
+    if unit and isinstance(across, Field) and isinstance(down, Field) and (across.kind, down.kind) == (5, 5):
+        (a, b), (c, d) = struct.unpack("<2I", across.data[:8]), struct.unpack("<2I", down.data[:8])
+        metadata.dpi = _checked_dpi(a * unit / b, c * unit / d) if b and d else None
+    metadata.options = {"compression": _TIFF_COMPRESSIONS.get(number(tags, 259, 1))}
+    orientation = number(tags, ORIENTATION, UPRIGHT)
+    return metadata, orientation if orientation in range(1, 9) else UPRIGHT
+
+
+def _checked_dpi(across: float, down: float) -> tuple[float, float] | None:
+    return (across, down) if 0 < across < _MAX_DPI and 0 < down < _MAX_DPI else None
 
 
 def read_png_metadata(chunks: Sequence[tuple[bytes, bytes]]) -> tuple[Metadata, int]:
@@ -170,7 +199,7 @@ def _take_tiff(metadata: Metadata, file: BinaryIO) -> None:
     if _LAYERS in tags:
         metadata.lose(["Photoshop layers"])
     for tag, value in list(tags.items()):
-        if isinstance(value, Field) and len(value.data) > 64 and has_picture(value.data):
+        if tag != _JPEG_TABLES and isinstance(value, Field) and len(value.data) > 64 and has_picture(value.data):
             del tags[tag]
             metadata.lose(["preview"])
     metadata.tags = tags

@@ -21,7 +21,7 @@ _SIGNATURES = (b"8BIM", b"MeSa", b"PHUT", b"AgHg", b"DCSR")
 _THUMBNAILS = (1033, 1036)
 IPTC_RESOURCE, _EXIF_RESOURCES, _XMP_RESOURCE = 1028, (1058, 1059), 1060
 _SEGMENT_BYTES = 65_533
-_PROFILE = re.compile(rb"\s*([\w]+)\s+(\d+)\s+([0-9a-fA-F\s]*)$")
+_PROFILE = re.compile(rb"\s*([^\n]*)\n\s*(\d+)\s*\n([0-9a-fA-F\s]*)$")  # a name, the length, the digits
 
 
 def clean_resources(block: bytes) -> tuple[bytes, list[str]]:

@@ -16,13 +16,13 @@ from edgeae.errors import ImageError
 ImageSource: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | Image.Image
 
 # Only these decoders see a file: some of Pillow's others start programs (EPS) or have no place here.
-_READ_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
+READ_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
 _WARNINGS_LOCK = threading.Lock()
 
 
 def read_formats() -> tuple[str, ...]:
     """Return the names of the formats that Pillow may read here: AVIF only where it was built with it."""
-    return (*_READ_FORMATS, "AVIF") if features.check("avif") else _READ_FORMATS
+    return (*READ_FORMATS, "AVIF") if features.check("avif") else READ_FORMATS
 
 
 @contextmanager

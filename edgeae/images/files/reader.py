@@ -32,6 +32,7 @@ from edgeae.images.files.metadata import (
     read_metadata,
     read_orientation,
     read_png_metadata,
+    read_tiff_metadata,
     upright_xmp,
 )
 from edgeae.images.files.pillow_guard import (
@@ -238,7 +239,7 @@ class Photo:
             raise ImageError(kinds.RAW)
         elif kinds.is_heif(head):
             self._open_heif()
-        else:
+        elif not ((kinds.is_tiff(head) and self._open_wide()) or (head.startswith(b"BM") and self._open_fields())):
             self._open_other()
             self._note_losses()
 
@@ -291,6 +292,10 @@ class Photo:
             if sentence is None:
                 raise
             raise ImageError(sentence) from error
+        except OSError as error:
+            if str(error).startswith("Unsupported BMP"):
+                raise ImageError(f"is a BMP that cannot be read ({error}): save it as PNG.") from error
+            raise
         with mute_warnings():
             self.format = {"MPO": "JPEG"}.get(image.format or "", image.format or "")
             frames = int(getattr(image, "n_frames", 1))
@@ -306,19 +311,60 @@ class Photo:
         if frames > 1 and image.format not in ("MPO", "TIFF"):
             self._add_note(f"it has {frames} frames, of which the first is restored")
 
+    def _open_wide(self) -> bool:
+        """Open a TIFF of colour of more than 8 bits a channel, which Pillow would reduce to 8; False for others."""
+        try:
+            pages = sort_pages(self.read_bytes, self.name)
+            if pages.refused or not is_wide(pages.tags):
+                return False
+        except struct.error:
+            return False
+        self._take_pages(pages)
+        wide = self._reader = WideTiff(self._file, pages.tags, pages.order)
+        self.format, self.width, self.height, self.mode, self.dtype = (
+            "TIFF",
+            wide.width,
+            wide.height,
+            wide.mode,
+            wide.dtype,
+        )
+        self.metadata, self.orientation = read_tiff_metadata(self._file)
+        if wide.lost > 0:
+            self.metadata.lose(["extra channels"])
+        if pages.copies:
+            self.metadata.lose(["smaller copies"])
+        self._note_losses()
+        return True
+
+    def _open_fields(self) -> bool:
+        """Open a BMP whose channels have bits that Pillow does not know; False for others."""
+        found = bmp.read_fields(self._file)
+        if found is None:
+            return False
+        rows, dpi, most = found
+        self._whole, self.format, self.mode, self.dtype = rows, "BMP", "RGBA"[: rows.shape[2]], rows.dtype
+        self.height, self.width = rows.shape[:2]
+        self.metadata, self.orientation = Metadata(icc=bmp.read_profile(self._file), dpi=dpi), UPRIGHT
+        if most > 8:
+            self.losses = f"it has up to {most} bits a channel, of which 8 are kept"
+            self._add_note(self.losses)
+        return True
+
     def _open_pages(self, image: Image.Image) -> None:
-        """Look at the pages of a TIFF, and read its colour in full depth where Pillow does not."""
-        self.pages = pages = sort_pages(self.read_bytes, self.name, image)
+        """Look at the pages of a TIFF."""
+        pages = sort_pages(self.read_bytes, self.name, image)
         if pages.refused:
             raise ImageError(pages.refused)
+        self._take_pages(pages)
+
+    def _take_pages(self, pages: Pages) -> None:
+        self.pages = pages
         if pages.others and pages.stuck:
             self.losses = f"it has {1 + len(pages.others)} pages, of which only the first is kept ({pages.stuck})"
         elif pages.others:
             more = "the other is" if len(pages.others) == 1 else f"the other {len(pages.others)} are"
             self._add_note(f"it has {1 + len(pages.others)} pages, of which the first is restored; {more} copied")
         self._add_note(self.losses)
-        if is_wide(pages.tags):
-            self._reader = WideTiff(self._file, pages.tags, pages.order)
 
     def _refuse_tiff(self) -> None:
         """Say what a TIFF is that Pillow does not know.
@@ -373,14 +419,9 @@ class Photo:
         """Handle what Pillow does differently for TIFF: turned sizes, 12 bits, negatives, and colour of 16 bits."""
         self.width, self.height = image.tag_v2[ExifTags.Base.ImageWidth], image.tag_v2[ExifTags.Base.ImageLength]
         bits = image.tag_v2.get(ExifTags.Base.BitsPerSample, (1,))
-        if isinstance(self._reader, WideTiff):
-            wide, self._image = self._reader, None
-            self.mode, self.dtype = wide.mode, wide.dtype
-            if wide.lost > 0:
-                self.metadata.lose(["extra channels"])
-        elif bits == (12,):  # which Pillow leaves at 0 to 4095 in a type of 16 bits
+        if bits == (12,):  # which Pillow leaves at 0 to 4095 in a type of 16 bits
             raise ImageError("has 12 bits a pixel: save it with 8 or 16.")
-        elif self.dtype != np.uint8:
+        if self.dtype != np.uint8:
             self._negative = image.tag_v2.get(ExifTags.Base.PhotometricInterpretation) == _WHITE_IS_ZERO
         elif max(bits) > 8:
             self.losses = EIGHT_OF_16.replace("16", str(max(bits)))

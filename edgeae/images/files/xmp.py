@@ -20,6 +20,7 @@ _EXTENSION_HEAD = len(EXTENSION) + 40  # and the 32 digits of its document, the 
 _PIECE_BYTES = 65_000
 _MAX_BYTES = 1 << 26
 
+_NOTE = "http://ns.adobe.com/xmp/note/"  # which names an extended document
 # What is left out, by namespace: whole, or (name of a property) one of it. The words are for the note.
 _VENDOR = re.compile(r"https?://ns\.\w+\.(?:com|net)/photos/(?!1\.0/panorama)")  # Google's and those who follow it
 _NAMESPACES = {
@@ -31,12 +32,12 @@ _NAMESPACES = {
     "http://ns.apple.com/portraitEffectsMatte/1.0/": "depth map",
     "http://ns.apple.com/semanticSegmentationMatte/1.0/": "depth map",
     "http://ns.adobe.com/xap/1.0/g/img/": "XMP thumbnail",
+    _NOTE: "",
     "http://ns.google.com/photos/1.0/depthmap/": "depth map",
 }
 _PROPERTIES = {
     ("http://ns.adobe.com/xap/1.0/", "Thumbnails"): "XMP thumbnail",
     ("http://ns.adobe.com/xap/1.0/", "PageInfo"): "XMP thumbnail",
-    ("http://ns.adobe.com/xmp/note/", "HasExtendedXMP"): "",
     ("http://purl.org/dc/terms/", "provenance"): "content credentials",
 }
 # Prefixes that count where a document does not declare them.
@@ -59,7 +60,7 @@ _PREFIXES = {
     "xmp": "http://ns.adobe.com/xap/1.0/",
     "xap": "http://ns.adobe.com/xap/1.0/",
     "xmpGImg": "http://ns.adobe.com/xap/1.0/g/img/",
-    "xmpNote": "http://ns.adobe.com/xmp/note/",
+    "xmpNote": _NOTE,
     "dcterms": "http://purl.org/dc/terms/",
 }
 _MOTION = re.compile(r"Motion|MicroVideo|LivePhoto|OLive")
@@ -194,13 +195,16 @@ class _Document:
     def _why(self, name: str, value: str) -> str | None:
         """Return why an element or an attribute goes, as words for the note (empty for none), or None if it stays."""
         prefix, _, local = name.rpartition(":")
-        if prefix in ("", "xmlns", "xml", "rdf") or (self.extended and local == "HasExtendedXMP"):
+        if prefix in ("", "xml", "rdf"):
             return None
-        uri = self._scopes[-1].get(prefix, "")
+        declares = prefix == "xmlns"  # a namespace of which nothing stays
+        uri = value if declares else self._scopes[-1].get(prefix, "")
+        if self.extended and uri == _NOTE:
+            return None
         if (uri, local) in _PROPERTIES:
             return _PROPERTIES[uri, local] if local != "provenance" or value.startswith("self#") else None
         if uri in _NAMESPACES:
-            return _NAMESPACES[uri]
+            return "" if declares else _NAMESPACES[uri]
         if _VENDOR.match(uri):
             return "motion video" if _MOTION.search(local) and value == "1" else ""
         return None

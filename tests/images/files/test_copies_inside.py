@@ -1,4 +1,4 @@
-"""A number plate that is masked out is nowhere in the result: not in a thumbnail, a preview, a text or a second picture.
+"""A number plate that is masked out is nowhere in the result: in no thumbnail, preview, text or second picture.
 
 Photos are made with a copy of themselves in every place that metadata have for one. In the results all bytes are
 searched: for pictures that Pillow can decode from any position, for base64, hexadecimal digits and zlib streams that
@@ -366,7 +366,7 @@ SOURCES: list[tuple[str, str, Callable[[str], bytes]]] = [
 
 
 @pytest.fixture(scope="module")
-def mask(tmp_path_factory: pytest.TempPathFactory):  # noqa: ANN201
+def mask(tmp_path_factory: pytest.TempPathFactory):
     path = tmp_path_factory.mktemp("mask") / "mask.png"
     Image.fromarray(MASK).save(path)
     return path
@@ -375,7 +375,7 @@ def mask(tmp_path_factory: pytest.TempPathFactory):  # noqa: ANN201
 @pytest.mark.parametrize(("format", "name", "make"), SOURCES, ids=[f"{f}-{n}" for f, n, _ in SOURCES])
 def test_the_plate_is_nowhere_in_the_result(
     format: str, name: str, make: Callable[[str], bytes], mask, tmp_path
-) -> None:  # noqa: ANN001
+) -> None:
     data = make(name)
     assert leaks(data)
     source = tmp_path / f"photo.{format}"
@@ -392,7 +392,7 @@ def test_the_plate_is_nowhere_in_the_result(
             assert b"at the sea" in kept and b"Thumbnails" not in kept and b"GImage:Data" not in kept
 
 
-def test_captions_of_photoshop_stay(tmp_path) -> None:  # noqa: ANN001
+def test_captions_of_photoshop_stay(tmp_path) -> None:
     for format, make in (("jpg", jpeg_with), ("tif", tiff_with)):
         source = tmp_path / f"photo.{format}"
         source.write_bytes(make("8bim-1036"))
