@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from edgeae.exporting.library import compile
     from edgeae.exporting.onnx import export_onnx
     from edgeae.exporting.weights import export
+    from edgeae.inference.api import restore, restore_many
     from edgeae.inference.load import load
     from edgeae.inference.session import Session
     from edgeae.training.evaluation import evaluate
@@ -56,6 +57,8 @@ __all__ = [
     "export",
     "export_onnx",
     "load",
+    "restore",
+    "restore_many",
     "train",
 ]
 
@@ -70,6 +73,8 @@ _HOMES = {
     "export": "exporting.weights",
     "export_onnx": "exporting.onnx",
     "load": "inference.load",
+    "restore": "inference.api",
+    "restore_many": "inference.api",
     "train": "training.loop",
 }
 

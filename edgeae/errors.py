@@ -55,7 +55,35 @@ class PartialError(EdgeaeError):
 
 
 class OutOfMemoryError(EdgeaeError):
-    """The device or the host has no memory left."""
+    """The device or the host has no memory left.
+
+    Attributes:
+        what: what ran out of memory, the beginning of the sentence.
+    """
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        super().__init__(f"{what}: {advise_on_memory({name: f'`{name}`' for name in ('batch', 'max_mem')})}.")
+
+
+# Arguments that decide how much memory a call takes, with the adjective that makes it less.
+MEMORY_ARGUMENTS = {
+    "batch": "a smaller",
+    "max_mem": "a lower",
+    "steps": "fewer",
+    "count": "a smaller",
+    "limit": "a lower",
+}
+
+
+def advise_on_memory(arguments: dict[str, str]) -> str:
+    """Return the mend for too little memory.
+
+    Args:
+        arguments: names of `MEMORY_ARGUMENTS`, and what to call them.
+    """
+    mends = ["smaller images", *(f"{MEMORY_ARGUMENTS[name]} {shown}" for name, shown in arguments.items())]
+    return f"close other programs, or use {' or '.join(mends)}"
 
 
 class GateError(EdgeaeError):

@@ -72,6 +72,19 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         raise
 
 
+def copy_date(source: Path, target: Path) -> None:
+    """Give a file the date of modification of another.
+
+    Raises:
+        EdgeaeError: one of them is gone, or the file system refuses.
+    """
+    try:
+        date = source.stat().st_mtime_ns
+        os.utime(target, ns=(date, date))
+    except OSError as error:
+        raise EdgeaeError(_sentence(target, error)) from error
+
+
 def write_bytes_atomic(path: str | os.PathLike[str], data: bytes) -> None:
     """Write `data` as the whole content of `path`, as `atomic_write` does."""
     with atomic_write(path) as file:

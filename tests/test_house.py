@@ -24,7 +24,6 @@ LIMIT = 350  # lines
 LONG_FILES = {
     "data/generated_faces.py": "one drawing",
     "engine/source.py": "one C file from its first line to its last",
-    "inference/photo.py": "one photo from file to file",
 }
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef

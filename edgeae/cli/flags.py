@@ -6,6 +6,8 @@ import re
 
 import click
 
+from edgeae.errors import MEMORY_ARGUMENTS, advise_on_memory
+
 # By command: flags of arguments that have another name in the library than on the command line.
 _RENAMED = {
     "export": {"scheme": "--quantize"},
@@ -27,6 +29,13 @@ def name_flags(sentence: str) -> str:
         return sentence
     flags = _flags_of(command)
     return re.sub(r"`(\w+)`", lambda match: flags.get(match[1], match[0]), sentence)
+
+
+def describe_lack_of_memory(what: str) -> str:
+    """Return the sentence for too little memory, with those of the running command's flags that would take less."""
+    command = _running_command()
+    flags = {} if command is None else _flags_of(command)
+    return f"{what}: {advise_on_memory({name: flags[name] for name in MEMORY_ARGUMENTS if name in flags})}."
 
 
 def _running_command() -> click.Command | None:

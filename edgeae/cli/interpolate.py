@@ -7,7 +7,16 @@ from pathlib import Path
 import click
 
 from edgeae.cli.console import emit
-from edgeae.cli.options import PATH, device_option, json_option, model_option, options, output_option, threads_option
+from edgeae.cli.options import (
+    PATH,
+    device_option,
+    json_option,
+    memory_option,
+    model_option,
+    options,
+    output_option,
+    threads_option,
+)
 from edgeae.cli.program import command
 from edgeae.cli.session import open_session
 from edgeae.errors import UsageError
@@ -38,6 +47,7 @@ from edgeae.network.shipped import DEFAULT_VAE
     ),
     click.option("--strip", is_flag=True, help="Write all steps side by side as one .png, not an animation."),
     click.option("--fps", type=click.FloatRange(0.1, 100), default=12, show_default=True, help="Frames a second."),
+    memory_option,
     threads_option(),
     json_option,
 )
@@ -50,6 +60,7 @@ def interpolate(
     path: str,
     strip: bool,
     fps: float,
+    max_mem: int | None,
     threads: int | None,
     as_json: bool,
 ) -> None:
@@ -73,7 +84,7 @@ def interpolate(
         raise UsageError("a film strip is a .png; name one with -o.")
     if not folder and not strip:
         format_of(output, None, ANIMATION_FORMATS)
-    session = open_session(model, device, threads=threads)
+    session = open_session(model, device, threads=threads, max_mem=max_mem)
     channels = session.config.in_channels
     keys = [read_image(image, channels) for image in images]
     frames = session.interpolate(*keys, steps=steps, path=path)

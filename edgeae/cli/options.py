@@ -165,6 +165,15 @@ def threads_option(most: int = 1024, help: str = "CPU threads.  [default: all]")
     return click.option("--threads", type=click.IntRange(1, most), default=None, help=help)
 
 
+memory_option = click.option(
+    "--max-mem",
+    type=Memory(),
+    default=None,
+    metavar="SIZE",
+    help="Memory to use: larger images go through the network in pieces.  [default: 512M, or a quarter of the "
+    "machine's memory]",
+)
+
 seed_option = click.option(
     "--seed",
     type=click.IntRange(0, 2**32 - 1),

@@ -13,8 +13,9 @@ from typing import Any
 import click
 
 from edgeae.cli.console import Verbosity, complain
+from edgeae.cli.flags import describe_lack_of_memory
 from edgeae.cli.signals import INTERRUPTED, raise_on_signals
-from edgeae.errors import EdgeaeError
+from edgeae.errors import EdgeaeError, OutOfMemoryError
 from edgeae.runtime.guard import import_tinygrad
 
 
@@ -54,6 +55,8 @@ class Program(click.Group):
         try:
             with raise_on_signals():
                 return super().invoke(context)
+        except OutOfMemoryError as e:
+            _fail(describe_lack_of_memory(e.what), e.exit_code, verbosity)
         except EdgeaeError as e:
             _fail(str(e), e.exit_code, verbosity)
         except KeyboardInterrupt:
@@ -64,7 +67,7 @@ class Program(click.Group):
         except (click.exceptions.Exit, click.ClickException, click.Abort):
             raise
         except MemoryError:
-            _fail("out of memory; try a smaller image or --batch.", 1, verbosity)
+            _fail(describe_lack_of_memory("out of memory"), 1, verbosity)
         except Exception as e:
             # Failures of files are EdgeaeErrors already, so a full disk here is that of standard output.
             if isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):

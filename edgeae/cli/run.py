@@ -19,11 +19,11 @@ from edgeae.cli.flags import name_flags
 from edgeae.cli.options import (
     PATH,
     PIPE,
-    Memory,
     Size,
     batch_option,
     device_option,
     json_option,
+    memory_option,
     model_option,
     options,
     output_option,
@@ -40,7 +40,7 @@ from edgeae.files import is_folder
 from edgeae.network.shipped import DEFAULT
 
 if TYPE_CHECKING:
-    from edgeae.inference.folder import Item, Summary
+    from edgeae.inference.folder import Failed, Item, Summary
     from edgeae.inference.photo import Options, Restored
     from edgeae.inference.session import Session
 
@@ -61,8 +61,9 @@ _MOST_BYTES = 1 << 30  # of a picture on standard input
         type=PATH,
         default=None,
         metavar="MASK",
-        help="Image of the photo's size, white where the photo is damaged: nothing else is changed. For several "
-        "photos a folder of masks with the photos' names.",
+        help="Image of the photo's size, white where the photo is damaged: nothing else is changed. Gray is replaced "
+        "in part; strokes on a transparent layer are damage. For several photos a folder of masks with the photos' "
+        "names.",
     ),
     click.option(
         "--strength",
@@ -88,14 +89,14 @@ _MOST_BYTES = 1 << 30  # of a picture on standard input
         metavar="WxH",
         help="INPUT is raw video frames of this size: rgb24, or gray for a gray model.",
     ),
+    memory_option,
     click.option(
-        "--max-mem",
-        type=Memory(),
-        default=None,
-        metavar="SIZE",
-        help="Memory to use: larger images go through the network in pieces.  [default: 512M, or a quarter of the "
-        "machine's memory]",
+        "--allow-loss",
+        is_flag=True,
+        help="Write a result even where not all of a file can be kept, such as the first of several pages.  [default: "
+        "refuse such files]",
     ),
+    click.option("--keep-date", is_flag=True, help="Give each result its photo's date of modification."),
     seed_option,
     batch_option(),
     threads_option(),
@@ -114,6 +115,8 @@ def run(
     watch: bool,
     raw: tuple[int, int] | None,
     max_mem: int | None,
+    allow_loss: bool,
+    keep_date: bool,
     seed: int,
     batch: int,
     threads: int | None,
@@ -136,7 +139,9 @@ def run(
     damage = parse("none" if corrupt is None else corrupt)
     _check(inputs, output, mask, watch, raw, as_json)
     limits = {} if max_mem is None else {"max_mem": max_mem}
-    settings = Options(strength, corrupt=damage, seed=seed, compare=compare, **limits)
+    settings = Options(
+        strength, corrupt=damage, seed=seed, compare=compare, allow_loss=allow_loss, keep_date=keep_date, **limits
+    )
 
     def session() -> Session:
         return open_session(model, device, batch, threads, max_mem=max_mem)
@@ -150,11 +155,13 @@ def run(
     elif watch:
         _watch(session(), inputs[0], output, settings, overwrite)
     else:
-        from edgeae.inference.folder import add_masks, collect
+        from edgeae.inference.folder import collect
+        from edgeae.inference.mask_pairs import add_masks
 
-        items = collect(inputs, output, overwrite)
-        items = items if mask is None else add_masks(items, mask)
-        _restore_photos(session(), model, items, settings, as_json)
+        items, unmasked = collect(inputs, output, overwrite), list["Failed"]()
+        if mask is not None:
+            items, unmasked = add_masks(items, mask, inputs)
+        _restore_photos(session(), model, items, unmasked, settings, as_json)
 
 
 def _check(
@@ -168,6 +175,8 @@ def _check(
     """Reject flags that contradict each other or the inputs."""
     if not inputs and (mask or watch or raw):
         raise UsageError("--mask, --watch and --raw need an INPUT.")
+    if mask == PIPE:
+        raise UsageError("--mask takes a file or a folder, not standard input.")
     if PIPE in inputs and len(inputs) > 1:
         raise UsageError("- reads one picture from standard input; give it alone.")
     if raw is not None and (len(inputs) > 1 or mask or watch or as_json):
@@ -186,7 +195,9 @@ class _AllFailed(PartialError):
     exit_code = 1
 
 
-def _restore_photos(session: Session, model: str, items: Sequence[Item], settings: Options, as_json: bool) -> None:
+def _restore_photos(
+    session: Session, model: str, items: Sequence[Item], unmasked: Sequence[Failed], settings: Options, as_json: bool
+) -> None:
     from edgeae.inference.folder import restore_all
 
     note_fixed_size(session)
@@ -199,18 +210,20 @@ def _restore_photos(session: Session, model: str, items: Sequence[Item], setting
         raise
     progress.clear()
     seconds = progress.seconds
+    summary.failed += unmasked
     _emit(session, model, summary, as_json)
     done, failed, skipped = len(summary.done), len(summary.failed), len(summary.skipped)
-    if len(items) > 1:
+    count = len(items) + len(unmasked)
+    if count > 1:
         for failure in summary.failed:
             complain(failure.reason)
         existed = f", {skipped} existed already (--overwrite replaces them)" if skipped else ""
         note(f"{done} restored{existed}, {failed} failed, in {seconds:.1f} s ({done / seconds:.1f} images/s)")
     if failed:
-        sentence = f"{failed} of {len(items)} images could not be restored."
+        sentence = f"{failed} of {count} images could not be restored."
         if done or skipped:
             raise PartialError(sentence)
-        raise _AllFailed(sentence if len(items) > 1 else summary.failed[0].reason)
+        raise _AllFailed(sentence if count > 1 else summary.failed[0].reason)
 
 
 def _restore_pipe(

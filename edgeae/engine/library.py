@@ -27,7 +27,7 @@ _MARK = re.compile(rb"edgeae library ([A-Za-z_]\w*) 1\0(\{[^\0]*\})\0")  # writt
 
 
 class CompiledLibrary:
-    """A network in a shared library: an `Engine` of inference/session.py. Safe to use from several threads.
+    """A network in a shared library: an `Engine` of inference/engine_protocol.py. Safe to use from several threads.
 
     It takes images of the one size that it was compiled for. It has no `posterior`; and no `features` of a `residual`,
     whose `interpolate` it has instead.

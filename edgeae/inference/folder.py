@@ -22,7 +22,8 @@ from edgeae.files import is_file, is_folder
 from edgeae.images.files.formats import WRITE_FORMATS, format_of
 from edgeae.images.files.listing import scan
 from edgeae.inference.microbatch import MicroBatcher
-from edgeae.inference.photo import Floats, Options, Restored, restore
+from edgeae.inference.photo import Options, Restored, restore
+from edgeae.inference.restoration import Floats
 from edgeae.inference.session import Session
 
 _WORKERS = 32  # two batches of the smallest pictures
@@ -117,35 +118,6 @@ def collect(inputs: Sequence[Path], output: Path | None = None, overwrite: bool 
             items.append(Item(path, output / path.name if output else _beside(path), not overwrite))
     _check_targets(items)
     return items
-
-
-def add_masks(items: Sequence[Item], mask: Path) -> list[Item]:
-    """Return the photos with their masks.
-
-    Args:
-        items: the photos.
-        mask: one file for all of them, or a folder with a file of the same name, whatever its extension, for each.
-
-    Raises:
-        ImageError: a photo has no mask in the folder.
-    """
-    if not is_folder(mask):
-        return [replace(item, mask=mask) for item in items]
-    masks = {file.path.relative_to(mask).with_suffix(""): file.path for file in scan(mask, mask).files}
-    by_name = {path.name: masks[path] for path in masks}
-    masked = []
-    for item in items:
-        path = next((masks[key] for key in _tails(item.source) if key in masks), by_name.get(item.source.stem))
-        if path is None:
-            raise ImageError(f"{item.source} has no mask of its name in {mask}: add one.")
-        masked.append(replace(item, mask=path))
-    return masked
-
-
-def _tails(path: Path) -> Iterator[Path]:
-    """a/b/c.png: a/b/c, b/c, c."""
-    parts = path.with_suffix("").parts
-    return (Path(*parts[i:]) for i in range(len(parts)))
 
 
 def _is_pattern(path: Path) -> bool:

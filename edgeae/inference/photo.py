@@ -4,41 +4,39 @@ from __future__ import annotations
 
 import copy
 import io
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-import numpy as np
-import numpy.typing as npt
-
-from edgeae.config import ModelConfig, task_of
+from edgeae.config import task_of
 from edgeae.errors import UsageError
-from edgeae.files import atomic_write
+from edgeae.files import atomic_write, copy_date
 from edgeae.images import colours
-from edgeae.images.arrays import fit, to_float, to_uint8
+from edgeae.images.arrays import to_uint8
 from edgeae.images.damage.apply import damage_rows
-from edgeae.images.damage.harmonic import blend_hole
 from edgeae.images.damage.spec import Corruption
 from edgeae.images.files.array_io import write_image
 from edgeae.images.files.formats import WRITE_FORMATS, format_of
+from edgeae.images.files.losses import describe_losses, require_whole
 from edgeae.images.files.metadata import UPRIGHT
-from edgeae.images.files.reader import Photo, to_stored, to_upright
+from edgeae.images.files.reader import Photo
 from edgeae.images.files.writer import Writer
-from edgeae.inference import inpainting, tiles
-from edgeae.inference.inpainting import HoleTraining, prepare_holes
-from edgeae.inference.masks import guess_large_holes, open_mask
+from edgeae.inference import tiles
+from edgeae.inference.masks import MaskSource
 from edgeae.inference.previews import Previews
+from edgeae.inference.restoration import (
+    Job,
+    Network,
+    Rows,
+    network_input,
+    open_strips,
+    restore_fitted,
+    restore_strips,
+)
 from edgeae.inference.session import Session
-from edgeae.inference.task import output_mode, removes_color
 from edgeae.inference.tiles import Strip
-
-Rows = npt.NDArray[Any]
-Floats = npt.NDArray[np.float32]
-Network = Callable[[Floats], Floats]  # (h, w, C) → (h, w, C')
 
 
 @dataclass(frozen=True)
@@ -50,6 +48,8 @@ class Options:
         max_mem: bytes for the network and for the rows being joined.
         corrupt, seed: damage to do first.
         compare: also write `NAME.compare.png`, the photo before and after.
+        allow_loss: write a result even where not all of the picture can be kept: some of its bits, or of its pages.
+        keep_date: give the result the photo's date of modification.
     """
 
     strength: float = 1.0
@@ -57,6 +57,8 @@ class Options:
     corrupt: Corruption = field(default_factory=Corruption)
     seed: int = 0
     compare: bool = False
+    allow_loss: bool = False
+    keep_date: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 1:
@@ -93,7 +95,7 @@ def restore(
     options: Options | None = None,
     *,
     name: str | None = None,
-    mask: Path | None = None,
+    mask: MaskSource | None = None,
     network: Network | None = None,
     reserve: Callable[[int], AbstractContextManager[None]] | None = None,
 ) -> Restored:
@@ -106,8 +108,8 @@ def restore(
         session: the model.
         options: None takes the defaults.
         name: of the source in messages.
-        mask: an image of the photo's size when upright, white where the photo is damaged: only there it is changed, and
-            what it shows there is ignored. Gray is a soft edge.
+        mask: an image of the photo's size, white where the photo is damaged: only there it is changed, and what it
+            shows there is ignored. Gray is replaced in part; `masks` tells what else is understood.
         network: runs the model on one piece; by default the session, in this thread.
         reserve: a context manager that waits until so many pixels may be held in memory.
 
@@ -124,75 +126,41 @@ def restore(
         if isinstance(target, Path):
             same_suffix = isinstance(source, Path) and source.suffix.lower() == target.suffix.lower()
             kind = photo.format if same_suffix else format_of(target, None, WRITE_FORMATS)
+        if not options.allow_loss:
+            require_whole(photo, kind)
         if reserve:
             stack.enter_context(reserve(photo.width * photo.height))
         photo.load()
-        job = _Job(
+        job = Job(
             photo,
             session.config,
             task_of(session.metadata),
             network or (lambda piece: session.run_floats(piece[None])[0]),
-            options,
+            options.strength,
+            options.max_mem,
             damage_rows(photo, options.corrupt, options.seed)[0] if options.corrupt.steps else None,
         )
         if not session.config.takes_any_size:
             if mask is not None:
                 raise UsageError("`mask` needs a conv or residual model: a vae changes the whole picture.")
-            pieces, shown_size = 1, (session.config.size, session.config.size)
+            shown_size = (session.config.size, session.config.size)
             previews = Previews(*shown_size, UPRIGHT)
             with _open_target(target) as file:
-                _restore_fitted(job, file, kind, previews)
+                _restore_fitted(job, photo, file, kind, previews)
         else:
             shown_size, previews = photo.shown_size, Previews(photo.width, photo.height, photo.orientation)
-            read = _open_strips(job, mask, stack)
+            read = open_strips(job, mask, stack)
             with _open_target(target) as file:
-                pieces = _restore_in_pieces(job, read, file, kind, previews)
+                _restore_in_strips(job, photo, read, file, kind, previews if options.compare else None)
         compare = ""
         if options.compare and isinstance(target, Path):
             compare = str(target.with_name(f"{target.stem}.compare.png"))
             write_image(previews.draw(), compare)
+        note = "; ".join(filter(None, (describe_losses(photo, kind), job.mask_note)))
+    if options.keep_date and isinstance(source, Path) and isinstance(target, Path):
+        copy_date(source, target)
     output = str(target) if isinstance(target, Path) else "-"
-    return Restored(photo.name, output, *shown_size, pieces, job.ms, photo.note, compare)
-
-
-@dataclass
-class _Job:
-    """A photo, and how it is to be restored.
-
-    Attributes:
-        photo: it, open.
-        config: of the network.
-        task: what the network was trained on, as its weight file says.
-        run: runs the network on one piece.
-        options: of the caller.
-        damaged: the photo's rows after `options.corrupt`; None without damage.
-        ms: time spent in the network until now.
-    """
-
-    photo: Photo
-    config: ModelConfig
-    task: str
-    run: Network
-    options: Options
-    damaged: Rows | None
-    ms: float = 0.0
-
-    @cached_property
-    def training(self) -> HoleTraining:
-        """The holes that the network has met in training."""
-        return HoleTraining.of(self.config, self.task)
-
-    @cached_property
-    def knows_gray_only(self) -> bool:
-        """Whether the network has never seen a color, as one for colorization."""
-        return removes_color(self.task, 1)
-
-    def run_timed(self, x: Floats) -> Floats:
-        """Run the network on one piece, and count the time."""
-        started = time.perf_counter()
-        result = self.run(x)
-        self.ms += (time.perf_counter() - started) * 1e3
-        return result
+    return Restored(photo.name, output, *shown_size, job.pieces, job.ms, note, compare)
 
 
 @contextmanager
@@ -207,89 +175,38 @@ def _open_target(target: Path | BinaryIO) -> Iterator[BinaryIO]:
         target.flush()
 
 
-# ---- the whole photo, fitted to the size of a vae ----------------------------------------------------------------
-
-
-def _restore_fitted(job: _Job, file: BinaryIO, kind: str, previews: Previews) -> None:
-    photo, size = job.photo, job.config.size
-    rows = photo.read(photo.height) if job.damaged is None else job.damaged
-    whole = to_upright(colours.to_floats(rows, photo.mode, job.config.in_channels), photo.orientation)
-    square = fit(whole, (size, size))
-    result = job.run_timed(to_float(square))
-    mode = output_mode(photo.mode, job.config, job.task).removesuffix("A").replace("CMYK", "RGB")
+def _restore_fitted(job: Job, photo: Photo, file: BinaryIO, kind: str, previews: Previews) -> None:
+    """Write a photo fitted to the size of a `vae`."""
+    rows, original, restored = restore_fitted(job)
     layout = copy.copy(photo)  # all that belongs to the photo, at another size
-    layout.width = layout.height = size
-    writer = Writer(file, kind, layout, mode)
-    writer.write(to_stored(colours.from_floats(result, rows, photo.mode, mode), photo.orientation))
+    layout.height, layout.width = rows.shape[:2]
+    writer = Writer(file, kind, layout, job.mode)
+    writer.write(rows)
     writer.close()
-    for stage, image in (("original", square), ("restored", to_uint8(result))):
-        previews.add(stage, image, "L" if image.shape[-1] == 1 else "RGB")
+    for stage, image in (("original", original), ("restored", restored)):
+        previews.add(stage, to_uint8(image), "L" if image.shape[-1] == 1 else "RGB")
 
 
-# ---- piece by piece, at the photo's own size ---------------------------------------------------------------------
-
-
-def _restore_in_pieces(job: _Job, read: Callable[[int], Strip], file: BinaryIO, kind: str, previews: Previews) -> int:
-    """Restore a photo from its strips; return the number of pieces."""
-    photo, config = job.photo, job.config
-    mode = output_mode(photo.mode, config, job.task)
-    extra = 0 if read(0).mask is None else 1 + config.in_channels  # a mask, and a guess that there may be
-    column = 3 * (len(photo.mode) + extra) * photo.dtype.itemsize + 12 * config.out_channels
-    tiling = tiles.plan(photo.height, photo.width, config, job.options.max_mem, column)
-    writer = Writer(file, kind, photo, mode)
+def _restore_in_strips(
+    job: Job, photo: Photo, read: Callable[[int], Strip], file: BinaryIO, kind: str, previews: Previews | None
+) -> None:
+    """Write a photo at its own size; add its stages to the previews."""
+    masked = read(0).mask is not None
+    writer = Writer(file, kind, photo, job.mode, keep=masked or job.strength == 0)
     with ExitStack() as stack:
-        compare = _open_comparison(job, mode, previews, stack) if job.options.compare else None
-        for strip, result in tiles.join(read, photo.height, tiling, lambda piece: _run_piece(job, piece)):
-            restored = _mix(job, strip, result, mode)
+        compare = None if previews is None else _open_comparison(job, photo, previews, stack)
+        for strip, restored in restore_strips(job, read):
             writer.write(restored)
             if compare is not None:
                 compare(strip, restored)
     writer.close()
-    return tiling.pieces
+    if masked and writer.note:
+        photo.note = "; ".join(filter(None, (photo.note, writer.note)))
 
 
-def _run_piece(job: _Job, piece: Strip) -> Floats | None:
-    """Return the network's result for a piece, (h, w, C), or None where nothing of it is masked."""
-    if piece.mask is not None and not piece.mask.any():
-        return None
-    orientation = job.photo.orientation
-    x = _network_input(job, piece, job.config.in_channels)
-    result = to_stored(job.run_timed(np.ascontiguousarray(to_upright(x, orientation))), orientation)
-    if piece.mask is not None:
-        known = colours.to_floats(piece.pixels, job.photo.mode, job.config.out_channels)
-        result = blend_hole(result, known, piece.mask[..., 0] > 0)
-    return result
-
-
-def _network_input(job: _Job, strip: Strip, channels: int) -> Floats:
-    x = colours.to_floats(strip.pixels, job.photo.mode, channels)
-    if job.knows_gray_only:
-        x = colours.desaturate(x)
-    if strip.mask is None:
-        return x
-    guess = None if strip.guess is None else colours.to_depth(strip.guess, np.float32)
-    return prepare_holes(x, strip.mask[..., 0] > 0, job.training, guess)
-
-
-def _mix(job: _Job, strip: Strip, result: Floats | None, mode: str) -> Rows:
-    """Mix photo and result by strength and mask: (n, W, len(mode)) in the photo's type."""
-    photo, strength = job.photo, job.options.strength
-    untouched = colours.convert(strip.pixels, photo.mode, mode)
-    if result is None:
-        return untouched
-    mask: Floats | None = None if strip.mask is None else colours.to_depth(strip.mask, np.float32)
-    if mask is not None or strength < 1:
-        share = strength if mask is None else strength * mask
-        x = colours.to_floats(strip.pixels, photo.mode, job.config.out_channels)
-        result = x + np.float32(share) * (result - x)
-    mixed = colours.from_floats(result, strip.pixels, photo.mode, mode)
-    return mixed if mask is None else np.where(mask == 0, untouched, mixed)
-
-
-def _open_comparison(job: _Job, mode: str, previews: Previews, stack: ExitStack) -> Callable[[Strip, Rows], None]:
-    """Return a function that adds a strip, and its restored rows of `mode`, to the previews."""
-    photo = job.photo
-    read_original = stack.enter_context(Photo(photo.source, photo.name)).read if job.damaged is not None else None
+def _open_comparison(job: Job, photo: Photo, previews: Previews, stack: ExitStack) -> Callable[[Strip, Rows], None]:
+    """Return a function that adds a strip and its restored rows to the previews."""
+    read_original = stack.enter_context(photo.reopen()).read if job.damaged is not None else None
 
     def compare(strip: Strip, restored: Rows) -> None:
         original = strip.pixels if read_original is None else read_original(len(strip))
@@ -297,46 +214,8 @@ def _open_comparison(job: _Job, mode: str, previews: Previews, stack: ExitStack)
         if read_original is not None:
             previews.add("damaged", strip.pixels, photo.mode)
         elif strip.mask is not None:
-            x = _network_input(job, replace(strip, guess=None), colours.CHANNELS[photo.mode])
+            x = network_input(job, replace(strip, guess=None), colours.CHANNELS[photo.mode])
             previews.add("masked", colours.from_floats(x, strip.pixels, photo.mode, photo.mode), photo.mode)
-        previews.add("restored", restored, mode)
+        previews.add("restored", restored, job.mode)
 
     return compare
-
-
-# ---- strips of the photo with its mask ---------------------------------------------------------------------------
-
-
-def _open_strips(job: _Job, mask: Path | None, stack: ExitStack) -> Callable[[int], Strip]:
-    """Return a function that reads the next n rows as stored, with the mask and a guess of what large holes hide."""
-    photo, top = job.photo, 0
-    read = photo.read if job.damaged is None else tiles.row_reader(job.damaged)
-    if mask is None:
-        return lambda count: Strip(read(count))
-    factor = inpainting.coarse_factor(photo.width, photo.height)
-    coarse = _guess_large_holes(job, mask, factor) if job.config.in_channels == job.config.out_channels else None
-    read_mask = open_mask(mask, photo, stack)
-
-    def read_strip(count: int) -> Strip:
-        nonlocal top
-        pixels, hole = read(count), read_mask(count)
-        top += len(pixels)
-        if coarse is None:
-            return Strip(pixels, hole)
-        guess = inpainting.enlarge(coarse, factor, top - len(pixels), top, photo.width)
-        return Strip(pixels, hole, colours.to_depth(guess, photo.dtype))  # of 8 bits: a quarter of the memory of floats
-
-    return read_strip
-
-
-def _guess_large_holes(job: _Job, mask: Path, factor: int) -> Floats | None:
-    """Restore the photo at 1/factor of its size; None if no hole is too large for the network."""
-
-    def network(image: Floats) -> Floats:
-        return tiles.in_pieces(image, job.config, job.options.max_mem, job.run_timed)
-
-    with ExitStack() as stack:
-        photo = stack.enter_context(Photo(job.photo.source, job.photo.name))
-        read = photo.read if job.damaged is None else tiles.row_reader(job.damaged)
-        read_mask = open_mask(mask, photo, stack)
-        return guess_large_holes(photo, read, read_mask, factor, job.config.in_channels, network, job.training)

@@ -11,72 +11,28 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from itertools import pairwise
-from typing import Any, Protocol, TypeAlias
+from contextlib import ExitStack
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from edgeae.config import ModelConfig
+from edgeae.config import task_of
 from edgeae.errors import ImageError, UsageError
-from edgeae.images.arrays import fit, to_float, to_uint8
+from edgeae.images.arrays import AnyImage, Rows, fit, to_float, to_uint8
 from edgeae.images.files.array_io import read_image
+from edgeae.images.files.reader import Photo
 from edgeae.inference import tiles
+from edgeae.inference.engine_protocol import Engine
+from edgeae.inference.masks import MaskSource
+from edgeae.inference.picture import ArrayPicture, Picture, to_pil
+from edgeae.inference.restoration import Job, open_strips, restore_fitted, restore_strips
+from edgeae.inference.walk import PATHS, decode_walk, decode_walk_in_pieces, plan_walk
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 ImageLike: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[Any]
 Codes: TypeAlias = npt.NDArray[np.floating[Any]]
-Walk: TypeAlias = Callable[[Floats, Floats, float], Floats]  # two ends and a position between them
-
-
-class Engine(Protocol):
-    """What runs a network for a session: `TinygradEngine` on any device, `CompiledLibrary` on the CPU.
-
-    An engine that takes any size and needs no pieces has neither `image_size` nor `max_mem`.
-    """
-
-    @property
-    def config(self) -> ModelConfig:
-        """The sizes of the network."""
-
-    @property
-    def device(self) -> str:
-        """The device that it runs on."""
-
-    @property
-    def batch(self) -> int:
-        """Most images in one call; `run` takes more, and splits them."""
-
-    @property
-    def image_size(self) -> tuple[int, int] | None:
-        """Height and width of its images; None where any multiples of the network's stride do."""
-
-    @property
-    def max_mem(self) -> int | None:
-        """Bytes for the layers, past which a session cuts images into pieces; None where it need not."""
-
-    @property
-    def methods(self) -> frozenset[str]:
-        """Names of the methods that `run` takes."""
-
-    def run(self, method: str, *arrays: Floats) -> list[Floats]:
-        """Run a method of the network. Sides of images are multiples of the stride, values are in [0, 1].
-
-        Args:
-            method: `reconstruct`, `encode`, `decode`, `features` or `posterior`, as network/models.py has them; or
-                `interpolate`, for a network whose `features` the engine lacks.
-            arrays: the method's inputs, N rows each: images (N, H, W, C), codes, or all that `features` returned. For
-                `interpolate` two images, (1, H, W, C) each, and evenly spaced positions from 0 to 1, (steps,).
-
-        Returns:
-            the method's results, N rows each; of `interpolate` the frames.
-
-        Raises:
-            UsageError: it has no such method.
-            ImageError: the images do not have the engine's size.
-            DeviceError: the device failed.
-        """
 
 
 class Session:
@@ -106,23 +62,35 @@ class Session:
 
     # ---- what users call ---------------------------------------------------------------------------------------------
 
-    def reconstruct(self, image: ImageLike) -> Any:
-        """Run the whole network on an image.
+    def reconstruct(self, image: ImageLike, *, mask: MaskSource | None = None, strength: float = 1.0) -> Any:
+        """Run the whole network on an image, and mix its result with the image.
 
         Args:
             image: a path, the bytes of a file, a PIL image, or an array (H, W, C) or (N, H, W, C), uint8 or floats in
                 [0, 1]. A `vae` fits it to its own size; the others take any size, a compiled library its own.
+            mask: of the image's size: only what it marks as damaged is replaced, the rest stays bit for bit. An image
+                as `edgeae run --mask` takes it, or an array as `masks.open_mask` does; one for all N images.
+            strength: 0 keeps the image, 1 takes the network's result, between them a mixture.
 
         Returns:
-            A PIL image for a path, bytes or PIL; for an array one of the same type and number of axes.
+            A PIL image for a path, bytes or PIL, upright and of the same mode, with its transparency. What PIL cannot
+            hold comes back as RGB or L: palettes, single bits, 16 bits of color; a network that makes or removes color
+            has modes of its own. For an array one of the same type and number of axes.
 
         Raises:
-            ImageError: it cannot be read or has the wrong shape, type or range.
+            ImageError: the image or the mask cannot be read or has the wrong shape, type or range.
+            UsageError: `strength` is out of range, or a `vae` has a mask.
             DeviceError: the device failed.
         """
+        if mask is not None and not self.config.takes_any_size:
+            raise UsageError("`mask` needs a conv or residual model: a vae changes the whole picture.")
+        if not isinstance(image, np.ndarray):
+            with Photo(image) as photo:
+                return to_pil(self._restore(photo, mask, strength), photo, image)
         x, give_back = self._take(image)
-        max_mem = self.engine.max_mem if self.engine.image_size is None else None
-        return give_back(self.run_floats(x) if max_mem is None else self._run_pieces(x, max_mem))
+        if mask is not None or strength != 1:
+            return give_back(self._restore_arrays(image, x, mask, strength))
+        return give_back(self.run_floats(x) if self._piece_memory is None else self._run_pieces(x, self._piece_memory))
 
     def encode(self, image: ImageLike) -> Floats:
         """Encode an image, or an array of N images.
@@ -197,17 +165,16 @@ class Session:
             k keys give (k − 1)·(steps − 1) + 1 frames: a list of PIL images for paths, bytes and PIL, else one array.
 
         Raises:
-            UsageError: fewer than two images or steps, or an unknown path; more than two images or another path than
-                `linear` for a compiled `residual`.
+            UsageError: fewer than two images or steps, or an unknown path; another path than `linear` for images that
+                are cut into pieces; more than two images or another path than `linear` for a compiled `residual`.
             ImageError, DeviceError: as `reconstruct`.
         """
         if len(images) < 2:
             raise UsageError("interpolation needs two or more images.")
         if steps < 2:
             raise UsageError(f"steps must be 2 or more, not {steps}.")
-        walk = _PATHS.get(path)
-        if walk is None:
-            raise UsageError(f"unknown path {path!r}; choose one of {', '.join(_PATHS)}.")
+        if path not in PATHS:
+            raise UsageError(f"unknown path {path!r}; choose one of {', '.join(PATHS)}.")
         taken = [self._take(image) for image in images]
         if any(len(x) != 1 for x, _ in taken):
             raise ImageError("interpolation takes each key image by itself, not as a batch.")
@@ -216,7 +183,18 @@ class Session:
         keys = [self._pad(self._fit(x, height, width)) for x, _ in taken]
         positions = np.linspace(0, 1, steps)
         if "features" in self.engine.methods:
-            frames = self._decode_walk(keys, positions, walk)
+            tiling = plan_walk(self.config, self._piece_memory, height, width, len(keys), steps)
+            if tiling is None:
+                frames = decode_walk(self.engine.run, keys, positions, PATHS[path])
+            elif path == "linear":
+                is_float = isinstance(images[0], np.ndarray) and images[0].dtype != np.uint8
+                convert = (lambda rows: rows) if is_float else to_uint8
+                frames = decode_walk_in_pieces(self.engine.run, keys, positions, tiling, convert)
+            else:
+                raise UsageError(
+                    f"images of {width}×{height} pixels go through the network in pieces, where only a linear `path` "
+                    "leads: choose that, a larger `max_mem`, or smaller images."
+                )
         else:
             if len(images) != 2 or path != "linear":
                 raise UsageError("a compiled residual walks from one image to another, and linearly.")
@@ -250,6 +228,43 @@ class Session:
 
     # ---- the network -------------------------------------------------------------------------------------------------
 
+    @property
+    def _piece_memory(self) -> int | None:
+        """Bytes past which images are cut into pieces; None where the engine takes them whole."""
+        return self.engine.max_mem if self.engine.image_size is None else None
+
+    def _restore(self, picture: Picture, mask: MaskSource | None, strength: float) -> Rows:
+        """Restore a picture as `edgeae run` does; return its rows as they are stored, (H, W, K)."""
+        job = Job(
+            picture,
+            self.config,
+            task_of(self.metadata),
+            lambda piece: self.run_floats(piece[None])[0],
+            strength,
+            self._piece_memory,
+        )
+        if not self.config.takes_any_size:
+            return restore_fitted(job)[0]
+        with ExitStack() as stack:
+            return np.concatenate([rows for _, rows in restore_strips(job, open_strips(job, mask, stack))])
+
+    def _restore_arrays(self, image: AnyImage, x: Floats, mask: MaskSource | None, strength: float) -> Rows:
+        """Restore arrays one by one with a mask or a strength, (N, H, W, C); what does not change stays bit for bit.
+
+        Args:
+            image: the array as it was given.
+            x: the same as (N, H, W, C) floats, fitted to the size of a `vae`.
+            mask, strength: as in `reconstruct`.
+        """
+        mode = "L" if self.config.in_channels == 1 else "RGB"
+        given = image.reshape(-1, *image.shape[-3:])
+        if given.shape != x.shape:
+            given = x
+        exact = given if given.dtype == np.uint8 else x
+        restored = np.stack([self._restore(ArrayPicture(array, mode), mask, strength) for array in exact])
+        # float32 cannot hold all values of float64: those that did not change are taken from the array itself.
+        return restored if exact is given or restored.shape != x.shape else np.where(restored == x, given, restored)
+
     def _run_pieces(self, x: Floats, max_mem: int) -> Floats:
         """Run the whole network on images of any size, (N, H, W, C), in pieces where they are too large."""
         height, width = x.shape[1:3]
@@ -262,17 +277,6 @@ class Session:
             return restored
 
         return np.stack([tiles.in_pieces(image, self.config, max_mem, run) for image in x])
-
-    def _decode_walk(self, keys: list[Floats], positions: npt.NDArray[np.float64], walk: Walk) -> Floats:
-        """Decode a walk through the features of the key images, (1, H, W, C) each."""
-        # A residual's skip features walk with its code, so that both ends are the reconstructions.
-        features = [[part[0] for part in self.engine.run("features", key)] for key in keys]
-        frames = [features[0]]
-        for a, b in pairwise(features):
-            for t in positions[1:]:  # position 0 of a pair is the last frame of the pair before
-                frames.append([walk(p, q, float(t)) for p, q in zip(a, b, strict=True)])
-        [images] = self.engine.run("decode", *(np.stack(part) for part in zip(*frames, strict=True)))
-        return images
 
     # ---- images in and out -------------------------------------------------------------------------------------------
 
@@ -314,23 +318,3 @@ class Session:
         stride = self.config.stride
         height, width = x.shape[1:3]
         return np.pad(x, ((0, 0), (0, -height % stride), (0, -width % stride), (0, 0)), mode="symmetric")
-
-
-def slerp(a: Floats, b: Floats, t: float) -> Floats:
-    """Interpolate along the arc from `a` (t = 0) to `b` (t = 1), Shoemake 1985; linearly if they are (anti)parallel."""
-    norm = float(np.linalg.norm(a) * np.linalg.norm(b))
-    cosine = float(np.vdot(a, b)) / norm if norm > 0 else 1.0
-    if abs(cosine) > 0.9999:  # sin(angle) divides below
-        return lerp(a, b, t)
-    angle = np.arccos(cosine)
-    mixed: Floats = ((np.sin((1 - t) * angle) * a + np.sin(t * angle) * b) / np.sin(angle)).astype(np.float32)
-    return mixed
-
-
-def lerp(a: Floats, b: Floats, t: float) -> Floats:
-    """Interpolate linearly from `a` (t = 0) to `b` (t = 1), exactly at both ends."""
-    mixed: Floats = ((1 - t) * a + t * b).astype(np.float32)
-    return mixed
-
-
-_PATHS: dict[str, Walk] = {"linear": lerp, "slerp": slerp}

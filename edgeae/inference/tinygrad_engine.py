@@ -43,7 +43,7 @@ class Graph:
 
 
 class TinygradEngine:
-    """A network on a tinygrad device: an `Engine` of inference/session.py. Safe to use from several threads.
+    """A network on a tinygrad device: an `Engine` of inference/engine_protocol.py. Safe to use from several threads.
 
     Attributes:
         model: the network.

@@ -69,8 +69,7 @@ def guard(device: str) -> Iterator[None]:
     except Exception as error:
         reason = reason_of(error)
         if _is_out_of_memory(error):
-            advice = "use a smaller `batch`, smaller images, or a lower `max_mem`"
-            raise OutOfMemoryError(f"{device} ran out of memory ({reason}): {advice}.") from error
+            raise OutOfMemoryError(f"{device} ran out of memory ({reason})") from error
         if not _passed_tinygrad(error):
             raise
         raise Unusable(device, reason, mend_for(device, reason)) from error

@@ -28,7 +28,7 @@ def test_a_traceback_only_with_verbose(shelf: Path) -> None:
     ("raised", "code", "message"),
     [
         (RuntimeError("odd\nthing"), 1, "unexpected RuntimeError: odd thing. Run with -v and report what it prints."),
-        (MemoryError(), 1, "out of memory; try a smaller image or --batch."),
+        (MemoryError(), 1, "out of memory: close other programs, or use smaller images."),
         (KeyboardInterrupt(), 130, "interrupted."),
     ],
 )

@@ -35,13 +35,21 @@ def shelf(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return shelf
 
 
+def mask(height: int, width: int) -> Image.Image:
+    """A mask with a square."""
+    drawn = Image.new("L", (width, height))
+    drawn.paste(255, (10, 10, 20, 20))
+    return drawn
+
+
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of what the commands read: two small pictures, a large one of noise, a folder of some, data."""
+    """A folder of what the commands read: two small pictures, a large one of noise, its mask, some more, data."""
     place = tmp_path_factory.mktemp("inputs")
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (130, 130, 3), np.uint8))
     for kind in ("png", "jpg", "webp", "tif", "gif", "bmp"):
         noise.save(place / f"large.{kind}")
+    mask(130, 130).save(place / "mask.png")
     for seed, name in enumerate(("a.png", "b.png")):
         Image.fromarray(photo(20, 24, seed=seed)).save(place / name)
     (place / "folder").mkdir()
@@ -93,7 +101,7 @@ OUTPUTS = [
     Case("run compare", "run folder/0.png -m faces-conv --compare -o disk/old.png", leaves=True),
     Case("run frames", "run --raw 64x64 frames.rgb -m faces-conv -o disk/out", leaves=True),
     Case("run samples", "run -m faces-conv -o disk/out", leaves=True),
-    Case("run masked", "run large.png --mask large.png -m faces-conv -o disk/old.png"),
+    Case("run masked", "run large.png --mask mask.png -m faces-conv -o disk/old.png"),
     Case("run vae", "run folder -m faces-vae -o disk/out", leaves=True),
     Case("train", f"train conv --data photos.npz {TINY} -o disk/out", leaves=True),
     Case("export", "export SHELF/faces-conv.safetensors --data photos.npz -o disk/old.safetensors"),
@@ -340,8 +348,10 @@ WHERE = [
     Case(
         "masks for some",
         "run folder -m faces-conv --mask masks -o out",
-        "has no mask of its name",
-        make=lambda: (Path("masks").mkdir(), shutil.copy("folder/0.png", "masks")),
+        "5 of 6 images could not be restored",
+        code=3,
+        make=lambda: (Path("masks").mkdir(), mask(60, 80).save("masks/0.png")),
+        leaves=True,
     ),
 ]
 

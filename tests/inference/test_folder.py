@@ -15,8 +15,9 @@ from PIL import Image
 from edgeae import files
 from edgeae.errors import DeviceError, EdgeaeError, ImageError, UsageError
 from edgeae.inference import folder
-from edgeae.inference.folder import Failed, Item, Skipped, add_masks, collect, restore_all, restore_each, watch
+from edgeae.inference.folder import Failed, Item, Skipped, collect, restore_all, restore_each, watch
 from edgeae.inference.load import load
+from edgeae.inference.mask_pairs import add_masks
 from edgeae.inference.photo import Options, Restored
 from edgeae.inference.session import Session
 
@@ -104,18 +105,6 @@ def test_what_makes_no_sense(tree: Path, tmp_path: Path) -> None:
 def test_links_that_lead_in_a_circle(tree: Path, tmp_path: Path) -> None:
     (tree / "deep" / "loop").symlink_to(tree)
     assert names(collect([tree], tmp_path / "out"), tmp_path / "out") == TREE
-
-
-def test_masks(tree: Path, tmp_path: Path) -> None:
-    items = collect([tree], tmp_path / "out")
-    assert {item.mask for item in add_masks(items, tree / "a.png")} == {tree / "a.png"}
-    for name in TREE:
-        save((tmp_path / "masks" / name).with_suffix(".png"))
-    for item in add_masks(items, tmp_path / "masks"):
-        assert item.mask == (tmp_path / "masks" / item.source.relative_to(tree)).with_suffix(".png")
-    (tmp_path / "masks" / "a.png").unlink()
-    with pytest.raises(ImageError, match="has no mask"):
-        add_masks(items, tmp_path / "masks")
 
 
 # ---- restore_all -------------------------------------------------------------------------------------------------
@@ -207,7 +196,7 @@ def test_nothing(session: Session) -> None:
 
 def test_a_mask_of_another_size(session: Session, tree: Path, tmp_path: Path) -> None:
     mask = save(tmp_path / "mask.png", 10, 10)
-    found = restore_all(session, add_masks(collect([tree / "a.png"], tmp_path / "x.png"), mask))
+    found = restore_all(session, add_masks(collect([tree / "a.png"], tmp_path / "x.png"), mask)[0])
     assert "10×10" in found.failed[0].reason and "36×24" in found.failed[0].reason
 
 

@@ -150,8 +150,8 @@ def test_what_fails_after_opening_is_told_in_the_status(monkeypatch: pytest.Monk
     monkeypatch.setattr(devices, "_open", fail)
     error: Exception = Unusable("CPU", "the disk is full", "make room")
     assert devices._report("CPU") == {"usable": False, "reason": "the disk is full", "mend": "make room"}
-    error = OutOfMemoryError("CPU ran out of memory.")
-    assert devices._report("CPU")["reason"] == "CPU ran out of memory."
+    error = OutOfMemoryError("CPU ran out of memory")
+    assert devices._report("CPU")["reason"] == str(error)
 
 
 def test_a_number_that_no_device_has(cl: devices.DeviceStatus) -> None:

@@ -11,6 +11,8 @@ from edgeae.files import write_bytes_atomic
 from edgeae.images import colours
 from edgeae.images.arrays import AnyImage, Pixels, to_pil
 from edgeae.images.files.formats import SAVE_OPTIONS, WRITE_FORMATS, check_sides, encode_pil, format_of, to_palette
+from edgeae.images.files.heif import FORMAT as HEIF
+from edgeae.images.files.heif import encode_heif
 from edgeae.images.files.pillow_guard import ImageSource
 from edgeae.images.files.reader import Photo, to_upright
 
@@ -63,6 +65,8 @@ def encode_image(image: AnyImage, format: str) -> bytes:
     kind = format_of("", format, WRITE_FORMATS)
     picture = to_pil(image)
     check_sides(picture.size, kind)
+    if kind == HEIF:
+        return encode_heif(np.asarray(picture).reshape(*picture.size[::-1], -1), picture.mode, SAVE_OPTIONS[HEIF])
     if kind == "GIF":
         picture = to_palette(picture)
     return encode_pil(picture, kind, SAVE_OPTIONS.get(kind, {}))

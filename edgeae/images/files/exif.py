@@ -34,24 +34,102 @@ Read: TypeAlias = Callable[[int, int], bytes]  # (position, count) → that many
 
 HEADER = b"II*\0\x08\0\0\0"  # of a little-endian file whose directory comes right after it
 ORIENTATION, XMP, EXIF, GPS, MAKER_NOTE, INTEROP = 274, 700, 34665, 34853, 37500, 40965  # tags
-BYTE, SHORT, _LONG = 1, 3, 4  # types
-_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}  # of one value, by type
+IPTC = 33723  # a tag
+BYTE, ASCII, SHORT, LONG, UNDEFINED = 1, 2, 3, 4, 7  # types
+_LONG8 = {16: 4, 17: 9, 18: 13}  # BigTIFF's types of 8 bytes, and the ones of 4 bytes with the same meaning
+_IPTC_START = b"\x1c"
+_BYTES = {  # of one value, by type
+    1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8,
+}  # fmt: skip
 _FRACTIONS = (5, 10)  # types of two numbers of 4 bytes
 _SUBDIRECTORIES = {EXIF: (INTEROP,), GPS: (), INTEROP: ()}  # tags that hold a directory, and those allowed inside it
 _MAX_DIRECTORY_BYTES = 1 << 24  # of the values of one directory; the rest is left out
+_MAX_PAGES = 10_000
+
+
+class Layout(NamedTuple):
+    """How a file writes its directories.
+
+    Attributes:
+        order: of bytes, as `struct` writes it.
+        big: whether it is a BigTIFF, with positions and numbers of 8 bytes.
+        start: position of the first directory.
+    """
+
+    order: str
+    big: bool
+    start: int
+
+
+def parse_layout(read: Read) -> Layout:
+    """Return how a TIFF file or an EXIF block is laid out.
+
+    Raises:
+        struct.error: it is neither.
+    """
+    order = byte_order(read(0, 2))
+    version, start = struct.unpack(order + "HI", read(2, 6))
+    if version == 43:
+        return Layout(order, True, struct.unpack(order + "Q", read(8, 8))[0])
+    if version != 42:
+        raise struct.error("not a TIFF directory")
+    return Layout(order, False, start)
 
 
 def parse_tags(read: Read) -> Tags:
-    """Return the first directory of a TIFF file or an EXIF block, empty for a BigTIFF.
+    """Return the first directory of a TIFF file (BigTIFF too) or of an EXIF block.
 
-    Entries that point outside the file, or have an unknown type, are left out.
+    Entries that point outside the file, or have an unknown type, are left out. Of a tag that is there twice the last
+    one counts, as for Pillow and exiftool.
 
     Raises:
         struct.error: the directory itself is outside the file.
     """
-    order = _byte_order(read(0, 2))
-    version, start = struct.unpack(order + "HI", read(2, 6))
-    return _read_directory(read, order, start, (EXIF, GPS)) if version == 42 else {}
+    layout = parse_layout(read)
+    return _read_directory(read, layout, layout.start, (EXIF, GPS))[0]
+
+
+def parse_pages(read: Read) -> list[Tags]:
+    """Return all directories of a TIFF file that follow one another: its pages; at most 10,000 of them.
+
+    Raises:
+        struct.error: the first directory is outside the file.
+    """
+    layout = parse_layout(read)
+    position, pages, seen = layout.start, list[Tags](), set[int]()
+    while position and position not in seen and len(pages) < _MAX_PAGES:
+        seen.add(position)
+        try:
+            tags, position = _read_directory(read, layout, position, (EXIF, GPS))
+        except struct.error:
+            if not pages:
+                raise
+            break
+        pages.append(tags)
+    return pages
+
+
+def parse_directory(read: Read, position: int) -> Tags:
+    """Return the directory at a position of a TIFF file: that of a picture that lies beside its pages (SubIFDs).
+
+    Raises:
+        struct.error: it is outside the file.
+    """
+    return _read_directory(read, parse_layout(read), position, ())[0]
+
+
+def numbers(tags: Tags, tag: int) -> tuple[int, ...]:
+    """Return the whole numbers of a tag, empty where there is none."""
+    value = tags.get(tag)
+    letter = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}.get(value.kind if isinstance(value, Field) else 0)
+    if not isinstance(value, Field) or letter is None:
+        return ()
+    return struct.unpack(f"<{value.number}{letter}", value.data)
+
+
+def number(tags: Tags, tag: int, default: int = 0) -> int:
+    """Return the first whole number of a tag."""
+    return next(iter(numbers(tags, tag)), default)
 
 
 def pack_tags(tags: Tags, start: int) -> bytes:
@@ -63,9 +141,9 @@ def pack_tags(tags: Tags, start: int) -> bytes:
             entries.append(value)
             continue
         if is_field := isinstance(value, Field):
-            kind, count, content = value
+            kind, count, content = _shorten(value)
         else:
-            kind, count, content = _LONG, 1, pack_tags(value, end + len(data))
+            kind, count, content = LONG, 1, pack_tags(value, end + len(data))
         if len(content) > 4 or not is_field:
             position = struct.pack("<I", end + len(data))
             data += content + bytes(len(content) % 2)
@@ -77,54 +155,78 @@ def pack_tags(tags: Tags, start: int) -> bytes:
 
 def add_tags(file: bytes, tags: Tags) -> bytes:
     """Return a little-endian TIFF file with more tags in its (first and only) directory, which moves to the end."""
+    return _append_directory(file, {**tags, **_own_entries(file)})
+
+
+def replace_tags(file: bytes, tags: Tags) -> bytes:
+    """Return what `add_tags` returns, with tags that count before the file's own."""
+    return _append_directory(file, {**_own_entries(file), **tags})
+
+
+def _own_entries(file: bytes) -> dict[int, bytes]:
     (start,) = struct.unpack_from("<I", file, 4)
     (count,) = struct.unpack_from("<H", file, start)
     entries = (file[at : at + 12] for at in range(start + 2, start + 2 + 12 * count, 12))
-    own: dict[int, bytes] = {int.from_bytes(entry[:2], "little"): entry for entry in entries}
+    return {int.from_bytes(entry[:2], "little"): entry for entry in entries}
+
+
+def _append_directory(file: bytes, tags: Tags) -> bytes:
     file += bytes(len(file) % 2)
-    return b"".join([file[:4], struct.pack("<I", len(file)), file[8:], pack_tags({**tags, **own}, len(file))])
+    return b"".join([file[:4], struct.pack("<I", len(file)), file[8:], pack_tags(tags, len(file))])
 
 
-def reset_orientation(block: bytes) -> bytes:
-    """Return an EXIF block with its orientation set to upright, and without its thumbnail, which is still turned.
-
-    Nothing else moves: the notes of some cameras hold positions within the block.
-
-    Raises:
-        struct.error: this is not an EXIF block.
-    """
-    order, changed = _byte_order(block[:2]), bytearray(block)
-    (start,) = struct.unpack_from(order + "I", block, 4)
-    (count,) = struct.unpack_from(order + "H", block, start)
-    end = start + 2 + 12 * count
-    for entry in range(start + 2, end, 12):
-        if struct.unpack_from(order + "H", block, entry)[0] == ORIENTATION:
-            struct.pack_into(order + "HIHH", changed, entry + 2, SHORT, 1, 1, 0)
-    struct.pack_into(order + "I", changed, end, 0)  # the position of the next directory, the thumbnail's: none
-    return bytes(changed)
-
-
-def _byte_order(head: bytes) -> str:
+def byte_order(head: bytes) -> str:
     """Return the byte order that a file's first two bytes name, as `struct` writes it."""
     return ">" if head == b"MM" else "<"
 
 
-def _read_directory(read: Read, order: str, start: int, subdirectories: tuple[int, ...]) -> Tags:
-    (length,) = struct.unpack(order + "H", read(start, 2))
-    entries = read(start + 2, 12 * length)
+def type_bytes(kind: int) -> int:
+    """Return the bytes of one value of a type, 0 for an unknown one."""
+    return _BYTES.get(kind, 0)
+
+
+def _read_directory(
+    read: Read, layout: Layout, start: int, subdirectories: tuple[int, ...]
+) -> tuple[dict[int, Field | Tags | bytes], int]:
+    """Return a directory, and the position of the next one."""
+    order, big, _ = layout
+    head, entry, width = ("Q", "HHQ8s", 8) if big else ("H", "HHI4s", 4)
+    word = order + ("Q" if big else "I")
+    head_bytes, entry_bytes = struct.calcsize(order + head), struct.calcsize(order + entry)
+    (length,) = struct.unpack(order + head, read(start, head_bytes))
+    length = min(length, 0xFFFF)
+    entries = read(start + head_bytes, entry_bytes * length)
     tags: dict[int, Field | Tags | bytes] = {}
     left = _MAX_DIRECTORY_BYTES
-    for tag, kind, count, value in struct.iter_unpack(order + "HHI4s", entries[: len(entries) // 12 * 12]):
-        (position,) = struct.unpack(order + "I", value)
+    for tag, kind, count, value in struct.iter_unpack(
+        order + entry, entries[: len(entries) // entry_bytes * entry_bytes]
+    ):
+        (position,) = struct.unpack(word, value)
         size = count * _BYTES.get(kind, 0)
         if tag in subdirectories:
-            tags[tag] = _read_directory(read, order, position, _SUBDIRECTORIES[tag])
+            tags[tag] = _read_directory(read, layout, position, _SUBDIRECTORIES[tag])[0]
         elif tag not in _SUBDIRECTORIES and 0 < size <= left:
             left -= size
-            data = value[:size] if size <= 4 else read(position, size)
+            data = value[:size] if size <= width else read(position, size)
             if len(data) == size:
-                tags[tag] = Field(kind, count, data if order == "<" else _swap_bytes(data, kind))
-    return tags
+                tags[tag] = _field(tag, kind, count, data, order)
+    after = read(start + head_bytes + entry_bytes * length, width)
+    return tags, struct.unpack(word, after)[0] if len(after) == width else 0
+
+
+def _field(tag: int, kind: int, count: int, data: bytes, order: str) -> Field:
+    swapped = data if order == "<" else _swap_bytes(data, kind)
+    if tag == IPTC and kind == LONG:  # bytes that some programs store as numbers: they have no byte order
+        return Field(UNDEFINED, len(data), data if data.startswith(_IPTC_START) else swapped)
+    return Field(kind, count, swapped)
+
+
+def _shorten(field: Field) -> Field:
+    """Return a field of BigTIFF's types as one that any TIFF can hold."""
+    if field.kind not in _LONG8:
+        return field
+    values = np.frombuffer(field.data, "<i8" if field.kind == 17 else "<u8")
+    return Field(_LONG8[field.kind], field.number, values.astype("<i4" if field.kind == 17 else "<u4").tobytes())
 
 
 def _swap_bytes(data: bytes, kind: int) -> bytes:

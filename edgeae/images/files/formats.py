@@ -15,18 +15,29 @@ WRITE_FORMATS = {
     "png": "PNG",
     "jpg": "JPEG",
     "jpeg": "JPEG",
+    "jpe": "JPEG",
+    "jfif": "JPEG",
     "webp": "WEBP",
     "tif": "TIFF",
     "tiff": "TIFF",
     "bmp": "BMP",
+    "dib": "BMP",
     "gif": "GIF",
+    "avif": "AVIF",
+    "heic": "HEIF",
+    "heif": "HEIF",
+    "hif": "HEIF",
 }
 SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 95},
     "WEBP": {"quality": 95, "method": 4},
     "TIFF": {"compression": "tiff_adobe_deflate"},
+    "AVIF": {"quality": 90},
+    "HEIF": {"quality": 90},
 }
 _LONGEST_SIDE = {"JPEG": 65_500, "WEBP": 16_383, "GIF": 65_535}
+
+_PALETTE_PIXELS = 1 << 15  # of a picture from which a palette is chosen
 
 
 def format_of(path: str | os.PathLike[str], format: str | None, known: dict[str, str]) -> str:
@@ -78,5 +89,17 @@ def to_palette(picture: Image.Image) -> Image.Image:
     """
     if picture.mode == "L":
         return picture.convert("P")
-    palette = picture.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=1)
-    return picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
+    return picture.quantize(palette=choose_palette(picture, 256), dither=Image.Dither.FLOYDSTEINBERG)
+
+
+def choose_palette(picture: Image.Image, count: int) -> Image.Image:
+    """Return an image with a palette of `count` colours chosen for a picture of mode RGB.
+
+    The time grows with the number of different colours, to minutes for a large photo, so those of a small copy are
+    chosen from: of its own pixels, not of means, which would lose the brightest colours.
+    """
+    scale = min(1.0, (_PALETTE_PIXELS / (picture.width * picture.height)) ** 0.5)
+    if scale < 1:
+        size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+        picture = picture.resize(size, Image.Resampling.NEAREST)
+    return picture.quantize(count, Image.Quantize.MAXCOVERAGE, kmeans=1)

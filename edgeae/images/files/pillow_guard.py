@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import BinaryIO, TypeAlias
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, features
 
 from edgeae.errors import ImageError
 
@@ -18,6 +18,11 @@ ImageSource: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | Image.Image
 # Only these decoders see a file: some of Pillow's others start programs (EPS) or have no place here.
 READ_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
 _WARNINGS_LOCK = threading.Lock()
+
+
+def read_formats() -> tuple[str, ...]:
+    """Return the names of the formats that Pillow may read here: AVIF only where it was built with it."""
+    return (*READ_FORMATS, "AVIF") if features.check("avif") else READ_FORMATS
 
 
 @contextmanager

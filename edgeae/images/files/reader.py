@@ -10,30 +10,47 @@ from __future__ import annotations
 import io
 import os
 import stat
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import ExifTags, Image, TiffImagePlugin, TiffTags
+from PIL import ExifTags, Image, TiffImagePlugin, TiffTags, UnidentifiedImageError
 
 from edgeae.errors import ImageError
 from edgeae.images import colours
 from edgeae.images.arrays import Rows
-from edgeae.images.files.metadata import UPRIGHT, Metadata, read_metadata, read_orientation, read_png_metadata
+from edgeae.images.files import bmp, kinds
+from edgeae.images.files.exif_block import reset_orientation
+from edgeae.images.files.heif import FORMAT as HEIF
+from edgeae.images.files.heif import HeifPicture
+from edgeae.images.files.metadata import (
+    UPRIGHT,
+    Metadata,
+    read_metadata,
+    read_orientation,
+    read_png_metadata,
+    read_tiff_metadata,
+    upright_xmp,
+)
 from edgeae.images.files.pillow_guard import (
-    READ_FORMATS,
     ImageSource,
     check_values,
     mute_warnings,
+    read_formats,
     source_name,
     why_unreadable,
 )
+from edgeae.images.files.png_interlaced import read_interlaced
 from edgeae.images.files.png_reader import PngReader
+from edgeae.images.files.tiff_pages import Pages, sort_pages
+from edgeae.images.files.tiff_wide import WideTiff, is_wide
 
 MAX_PIXELS = 1 << 30  # of a PNG; Pillow's own limit, for what it holds whole, is 179 million
 EIGHT_OF_16 = "it has 16 bits a channel, of which 8 are kept"
+_ALPHA_OF_BMP = ("RGB", "RGBX")  # Pillow's modes of files whose alpha it does not read
 
 _MODES = {  # Pillow's modes, and those of the rows that are read from them
     "1": "L", "L": "L", "LA": "LA", "La": "LA", "P": "RGB", "PA": "RGBA", "RGB": "RGB", "RGBX": "RGB", "RGBA": "RGBA",
@@ -78,6 +95,8 @@ class Photo:
         orientation: EXIF orientation, 1 (upright) to 8.
         metadata: what a file written in its place takes over.
         note: what of the file is not read, as half a sentence; empty if nothing is lost.
+        pages: of a TIFF; None for other files.
+        losses: of what the picture itself is made, depth or pages, what no result can have; empty mostly.
     """
 
     format: str
@@ -87,6 +106,7 @@ class Photo:
     dtype: np.dtype[Any]
     orientation: int
     metadata: Metadata
+    pages: Pages | None
 
     def __init__(self, source: ImageSource, name: str | None = None) -> None:
         """Open a picture.
@@ -99,9 +119,13 @@ class Photo:
             ImageError: it cannot be read, or is too large; also raised by `read` and `load`.
         """
         self.source, self.name, self.note = source, name or source_name(source), ""
+        self.losses = ""
+        self.pages = None
         self._image: Image.Image | None = None
         self._decoded = self._negative = False
-        self._png: PngReader | None = None
+        self._reader: PngReader | WideTiff | None = None  # reads row by row
+        self._whole: Rows | None = None  # decoded by other means than Pillow
+        self._heif: HeifPicture | None = None
         self._row = 0
         self._file: BinaryIO = io.BytesIO()
         try:
@@ -118,6 +142,10 @@ class Photo:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+    def reopen(self) -> Photo:
+        """Open the same picture again, from its first row. An open binary file cannot be read twice."""
+        return Photo(self.source, self.name)
 
     def close(self) -> None:
         """Close the file."""
@@ -141,13 +169,25 @@ class Photo:
     def read(self, count: int) -> Rows:
         """Return the next `count` rows, fewer at the end, none after it: (n, width, len(mode))."""
         with self._reading():
-            return self._png.read(count) if self._png is not None else self._strip(count)
+            return self._reader.read(count) if self._reader is not None else self._strip(count)
+
+    def read_bytes(self, position: int, count: int) -> bytes:
+        """Return bytes of the file, for what is copied as it is."""
+        self._file.seek(position)
+        return self._file.read(count)
 
     def load(self) -> None:
         """Decode the whole picture now if it will not be decoded row by row."""
-        if self._image is not None:
-            with self._reading():
+        with self._reading():
+            if self._heif is not None and self._whole is None:
+                self._whole = self._heif.decode()
+            if self._image is not None:
                 self._decode()
+
+    def whole(self) -> Image.Image:
+        """Return the whole picture as it is stored, in one of Pillow's modes; not for a PNG file."""
+        with self._reading():
+            return self._decode()
 
     def _decode(self) -> Image.Image:
         """Return the whole picture as it is stored."""
@@ -163,8 +203,12 @@ class Photo:
         return self._image
 
     def _strip(self, count: int) -> Rows:
-        image = self._decode()
         top, self._row = self._row, min(self._row + count, self.height)
+        if self._heif is not None and self._whole is None:
+            self._whole = self._heif.decode()
+        if self._whole is not None:
+            return self._whole[top : self._row]
+        image = self._decode()
         if top == self._row:
             return np.empty((0, self.width, len(self.mode)), self.dtype)
         strip = image.crop((0, top, self.width, self._row))
@@ -188,40 +232,167 @@ class Photo:
             self._file = io.BytesIO(self.source)
         else:  # read to its end, as a pipe cannot seek
             self._file = io.BytesIO(self.source.read())
-        if self._file.read(8) == b"\x89PNG\r\n\x1a\n":
+        head = self._file.read(kinds.HEAD_BYTES)
+        if head.startswith(b"\x89PNG\r\n\x1a\n"):
             self._open_png()
-        else:
+        elif kinds.starts_as_raw(head):
+            raise ImageError(kinds.RAW)
+        elif kinds.is_heif(head):
+            self._open_heif()
+        elif not ((kinds.is_tiff(head) and self._open_wide()) or (head.startswith(b"BM") and self._open_fields())):
             self._open_other()
+            self._note_losses()
 
     def _open_png(self) -> None:
         self._file.seek(0)
         png = PngReader(self._file)
         if png.interlaced:
             self._open_other()
-            self.metadata.chunks = png.chunks
-            if png.dtype != self.dtype:
-                self.note = EIGHT_OF_16
-            return
-        self._png = png
-        self.format, self.width, self.height, self.mode, self.dtype = "PNG", png.width, png.height, png.mode, png.dtype
-        self.metadata, self.orientation = read_png_metadata(png.chunks)
+            self.metadata, self.orientation = read_png_metadata(png.chunks)
+            if png.dtype != self.dtype:  # 16 bits, of which Pillow reads 8
+                self._whole, self._image = read_interlaced(self._file), None
+                self.mode, self.dtype = png.mode, png.dtype
+        else:
+            self._reader = png
+            self.format, self.width, self.height = "PNG", png.width, png.height
+            self.mode, self.dtype = png.mode, png.dtype
+            self.metadata, self.orientation = read_png_metadata(png.chunks)
+        self._note_losses()
         if png.animated:
-            self.note = "it is an animation, of which the first frame is restored"
+            self._add_note("it is an animation, of which the first frame is restored")
+
+    def _open_heif(self) -> None:
+        picture = self._heif = HeifPicture(self._file)
+        self.format, self.width, self.height = HEIF, picture.width, picture.height
+        self.mode, self.dtype, self.orientation = picture.mode, picture.dtype, UPRIGHT
+        self.metadata = Metadata(icc=picture.info["icc_profile"] or None)
+        block = (picture.info["exif"] or b"").removeprefix(b"Exif\0\0")
+        self.metadata.take_exif(block)
+        try:  # the picture has been turned already
+            self.metadata.take_exif(reset_orientation(self.metadata.exif) if self.metadata.exif else b"")
+        except struct.error:
+            self.metadata.take_exif(b"")
+        if picture.info["xmp"]:
+            self.metadata.take_xmp(upright_xmp(picture.info["xmp"]))
+        self.metadata.lose(picture.lost)
+        self._note_losses()
+        if picture.pictures > 1:
+            self._add_note(f"it has {picture.pictures} pictures, of which the main one is restored")
+        if picture.bits > 10:
+            self._add_note(f"it has {picture.bits} bits a channel, of which 10 are kept")
 
     def _open_other(self) -> None:
         self._file.seek(0)
+        try:
+            with mute_warnings():
+                image = Image.open(self._file, formats=read_formats())
+        except UnidentifiedImageError as error:
+            self._refuse_tiff()
+            sentence = kinds.name_kind(self._file, self.name)
+            if sentence is None:
+                raise
+            raise ImageError(sentence) from error
+        except OSError as error:
+            if str(error).startswith("Unsupported BMP"):
+                raise ImageError(f"is a BMP that cannot be read ({error}): save it as PNG.") from error
+            raise
         with mute_warnings():
-            image = Image.open(self._file, formats=READ_FORMATS)
             self.format = {"MPO": "JPEG"}.get(image.format or "", image.format or "")
             frames = int(getattr(image, "n_frames", 1))
+            if image.format == "TIFF":
+                self._open_pages(image)
             self.metadata = read_metadata(image, self._file)
             if image.format == "TIFF":  # else Pillow reads these tables with the pixels, and warns of broken ones then
                 for table in TiffTags.TAGS_V2_GROUPS.keys() & image.getexif().keys():
                     image.getexif().get_ifd(table)
         self._describe(image)
-        if frames > 1 and image.format != "MPO":
-            what = "page" if image.format == "TIFF" else "frame"
-            self.note = f"it has {frames} {what}s, of which the first is restored"
+        if image.format == "BMP":
+            self._open_bmp(image)
+        if frames > 1 and image.format not in ("MPO", "TIFF"):
+            self._add_note(f"it has {frames} frames, of which the first is restored")
+
+    def _open_wide(self) -> bool:
+        """Open a TIFF of colour of more than 8 bits a channel, which Pillow would reduce to 8; False for others."""
+        try:
+            pages = sort_pages(self.read_bytes, self.name)
+            if pages.refused or not is_wide(pages.tags):
+                return False
+        except struct.error:
+            return False
+        self._take_pages(pages)
+        wide = self._reader = WideTiff(self._file, pages.tags, pages.order)
+        self.format, self.width, self.height, self.mode, self.dtype = (
+            "TIFF",
+            wide.width,
+            wide.height,
+            wide.mode,
+            wide.dtype,
+        )
+        self.metadata, self.orientation = read_tiff_metadata(self._file)
+        if wide.lost > 0:
+            self.metadata.lose(["extra channels"])
+        if pages.copies:
+            self.metadata.lose(["smaller copies"])
+        self._note_losses()
+        return True
+
+    def _open_fields(self) -> bool:
+        """Open a BMP whose channels have bits that Pillow does not know; False for others."""
+        found = bmp.read_fields(self._file)
+        if found is None:
+            return False
+        rows, dpi, most = found
+        self._whole, self.format, self.mode, self.dtype = rows, "BMP", "RGBA"[: rows.shape[2]], rows.dtype
+        self.height, self.width = rows.shape[:2]
+        self.metadata, self.orientation = Metadata(icc=bmp.read_profile(self._file), dpi=dpi), UPRIGHT
+        if most > 8:
+            self.losses = f"it has up to {most} bits a channel, of which 8 are kept"
+            self._add_note(self.losses)
+        return True
+
+    def _open_pages(self, image: Image.Image) -> None:
+        """Look at the pages of a TIFF."""
+        pages = sort_pages(self.read_bytes, self.name, image)
+        if pages.refused:
+            raise ImageError(pages.refused)
+        self._take_pages(pages)
+
+    def _take_pages(self, pages: Pages) -> None:
+        self.pages = pages
+        if pages.others and pages.stuck:
+            self.losses = f"it has {1 + len(pages.others)} pages, of which only the first is kept ({pages.stuck})"
+        elif pages.others:
+            more = "the other is" if len(pages.others) == 1 else f"the other {len(pages.others)} are"
+            self._add_note(f"it has {1 + len(pages.others)} pages, of which the first is restored; {more} copied")
+        self._add_note(self.losses)
+
+    def _refuse_tiff(self) -> None:
+        """Say what a TIFF is that Pillow does not know.
+
+        Raises:
+            ImageError: it is one.
+        """
+        try:
+            pages = sort_pages(self.read_bytes, self.name)
+        except struct.error:
+            return
+        raise ImageError(pages.refused or kinds.name_tiff(pages.tags))
+
+    def _open_bmp(self, image: Image.Image) -> None:
+        self.metadata.icc = bmp.read_profile(self._file)
+        if image.mode in _ALPHA_OF_BMP and (alpha := bmp.read_alpha(self._file, *image.size)) is not None:
+            with mute_warnings():
+                colour = np.asarray(image.convert("RGB"))
+            self._whole, self._image, self.mode = np.dstack([colour, alpha]), None, "RGBA"
+
+    def _add_note(self, text: str) -> None:
+        self.note = "; ".join(filter(None, (self.note, text)))
+
+    def _note_losses(self) -> None:
+        """Name in the note what the file carries besides its picture and no result has."""
+        if lost := self.metadata.lost:
+            names = ", ".join(lost[:-1]) + " and " + lost[-1] if len(lost) > 1 else lost[0]
+            self._add_note(f"without its {names}")
 
     def _describe(self, image: Image.Image) -> None:
         """Set the attributes from an image that Pillow has opened."""
@@ -231,7 +402,8 @@ class Photo:
         if not (self.width and self.height):
             raise ImageError("has no pixels: give an image of at least 1×1.")
         if image.mode not in _MODES:
-            raise ImageError(f"has pixels of the kind {image.mode}: save it as RGB or grey.")
+            kind = {"LAB": "LAB (CIE L*a*b*)"}.get(image.mode, image.mode)
+            raise ImageError(f"has pixels of the kind {kind}: save it as RGB or grey.")
         self.mode, self.dtype = _MODES[image.mode], np.dtype(np.uint8)
         if image.mode in ("1", "L", "P", "RGB") and image.has_transparency_data:
             self.mode = "LA" if self.mode == "L" else "RGBA"
@@ -239,17 +411,22 @@ class Photo:
             self.dtype = np.dtype(np.uint16)
         elif image.mode == "F":
             self.dtype = np.dtype(np.float32)
+        self._image = image
         if isinstance(image, TiffImagePlugin.TiffImageFile):
             self._check_tiff(image)
-        self._image = image
 
     def _check_tiff(self, image: TiffImagePlugin.TiffImageFile) -> None:
-        """Handle what Pillow does differently for TIFF: turned sizes, 12 bits, negatives, and 16-bit colour."""
+        """Handle what Pillow does differently for TIFF: turned sizes, 12 bits, negatives, and colour of 16 bits."""
         self.width, self.height = image.tag_v2[ExifTags.Base.ImageWidth], image.tag_v2[ExifTags.Base.ImageLength]
         bits = image.tag_v2.get(ExifTags.Base.BitsPerSample, (1,))
         if bits == (12,):  # which Pillow leaves at 0 to 4095 in a type of 16 bits
             raise ImageError("has 12 bits a pixel: save it with 8 or 16.")
         if self.dtype != np.uint8:
             self._negative = image.tag_v2.get(ExifTags.Base.PhotometricInterpretation) == _WHITE_IS_ZERO
-        elif 16 in bits:
-            self.note = EIGHT_OF_16
+        elif max(bits) > 8:
+            self.losses = EIGHT_OF_16.replace("16", str(max(bits)))
+            self._add_note(self.losses)
+        if image.mode == "RGBX":
+            self.metadata.lose(["extra channels"])
+        if self.pages is not None and self.pages.copies:
+            self.metadata.lose(["smaller copies"])

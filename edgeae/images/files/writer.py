@@ -7,7 +7,6 @@ upright. PNG files are written in strips; of the other formats the whole picture
 from __future__ import annotations
 
 import io
-import re
 import struct
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,18 +14,26 @@ from contextlib import suppress
 from typing import Any, BinaryIO
 
 import numpy as np
-import numpy.typing as npt
 from PIL import ExifTags, Image, PngImagePlugin
 
 from edgeae.errors import ImageError
 from edgeae.images import colours
-from edgeae.images.arrays import Bools, Rows
-from edgeae.images.files import exif
-from edgeae.images.files.formats import SAVE_OPTIONS, check_sides, encode_pil, to_palette
-from edgeae.images.files.metadata import EXIF_START, UPRIGHT
+from edgeae.images.arrays import Rows
+from edgeae.images.files import exif, photoshop
+from edgeae.images.files.bmp import encode_bmp
+from edgeae.images.files.exif_block import reset_orientation
+from edgeae.images.files.formats import SAVE_OPTIONS, check_sides, encode_pil
+from edgeae.images.files.gif_palette import with_palette
+from edgeae.images.files.heif import FORMAT as HEIF
+from edgeae.images.files.heif import encode_heif
+from edgeae.images.files.jpeg_blocks import BlocksLostError, keep_blocks
+from edgeae.images.files.metadata import EXIF_START, UPRIGHT, upright_xmp
 from edgeae.images.files.png_reader import PngReader
 from edgeae.images.files.png_writer import PngWriter
 from edgeae.images.files.reader import Photo, to_upright
+from edgeae.images.files.tiff_pages import append_pages
+from edgeae.images.files.tiff_wide import encode_wide
+from edgeae.images.files.xmp import clean_xmp
 
 # Modes of `colours` that the files of a format can hold.
 _FORMAT_MODES = {
@@ -35,22 +42,23 @@ _FORMAT_MODES = {
     "WEBP": ("RGB", "RGBA"),
     "GIF": ("L", "RGB", "RGBA"),
     "JPEG": ("L", "RGB", "CMYK"),
-    "BMP": ("L", "RGB"),
+    "BMP": ("L", "RGB", "RGBA"),
+    "AVIF": ("RGB", "RGBA"),
+    "HEIF": ("L", "RGB", "RGBA"),
 }
 # The colour space that an ICC profile's header names, by mode.
 _PROFILES = {"L": b"GRAY", "LA": b"GRAY", "RGB": b"RGB ", "RGBA": b"RGB ", "CMYK": b"CMYK"}
-_KEEPS_EXIF = ("JPEG", "PNG", "WEBP", "TIFF")
+_KEEPS_EXIF = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF")
 _DESCRIPTIVE = {  # tags about the picture, not about how its pixels are laid out
     *(int(ExifTags.Base[name]) for name in (
         "DocumentName", "ImageDescription", "Make", "Model", "PageName", "Software", "DateTime", "Artist",
         "HostComputer", "Copyright", "Rating", "RatingPercent", "XPTitle", "XPComment", "XPAuthor", "XPKeywords",
         "XPSubject")), exif.EXIF, exif.GPS,
 }  # fmt: skip
-_TIFF_ONLY = {int(ExifTags.Base.IPTCNAA), int(ExifTags.Base.ImageResources)}  # which other formats keep elsewhere
+# Of a TIFF, true of the result too: pixel values, colours, position on paper and on the Earth (GeoTIFF, GDAL), numbers.
+_TIFF_ONLY = {280, 281, 285, 286, 287, 297, 301, 318, 319, 33550, 33922, 34264, 34735, 34736, 34737, 42112, 42113}
 _SEGMENT_BYTES = 65_533  # the most that a JPEG file can hold in one segment
 _XMP_BYTES = _SEGMENT_BYTES - 29  # of XMP data in one segment
-_XMP_ORIENTATION = re.compile(rb"""(tiff:Orientation(?:=["']|>))[2-8]""")
-_GIF_COLOURS = 256
 _PREDICTOR = {317: 2}  # store differences of neighbours (TIFF's tag): compressed photographs become a third smaller
 
 
@@ -60,9 +68,10 @@ class Writer:
     Attributes:
         mode, dtype: of the pixels in the file: the nearest to those of the rows that its format can hold.
         orientation: EXIF orientation of the file: the photo's, or 1 where a turned photo is written upright.
+        note: after `close`, why pixels that should stay have changed, as half a sentence; empty if they have not.
     """
 
-    def __init__(self, file: BinaryIO, kind: str, photo: Photo, mode: str) -> None:
+    def __init__(self, file: BinaryIO, kind: str, photo: Photo, mode: str, keep: bool = False) -> None:
         """Begin a file.
 
         Args:
@@ -70,14 +79,19 @@ class Writer:
             kind: Pillow's name of its format.
             photo: the photo in whose place the file is written.
             mode: mode of the rows that `write` is called with (see `colours`).
+            keep: whether pixels that are equal in the rows and the photo have to be so in a file of its format too,
+                also where that loses (JPEG blocks) or has few colours (GIF).
 
         Raises:
             ImageError: the format cannot hold a picture of this size.
         """
-        self._file, self._kind, self._photo, self._row_mode = file, kind, photo, mode
+        self._file, self._kind, self._photo, self._row_mode, self._keep = file, kind, photo, mode, keep
+        self.note = ""
         self.orientation = photo.orientation if kind == photo.format and kind in _KEEPS_EXIF else UPRIGHT
         self._turned = self.orientation != photo.orientation
         self.mode = _nearest_mode(mode, kind)
+        if (self.mode, kind) == ("LA", "TIFF") and photo.dtype != np.uint8 and photo.format != "TIFF":
+            self.mode = "RGBA"  # Pillow, and many others, read no TIFF of 16-bit grey with alpha
         self.dtype = _nearest_dtype(photo.dtype, kind, self.mode)
         self._rows = 0
         # Rows go to one of three: a PNG file that grows in strips, an image of 8 bits, a list of wider rows.
@@ -135,6 +149,8 @@ class Writer:
             png = self._png_writer(rows.shape[1], rows.shape[0])
             png.write(rows)
             png.close()
+        elif self.dtype != np.uint8 and (self._kind == HEIF or self.mode != "L"):
+            self._save(rows)
         else:
             self._save(_pil(rows, self.mode))
 
@@ -144,30 +160,77 @@ class Writer:
         except ImageError as error:
             raise ImageError(f"The result of {self._photo.name} {error}") from error
 
-    def _save(self, picture: Image.Image) -> None:
+    def _save(self, picture: Image.Image | Rows) -> None:
+        """Write a whole picture: rows where Pillow has no image of their mode and type."""
+        metadata = self._photo.metadata
+        keeps = self._keep and self._kind == self._photo.format
+        if self._kind == HEIF:
+            self._note_change("write .png to keep them" if keeps else "")
+            rows = picture if isinstance(picture, np.ndarray) else np.asarray(picture)
+            named = {"exif": self._exif(), "xmp": self._xmp(), "icc_profile": self._icc()}
+            self._file.write(encode_heif(rows, self.mode, {**SAVE_OPTIONS[HEIF], **named}))
+            return
+        options = self._options(picture)
+        if self._kind == "BMP" and (self.mode == "RGBA" or self._icc()) and self.mode != "L":
+            self._file.write(encode_bmp(np.asarray(picture), metadata.dpi, self._icc()))
+            return
+        if self._kind == "GIF":
+            assert isinstance(picture, Image.Image)
+            picture, transparent = with_palette(picture, self._photo.whole() if keeps else None)
+            options |= {} if transparent is None else {"transparency": transparent}
+        if isinstance(picture, Image.Image):
+            data = encode_pil(picture, self._kind, options)
+            data = self._keep_unchanged(data, picture, options) if keeps else data
+        else:
+            data = encode_wide(picture, self.mode, options)
+        if self._kind == "TIFF":
+            tags = {**self._tags(_DESCRIPTIVE | _TIFF_ONLY, set()), **photoshop.to_tags(metadata.resources)}
+            data = exif.add_tags(data, tags) if tags else data
+            if self._photo.pages is not None and self._photo.pages.others and not self._photo.pages.stuck:
+                data = append_pages(data, self._photo.read_bytes, self._photo.pages.others)
+        self._file.write(data)
+
+    def _keep_unchanged(self, data: bytes, picture: Image.Image, options: dict[str, Any]) -> bytes:
+        """Return a file in which pixels equal to the photo's stay equal, as far as its format allows; else note it."""
+        if self._kind == "JPEG":
+            try:
+                return keep_blocks(data, self._photo.read_bytes(0, -1), self._photo.whole(), picture)
+            except BlocksLostError as error:
+                self._note_change(str(error))
+        elif (self._kind in ("WEBP", "AVIF") and not options.get("lossless")) or options.get("compression") == "jpeg":
+            self._note_change("write .png to keep them")
+        return data
+
+    def _note_change(self, reason: str) -> None:
+        self.note = f"it is encoded again, which changes pixels outside the mask a little: {reason}" if reason else ""
+
+    def _options(self, picture: Image.Image | Rows) -> dict[str, Any]:
+        """Return Pillow's options for saving a picture with the photo's metadata."""
         metadata = self._photo.metadata
         options: dict[str, Any] = dict(SAVE_OPTIONS.get(self._kind, {}))
         if self._kind == self._photo.format:
             options |= {key: value for key, value in metadata.options.items() if value is not None}
         options |= {key: value for key, value in (("icc_profile", self._icc()), ("dpi", metadata.dpi)) if value}
-        if self._kind in ("JPEG", "WEBP"):
+        if self._kind in ("JPEG", "WEBP", "AVIF"):
             options["exif"], xmp = self._exif(), self._xmp()
-            if xmp and (self._kind == "WEBP" or len(xmp) <= _XMP_BYTES):
+            if xmp and (self._kind != "JPEG" or len(xmp) <= _XMP_BYTES):
                 options["xmp"] = xmp
+        if self._kind == "JPEG":
+            options["extra"] = self._segments()
         if "qtables" in options:
             dropped = ("quality",) if self.mode == "RGB" else ("quality", "subsampling", "keep_rgb")
             options = {key: value for key, value in options.items() if key not in dropped}
         if options.get("keep_rgb"):
             options.pop("dpi", None)  # with it Pillow marks the pixels as YCbCr; EXIF data have the resolution too
         if self._kind == "TIFF":
-            options |= _compression(options["compression"], picture.mode)
-        if self._kind == "GIF":
-            picture, transparent = _with_palette(picture)
-            options |= {} if transparent is None else {"transparency": transparent}
-        data = encode_pil(picture, self._kind, options)
-        if self._kind == "TIFF" and (tags := self._tags(_DESCRIPTIVE | _TIFF_ONLY, set())):
-            data = exif.add_tags(data, tags)
-        self._file.write(data)
+            options |= _compression(options["compression"], self.mode)
+        return options
+
+    def _segments(self) -> bytes:
+        """Return a JPEG's segments that Pillow does not write: Photoshop's resources, and long XMP data."""
+        metadata = self._photo.metadata
+        extension = [b"\xff\xe1" + struct.pack(">H", len(data) + 2) + data for data in metadata.extension]
+        return b"".join([photoshop.to_segments(metadata.resources), *extension])
 
     def _chunks(self) -> Sequence[tuple[bytes, bytes]]:
         """Return the photo's chunks if it is a PNG, else those that Pillow writes for its metadata."""
@@ -177,6 +240,9 @@ class Writer:
         file, texts = io.BytesIO(), PngImagePlugin.PngInfo()
         if xmp := self._xmp():
             texts.add_itxt("XML:com.adobe.xmp", xmp.decode("utf-8", "replace"))
+        if metadata.resources:
+            profile = photoshop.to_profile("iptc", metadata.resources).decode()
+            texts.add_text("Raw profile type iptc", profile, zip=True)
         options = {"icc_profile": icc, "dpi": metadata.dpi, "exif": self._exif(), "pnginfo": texts}
         Image.new("L", (1, 1)).save(file, "PNG", **{key: value for key, value in options.items() if value})
         file.seek(0)
@@ -191,8 +257,11 @@ class Writer:
         return icc if icc and (same or icc[16:20] == _PROFILES[self.mode]) else None
 
     def _xmp(self) -> bytes:
-        xmp = self._photo.metadata.xmp or b""
-        return _XMP_ORIENTATION.sub(rb"\g<1>1", xmp) if self._turned else xmp
+        metadata = self._photo.metadata
+        xmp = metadata.xmp or b""
+        if metadata.extension and self._kind != "JPEG":
+            xmp, _ = clean_xmp(xmp)  # which names an extended document that only a JPEG can hold
+        return upright_xmp(xmp) if self._turned else xmp
 
     def _exif(self) -> bytes:
         """Return as much of the EXIF data as the format can hold, and the orientation in any case."""
@@ -204,7 +273,7 @@ class Writer:
         block = self._photo.metadata.exif
         if block and self._turned:
             with suppress(struct.error):
-                yield exif.reset_orientation(block)
+                yield reset_orientation(block)
         elif block or self._kind == self._photo.format:
             yield block
         for excluded in (set[int](), {exif.MAKER_NOTE}, {exif.EXIF}, _DESCRIPTIVE):
@@ -232,45 +301,6 @@ def _compression(name: str, mode: str) -> dict[str, Any]:
     return {"compression": "tiff_lzw" if name == "tiff_lzw" else "tiff_adobe_deflate", "tiffinfo": _PREDICTOR}
 
 
-def _with_palette(picture: Image.Image) -> tuple[Image.Image, int | None]:
-    """Reduce a picture to at most 256 colours, exactly if it has no more.
-
-    Returns:
-        The picture in mode P, and the index of its transparent colour, None if it has none.
-    """
-    if picture.mode == "L":
-        return picture.convert("P"), None
-    pixels = np.array(picture.convert("RGBA"))
-    hidden = pixels[..., 3] < 128
-    pixels[..., 3] = np.where(hidden, 0, 255)
-    if hidden.any():
-        pixels[hidden] = pixels[hidden][0]
-    counted = Image.fromarray(pixels).getcolors(_GIF_COLOURS)
-    if counted is None:  # more than that
-        return _with_fewer_colours(Image.fromarray(pixels[..., :3]), hidden)
-    palette = np.array([colour for _, colour in counted], np.uint8)
-    palette = palette[np.argsort(palette.view(np.uint32)[:, 0])]
-    indices = np.searchsorted(palette.view(np.uint32)[:, 0], pixels.view(np.uint32)[..., 0])
-    return _paletted(indices, palette[:, :3].tobytes()), int(palette[:, 3].argmin()) if hidden.any() else None
-
-
-def _with_fewer_colours(picture: Image.Image, hidden: Bools) -> tuple[Image.Image, int | None]:
-    """Like `to_palette`, with the last colour reserved for hidden pixels."""
-    if not hidden.any():
-        return to_palette(picture), None
-    last = _GIF_COLOURS - 1
-    palette = picture.quantize(last, Image.Quantize.MAXCOVERAGE, kmeans=1)
-    indices = np.array(picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG))
-    indices[hidden] = last
-    return _paletted(indices, bytes(palette.getpalette() or ())[: 3 * last].ljust(3 * _GIF_COLOURS, b"\0")), last
-
-
-def _paletted(indices: npt.NDArray[Any], palette: bytes) -> Image.Image:
-    picture = Image.frombytes("P", indices.shape[::-1], indices.astype(np.uint8).tobytes())
-    picture.putpalette(palette)
-    return picture
-
-
 def _nearest_mode(mode: str, kind: str) -> str:
     """Return the mode nearest to `mode` among those that a format can hold."""
     modes = _FORMAT_MODES[kind]
@@ -280,9 +310,9 @@ def _nearest_mode(mode: str, kind: str) -> str:
 
 
 def _nearest_dtype(dtype: np.dtype[Any], kind: str, mode: str) -> np.dtype[Any]:
-    if kind == "PNG":
+    if kind in ("PNG", HEIF):
         return np.dtype(np.uint8 if dtype == np.uint8 else np.uint16)
-    return dtype if kind == "TIFF" and mode == "L" else np.dtype(np.uint8)
+    return dtype if kind == "TIFF" else np.dtype(np.uint8)
 
 
 def _pil(rows: Rows, mode: str) -> Image.Image:

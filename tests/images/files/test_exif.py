@@ -21,7 +21,7 @@ def test_both_byte_orders_give_the_same_tags(order: str) -> None:
     tags[ExifTags.Base.XPTitle] = (1, 2, 3)
     parsed = exif.parse_tags(reader(tags.tobytes()[6:]))
     assert parsed[exif.ORIENTATION] == (exif.SHORT, 1, b"\6\0")
-    values = {kind: exif.Field(kind, 2, bytes(range(2 * size))) for kind, size in exif._BYTES.items()}
+    values = {kind: exif.Field(kind, 2, bytes(range(2 * size))) for kind, size in exif._BYTES.items() if kind < 16}
     block = exif.HEADER + exif.pack_tags({**parsed, **values}, 8)
     assert exif.parse_tags(reader(block)) == {**parsed, **values}
     again = Image.Exif()

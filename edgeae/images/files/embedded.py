@@ -1,0 +1,50 @@
+"""Find pictures inside other data: previews in camera notes, pictures in text."""
+
+from __future__ import annotations
+
+import re
+import struct
+
+from edgeae.images.files import exif
+
+# Where a JPEG begins; some cameras change the first byte of a preview, so it may be any.
+_JPEG = re.compile(rb"\xd8\xff[\xdb\xc0\xc2\xc4\xdd\xe0-\xef\xfe](..)", re.S)
+_OTHERS = re.compile(
+    rb"\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF....WEBP|ftyp(?:hei|avi|mif|msf|isom|mp4|qt|crx)|\xff\x4f\xff\x51\0"
+    rb"|jP  \r\n\x87\n|JXL \r\n\x87\n|8BPS\x00\x01|BM....\0\0\0\0....[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0",
+    re.S,
+)
+_TIFF = re.compile(rb"II[*+]\0|MM\0[*+]")
+_PICTURE_TAGS = (273, 324, 513, 330)  # of a directory that has a picture: strips, tiles, JPEG data, more directories
+# The same beginnings in base64, wherever a text begins with them: a run of 100 letters or more.
+_BASE64 = re.compile(
+    rb"(?<![A-Za-z0-9+/])(?:/9j/|iVBORw0KGgo|R0lGOD|UklGR|SUkqA|TU0AK|AAAA[A-Za-z0-9+/]{4}ZnR5c|Qk[0-3])"
+    rb"(?:[A-Za-z0-9+/=_-]|\s|&#(?:xA|xD|10|13);){100}"
+)
+
+
+def has_picture(data: bytes) -> bool:
+    """Return whether a picture, as it is or in base64, begins somewhere in `data`."""
+    return bool(_OTHERS.search(data) or _BASE64.search(data)) or _has_jpeg(data) or _has_tiff(data)
+
+
+def _has_jpeg(data: bytes) -> bool:
+    """Return whether a JPEG's beginning is followed by another marker, or reaches the end."""
+    for match in _JPEG.finditer(data):
+        after = match.start(1) + int.from_bytes(match[1], "big")
+        if after >= len(data) or data[after] == 0xFF:
+            return True
+    return False
+
+
+def _has_tiff(data: bytes) -> bool:
+    """Return whether a directory of a TIFF inside has a picture: camera notes are TIFFs too, mostly without one."""
+    for match in _TIFF.finditer(data):
+        start = match.start()
+        try:
+            pages = exif.parse_pages(lambda position, count, start=start: data[start + position :][:count])  # type: ignore[misc]
+        except struct.error:
+            continue
+        if any(tag in page for page in pages for tag in _PICTURE_TAGS):
+            return True
+    return False
