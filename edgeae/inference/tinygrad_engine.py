@@ -90,7 +90,7 @@ class TinygradEngine:
         The rows go through in chunks whose size is a power of two, or `batch`: few sizes, so few graphs to compile.
         """
         count = len(arrays[0])
-        chunk = min(self.batch, 1 << (count - 1).bit_length(), self._rows_in_memory(arrays[0]))
+        chunk = min(self.batch, 1 << (count - 1).bit_length(), self._rows_in_memory(method, *arrays))
         chunks = []
         for start in range(0, count, chunk):
             rows = [array[start : start + chunk] for array in arrays]
@@ -117,9 +117,12 @@ class TinygradEngine:
             function(*(Tensor.empty(*array.shape, device=self.device) for array in arrays))
         return Graph(TinyJit(_realize_results(function)), Inputs([self.device]))
 
-    def _rows_in_memory(self, array: Floats) -> int:
-        """Return how many rows of this array fit into the memory at once, rounded down to a power of two."""
-        rows = int(_CHUNK_SHARE * self.max_mem / self._estimate_bytes(array[:1]))
+    def _rows_in_memory(self, method: str, *arrays: Floats) -> int:
+        """Return how many rows of these arrays fit into the memory at once, rounded down to a power of two."""
+        needed = self._estimate_bytes(*(array[:1] for array in arrays))
+        if method == "decode" and arrays[0].ndim == 4:  # a code has one pixel for stride² of the image
+            needed = max(needed, self._estimate_bytes(arrays[0][:1]) * self.config.stride**2)
+        rows = int(_CHUNK_SHARE * self.max_mem / needed)
         return 1 << (max(1, rows).bit_length() - 1)
 
     def _estimate_bytes(self, *arrays: Floats) -> float:

@@ -18,7 +18,8 @@ Positions: TypeAlias = npt.NDArray[np.float64]  # from 0 to 1, between two image
 Run: TypeAlias = Callable[..., list[Floats]]  # an engine's `run`
 Path: TypeAlias = Callable[[Floats, Floats, float], Floats]  # two ends and a position between them
 
-_GROUP = 16  # frames that are decoded in one pass over the pieces
+_GROUP = 2  # frames that are decoded in one pass over the pieces
+_NETWORK_SHARE = 0.6  # of the memory, for one of two graphs: one finds the features, one decodes the frames
 
 
 def slerp(a: Floats, b: Floats, t: float) -> Floats:
@@ -72,7 +73,7 @@ def plan_walk(
         return None
     frames = min(_GROUP, (keys - 1) * (steps - 1) + 1)
     column = 4 * (2 * keys * config.in_channels + 3 * frames * config.out_channels)
-    tiling = tiles.plan(height, width, config, max_mem, column)
+    tiling = tiles.plan(height, width, config, max(tiles.MIN_MEM, int(_NETWORK_SHARE * max_mem)), column)
     return tiling if tiling.pieces > 1 else None
 
 
