@@ -14,6 +14,7 @@ may cost time, but never the result.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import hashlib
 import os
@@ -33,6 +34,8 @@ MAGIC = b"edgeae kernel 1\n"
 MAX_BYTES = 64 << 20  # of the folder; past it the entries that were used least lately go
 MAX_ENTRY_BYTES = 16 << 20
 _MEMORY_BYTES = 32 << 20
+_ANEW = "Each run compiles its kernels anew, which takes seconds: "
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _BLOCK_BYTES = 4096  # what a small file takes of a disk
 _DAY_S, _HOUR_S = 86400.0, 3600.0
 
@@ -49,6 +52,7 @@ class KernelCache:
         self.size_bytes = MAX_BYTES  # of what is in the folder, at most: the first put measures it
         self.memory: dict[str, bytes] = {}
         self._is_checked = False
+        self._is_writable = True
         self._told: set[str] = set()
 
     def get(self, key: str) -> bytes | None:
@@ -74,13 +78,14 @@ class KernelCache:
     def put(self, key: str, code: bytes) -> None:
         """Keep the code of a key: on disk, or where that fails, until the process ends."""
         name = _hash(key)
-        if self.folder is not None and self._is_safe():
+        if self.folder is not None and self._is_writable and self._is_safe():
             try:
                 self._write(self.folder / name, code)
                 return
             except OSError as error:
-                reason = error.strerror or str(error)
-                self._give_up(f"{self.folder} cannot be written ({reason}); {ELSEWHERE} with space in it")
+                self._is_writable = False
+                mend = f"free some space, or {ELSEWHERE}" if error.errno in _FULL else ELSEWHERE
+                self._tell(_ANEW + f"{self.folder} cannot be written ({error.strerror or error}); {mend}.")
         self.memory[name] = code
         while sum(map(len, self.memory.values())) > _MEMORY_BYTES:
             del self.memory[next(iter(self.memory))]
@@ -125,7 +130,7 @@ class KernelCache:
 
     def _give_up(self, reason: str) -> None:
         self.folder = None
-        self._tell(f"Each run compiles its kernels anew, which takes seconds: {reason}.")
+        self._tell(_ANEW + f"{reason}.")
 
     def _tell(self, sentence: str) -> None:
         if sentence not in self._told:

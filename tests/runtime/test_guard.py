@@ -86,6 +86,14 @@ def test_reasons(error: Exception, reason: str) -> None:
         ("AMD", "the library amd_comgr was not found", "sudo apt install libamd-comgr2"),
         ("NV:1", "it is busy", "sudo apt install nvidia-driver"),
         ("tinygrad", "", "see edgeae devices"),
+        ("CPU", "no C compiler works (clang was not found)", "pip install ziglang"),
+        ("CPU", "the C compiler clang failed: error: out of cheese", "pip install ziglang"),
+        ("CPU", "the C compiler clang failed: error: No space left on device", "free some space"),
+        ("CPU", "[Errno 122] Disk quota exceeded", "free some space"),
+        ("CPU", "[Errno 24] Too many open files", "ulimit -n"),
+        ("CPU", "can't start new thread", "ulimit -u"),
+        ("CPU", "No usable temporary directory found in ['/tmp']", "set TMPDIR"),
+        ("CPU:1", "it computed 14 where 15 is right", "report it"),
     ],
 )
 def test_mends(device: str, reason: str, mend: str) -> None:
