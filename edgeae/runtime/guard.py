@@ -8,6 +8,7 @@ import re
 import subprocess
 import traceback
 from collections.abc import Iterator
+from pathlib import Path
 
 from edgeae.errors import DeviceError, EdgeaeError, OutOfMemoryError
 from edgeae.runtime.kernel_cache import replace_tinygrads_cache
@@ -36,6 +37,7 @@ _CPU_MENDS = {
 }
 # Settings of tinygrad that make it write pickles of fixed names to /tmp and to its cache, and its viewer load them.
 _PICKLING = ("VIZ", "PROFILE", "TRACK_MATCH_STATS", "CAPTURE_PROCESS_REPLAY", "REWRITE_DATA", "PROFILE_DATA")
+_CACHE_VARIABLES = ("XDG_CACHE_HOME", "HOME", "POCL_CACHE_DIR", "MESA_SHADER_CACHE_DIR", "CUDA_CACHE_PATH")
 
 
 class Unusable(DeviceError):
@@ -94,6 +96,7 @@ def import_tinygrad() -> None:
     Raises:
         DeviceError: it is missing, or an environment variable makes its import fail.
     """
+    _drop_relative_caches()
     try:
         with _without_pickles():
             import tinygrad  # noqa: F401
@@ -104,6 +107,16 @@ def import_tinygrad() -> None:
         mend = "unset the environment variable that holds it, often DEBUG or DEV"
         raise Unusable("tinygrad", reason_of(error), mend) from error
     replace_tinygrads_cache()
+
+
+def _drop_relative_caches() -> None:
+    """Unset variables by which drivers (PoCL, Mesa, CUDA) would load compiled code from the current folder.
+
+    For XDG_CACHE_HOME that is the rule anyway: a relative path is ignored. Without HOME they ask the system for it.
+    """
+    for name in _CACHE_VARIABLES if os.name == "posix" else ():
+        if not Path(os.environ.get(name, "/")).is_absolute():
+            del os.environ[name]
 
 
 @contextlib.contextmanager
