@@ -67,7 +67,7 @@ def measure(
         }
         environment = {
             **os.environ,
-            "CACHEDB": str(Path(folder) / "cache.db"),
+            "EDGEAE_CACHE": folder,
             "POCL_CACHE_DIR": folder,
             "MESA_SHADER_CACHE_DIR": folder,
         }

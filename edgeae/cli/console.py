@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, TextIO
 
@@ -41,6 +42,24 @@ def note(text: str) -> None:
     """Print lines about the work on stderr, unless -q."""
     if not is_quiet():
         click.echo("\n".join(map(printable, text.split("\n"))), err=True)
+
+
+@contextmanager
+def show_log(verbosity: Verbosity) -> Iterator[None]:
+    """Print what the library logs as a warning inside the block on stderr, unless -q."""
+    import logging  # here, so that `--help` does not wait for it
+
+    class Printer(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if not verbosity.quiet:  # not `is_quiet`: the record may come from another thread
+                click.echo(printable(f"note: {record.getMessage()}"), err=True)
+
+    logger, printer = logging.getLogger("edgeae"), Printer(logging.WARNING)
+    logger.addHandler(printer)
+    try:
+        yield
+    finally:
+        logger.removeHandler(printer)
 
 
 def complain(sentence: str) -> None:

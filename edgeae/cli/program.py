@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from edgeae.cli.console import Verbosity, complain
+from edgeae.cli.console import Verbosity, complain, show_log
 from edgeae.cli.flags import describe_lack_of_memory
 from edgeae.cli.signals import INTERRUPTED, raise_on_signals
 from edgeae.errors import EdgeaeError, OutOfMemoryError
@@ -26,8 +26,9 @@ class Command(click.Command):
         """Run the command."""
         if "NO_COLOR" in os.environ:  # https://no-color.org: any text but an empty one; tinygrad needs a number
             os.environ["NO_COLOR"] = str(int(os.environ["NO_COLOR"] != ""))
-        import_tinygrad()
-        return super().invoke(context)
+        with show_log(context.ensure_object(Verbosity)):
+            import_tinygrad()
+            return super().invoke(context)
 
 
 def command(name: str | None = None) -> Callable[[Callable[..., Any]], Command]:

@@ -1,7 +1,7 @@
 """Built-in datasets that are downloaded once and kept in a cache folder.
 
-A file is used only if its SHA-256 is the one written here, and it is written whole or not at all. The cache is the
-folder `EDGEAE_CACHE`, or else `XDG_CACHE_HOME/edgeae`, or else `~/.cache/edgeae`. `EDGEAE_OFFLINE=1` forbids downloads.
+A file is used only if its SHA-256 is the one written here, and it is written whole or not at all. It lies in the
+cache folder of cache_folder.py. `EDGEAE_OFFLINE=1` forbids downloads.
 """
 
 import hashlib
@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeae.cache_folder import cache_folder
 from edgeae.data.array_files import read_idx
 from edgeae.errors import DataError
 from edgeae.files import atomic_write
@@ -112,14 +113,6 @@ DATASETS: dict[str, DownloadedDataset] = {
 }
 
 
-def cache_folder() -> Path:
-    """Return the folder of the downloads; it may not exist yet."""
-    if folder := os.environ.get("EDGEAE_CACHE"):
-        return Path(folder).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path("~/.cache").expanduser()) / "edgeae"
-
-
 def _is_whole(path: Path, remote: RemoteFile) -> bool:
     try:
         if path.stat().st_size != remote.size_bytes:
@@ -157,6 +150,7 @@ def fetch(name: str, remote: RemoteFile) -> Path:
     Raises:
         DataError: the file is missing and cannot be downloaded, or `EDGEAE_OFFLINE` forbids that.
         EdgeaeError: the cache cannot be written.
+        UsageError: there is no cache folder, or its path is relative.
     """
     path = cache_folder() / name / remote.filename
     try:

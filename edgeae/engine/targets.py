@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import importlib.util
 import os
 import platform
@@ -14,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgeae.cache_folder import find_intruder
 from edgeae.errors import DeviceError, UsageError
 from edgeae.runtime.cpu import processor_name
 from edgeae.runtime.kernels.plans import INSTRUCTION_SETS, InstructionSet
@@ -164,10 +167,31 @@ def _ask_features(command: Sequence[str], cpu: str | None) -> tuple[InstructionS
 def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S, stdin=subprocess.DEVNULL
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_TIMEOUT_S,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **(_choose_zig_cache() if "zig" in Path(command[0]).name else {})},
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return subprocess.CompletedProcess(command, 1, "", str(error))
+
+
+@functools.cache
+def _choose_zig_cache() -> dict[str, str]:
+    """Return the variables that keep zig from a cache that somebody else could have filled, as in the current folder.
+
+    Empty where zig's own choice can be trusted, with the C libraries that it has built before.
+    """
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path(os.environ.get("HOME", "")) / ".cache")
+    usual = Path(os.environ.get("ZIG_GLOBAL_CACHE_DIR") or base / "zig")
+    if usual.is_absolute() and not find_intruder(usual) and "ZIG_LOCAL_CACHE_DIR" not in os.environ:
+        return {}
+    folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return {"ZIG_GLOBAL_CACHE_DIR": folder, "ZIG_LOCAL_CACHE_DIR": folder}
 
 
 def _first_error(done: subprocess.CompletedProcess[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib.util
 import os
 import platform
@@ -14,7 +15,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeae.runtime.guard import MENDS, Unusable, reason_of
+from edgeae.runtime.guard import Unusable, mend_for, reason_of
 
 # For code that is loaded into memory as it is, without an operating system's loader and libraries.
 _FLAGS = (
@@ -54,6 +55,7 @@ class Compiler:
         version: such as "14.0.6".
         machine: flags that choose this machine's processor.
         isa: the best instruction set that it can use of this processor: avx512, avx2, neon or plain.
+        processor: a digest of all instructions that its code may use here: code for one is not run on another.
     """
 
     command: tuple[str, ...]
@@ -61,6 +63,7 @@ class Compiler:
     version: str
     machine: tuple[str, ...]
     isa: str
+    processor: str = ""
 
     @property
     def name(self) -> str:
@@ -97,28 +100,36 @@ def compile_c(command: tuple[str, ...], source: str, *flags: str, timeout_s: flo
     Raises:
         DeviceError: the compiler fails; the message holds its first complaint.
     """
-    with tempfile.TemporaryDirectory() as folder:  # gcc's assembler cannot write to a pipe
-        path = Path(folder) / "kernel.o"
-        try:
+    return _compile(command, source, *flags, timeout_s=timeout_s)[0]
+
+
+def _compile(command: tuple[str, ...], source: str, *flags: str, timeout_s: float) -> tuple[bytes, str]:
+    """Compile as `compile_c`, and return what the compiler printed, too."""
+    try:
+        with tempfile.TemporaryDirectory() as folder:  # gcc's assembler cannot write to a pipe
+            path = Path(folder) / "kernel.o"
             done = subprocess.run(
                 [*command, *_FLAGS, *flags, "-", "-o", str(path)],
                 input=source.encode(),
                 capture_output=True,
                 timeout=timeout_s,
             )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise Unusable("CPU", reason_of(error), MENDS["CPU"]) from error
-        code = path.read_bytes() if path.exists() else b""
+            code = path.read_bytes() if path.exists() else b""
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Unusable("CPU", reason_of(error), mend_for("CPU", reason_of(error))) from error
+    printed = done.stderr.decode(errors="replace").strip()
     if done.returncode or not code.startswith(b"\x7fELF"):
-        said = done.stderr.decode(errors="replace").strip().splitlines()
+        said = printed.splitlines()
         message = next((line for line in said if "error" in line), said[0] if said else f"exit {done.returncode}")
-        raise Unusable("CPU", f"the C compiler {command[0]} failed: {message[:200]}", MENDS["CPU"])
-    return code
+        reason = f"the C compiler {command[0]} failed: {message[:200]}"
+        raise Unusable("CPU", reason, mend_for("CPU", reason))
+    return code, printed
 
 
 def _probe(command: tuple[str, ...], kind: str) -> Compiler:
     machine = _machine_flags(kind)
-    mark = re.search(rb"edgeae:([^:]*):(\w+);", compile_c(command, _PROBE, *machine, timeout_s=30))
+    code, printed = _compile(command, _PROBE, *machine, "-v", timeout_s=30)
+    mark = re.search(rb"edgeae:([^:]*):(\w+);", code)
     version = re.search(rb"\d+(\.\d+)+", mark[1]) if mark else None
     return Compiler(
         command,
@@ -126,7 +137,27 @@ def _probe(command: tuple[str, ...], kind: str) -> Compiler:
         version[0].decode() if version else "of unknown version",
         machine,
         mark[2].decode() if mark else "plain",
+        _identify_processor(printed),
     )
+
+
+def _identify_processor(printed: str) -> str:
+    """Return a digest of the processor and its instructions, from what a compiler prints with `-v`.
+
+    It prints the command line of its inner program, where `native` has become the name of a processor and a list of
+    instructions that it has and has not: clang `-target-cpu znver3 -target-feature +avx2`, gcc `-march=znver3 -mavx2`.
+    """
+    words = r"-target-(?:cpu|feature) \S+" + r"|(?<= )-m(?!tune)[a-z0-9][\w.=+-]*"
+    named = {word for line in printed.splitlines() if "cc1" in line for word in re.findall(words, line)}
+    return hashlib.sha256(" ".join(sorted(named) or _describe_processor()).encode()).hexdigest()[:16]
+
+
+def _describe_processor() -> list[str]:
+    """Return what the system says of the first core, for compilers that print nothing."""
+    file = Path("/proc/cpuinfo")
+    core = file.read_text().split("\n\n")[0] if file.exists() else ""
+    known = re.findall(r"^((?:model name|flags|Features|CPU \w+)\s*:.*)$", core, re.MULTILINE)
+    return [platform.machine(), platform.processor(), *known]
 
 
 @functools.cache

@@ -17,7 +17,7 @@ from typing import Any
 
 from edgeae.errors import UsageError
 from edgeae.runtime.compilers import compile_c, find_clang
-from edgeae.runtime.guard import MENDS, Unusable, guard, import_tinygrad
+from edgeae.runtime.guard import Unusable, guard, import_tinygrad, mend_for
 
 BUILT_IN = "built-in X86 code generator"
 
@@ -52,12 +52,13 @@ def prepare_cpu(name: str = "CPU") -> str:
             flags = ("-O2", f"--target={compiler.arch}-none-unknown-elf", *compiler.args)
             compiler.compile_to_obj = lambda source: compile_c(clang.command, source, *flags)
             if compiler.cachekey is not None:
-                compiler.cachekey += f"_edgeae_{clang.version}"
+                compiler.cachekey += f"_edgeae_{clang.version}_{clang.processor}"
             return clang.name
         if _runs_x86_renderer():
             device.renderers.sort(key=lambda renderer: renderer is not X86Renderer)
         if not isinstance(device.renderer, X86Renderer):
-            raise Unusable(name, f"no C compiler works ({'; '.join(failures)})", MENDS["CPU"])
+            reason = f"no C compiler works ({'; '.join(failures)})"
+            raise Unusable(name, reason, mend_for(name, reason))
     if isinstance(device.renderer, X86Renderer):
         return BUILT_IN
     return f"{type(device.renderer).__name__.removesuffix('Renderer')} code generator"

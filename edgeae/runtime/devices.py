@@ -206,7 +206,7 @@ def _report(name: str) -> dict[str, Any]:
     except Unusable as error:
         return _failed(error.reason, error.mend)
     except EdgeaeError as error:
-        return _failed(str(error), mend_for(name, ""))
+        return _failed(str(error), mend_for(name, str(error)))
     return {"usable": True, "kind": kind, "detail": detail}
 
 

@@ -2,18 +2,16 @@
 
 import contextlib
 import errno
-import functools
 import gc
 import os
 import re
-import sqlite3
 import subprocess
 import traceback
-import types
 from collections.abc import Iterator
 from pathlib import Path
 
 from edgeae.errors import DeviceError, EdgeaeError, OutOfMemoryError
+from edgeae.runtime.kernel_cache import replace_tinygrads_cache
 
 # The command that makes a backend usable.
 _NVIDIA_MEND = "sudo apt install nvidia-driver (in a container: docker run --gpus all)"
@@ -27,6 +25,19 @@ MENDS = {
     "AMD": "sudo modprobe amdgpu",
     "QCOM": "use another device, this one needs a board with a Qualcomm Adreno GPU",
 }
+
+# What mends the CPU, by words of the reason; the first that fits.
+_CPU_MENDS = {
+    "no space left|quota": "free some space, or set TMPDIR to a folder on another disk",
+    "temporary directory": "set TMPDIR to a folder that you may write to",
+    "too many open files": "ulimit -n 4096",
+    "memory": "free some memory, or use smaller images",
+    "start new thread|temporarily unavailable": "ulimit -u 4096, or fewer `threads`",
+    "compiler|clang|zig|the program|was not found": MENDS["CPU"],
+}
+# Settings of tinygrad that make it write pickles of fixed names to /tmp and to its cache, and its viewer load them.
+_PICKLING = ("VIZ", "PROFILE", "TRACK_MATCH_STATS", "CAPTURE_PROCESS_REPLAY", "REWRITE_DATA", "PROFILE_DATA")
+_CACHE_VARIABLES = ("XDG_CACHE_HOME", "HOME", "POCL_CACHE_DIR", "MESA_SHADER_CACHE_DIR", "CUDA_CACHE_PATH")
 
 
 class Unusable(DeviceError):
@@ -79,45 +90,42 @@ def guard(device: str) -> Iterator[None]:
 
 
 def import_tinygrad() -> None:
-    """Import tinygrad, before anything else of it is imported.
+    """Import tinygrad, before anything else of it is imported, and keep it from loading and writing pickles.
 
     Raises:
         DeviceError: it is missing, or an environment variable makes its import fail.
     """
+    _drop_relative_caches()
     try:
-        import tinygrad  # noqa: F401
+        with _without_pickles():
+            import tinygrad  # noqa: F401
     except ImportError as error:
         raise Unusable("tinygrad", reason_of(error), "pip install tinygrad==0.13.0") from error
     except Exception as error:
         # It reads its settings at import, and expects a number where other programs expect `DEBUG=*`.
         mend = "unset the environment variable that holds it, often DEBUG or DEV"
         raise Unusable("tinygrad", reason_of(error), mend) from error
-    _share_kernel_cache()
+    replace_tinygrads_cache()
 
 
-def _share_kernel_cache() -> None:
-    """Let all threads use tinygrad's connection to its kernel cache, which it opens for the first of them only.
+def _drop_relative_caches() -> None:
+    """Unset variables by which drivers (PoCL, Mesa, CUDA) would load compiled code from the current folder.
 
-    This is safe because `tinygrad_on` lets one thread at a time in.
+    For XDG_CACHE_HOME that is the rule anyway: a relative path is ignored. Without HOME they ask the system for it.
     """
-    from tinygrad import helpers
-
-    if helpers._db_connection is None:
-        connect = functools.partial(sqlite3.connect, check_same_thread=False)
-        helpers.sqlite3 = types.SimpleNamespace(**{**vars(sqlite3), "connect": connect})
-        if not _has_kernel_cache(helpers.CACHEDB):
-            helpers.CACHELEVEL.value = 0  # each process compiles its kernels anew, which takes a second or two
+    for name in _CACHE_VARIABLES if os.name == "posix" else ():
+        if not Path(os.environ.get(name, "/")).is_absolute():
+            del os.environ[name]
 
 
-def _has_kernel_cache(path: str) -> bool:
-    """Return whether the file of the kernel cache can be written: a service may have no home folder."""
-    from tinygrad import helpers
-
+@contextlib.contextmanager
+def _without_pickles() -> Iterator[None]:
+    """Hide `_PICKLING`, which tinygrad reads when it is imported."""
+    hidden = {name: os.environ.pop(name) for name in _PICKLING if name in os.environ}
     try:
-        helpers.db_connection().execute("PRAGMA schema_version").fetchone()
-    except (OSError, sqlite3.Error):
-        return False
-    return os.access(path, os.W_OK) and os.access(Path(path).parent, os.W_OK)
+        yield
+    finally:
+        os.environ.update(hidden)
 
 
 def reason_of(error: BaseException) -> str:
@@ -136,6 +144,9 @@ def mend_for(device: str, reason: str) -> str:
         return "sudo apt install mesa-vulkan-drivers (or the GPU vendor's Vulkan driver)"
     if backend == "AMD" and ("comgr" in reason or "LLVM" in reason):
         return "sudo apt install libamd-comgr2"
+    if backend == "CPU":
+        fitting = (mend for words, mend in _CPU_MENDS.items() if re.search(words, reason, re.IGNORECASE))
+        return next(fitting, "report it, with what edgeae devices prints")
     return MENDS.get(backend, "see edgeae devices")
 
 

@@ -97,15 +97,14 @@ INTERNALS = {
         ("tinygrad.runtime.ops_cpu.CPUProgram",),
     ),
     "disk_cache": Internal(
-        "has a cache on disk, `diskcache_get` and `diskcache_put`, switched by `CCACHE`",
-        "kernels/programs.py keeps compiled kernels in it",
-        ("tinygrad.helpers.CCACHE", "tinygrad.helpers.diskcache_get", "tinygrad.helpers.diskcache_put"),
+        "compiles through `Compiler.compile_cached`, by `cachekey` and `compile`; leaves its cache on disk alone at "
+        "`CACHELEVEL` 0; switches both off with `CCACHE`; puts the rest into `cache_dir`; has a `VERSION` of its cache",
+        "kernel_cache.py keeps what is compiled in files of its own",
+        ("tinygrad.helpers", "tinygrad.helpers.CCACHE", "tinygrad.device.Compiler"),
     ),
-    "cache_connection": Internal(
-        "opens that cache with `helpers.sqlite3` in `db_connection()`, keeps it in `_db_connection`, finds it at "
-        "`CACHEDB` and does without it at `CACHELEVEL` 0",
-        "guard.py shares the connection among threads, and switches a cache off that cannot be written",
-        ("tinygrad.helpers",),
+    "settings": Internal(
+        "writes and loads pickles outside of its cache only if a variable of `_PICKLING` is set when it is imported",
+        "guard.py hides them",
     ),
     "dev": Internal(
         "parses the environment variable DEV into `helpers.DEV`: `device`, and `value` with each target's `device` and "

@@ -1,6 +1,7 @@
 """Printing: text, JSON, -q, and errors as one line."""
 
 import json
+import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,15 @@ def test_quiet_keeps_all_but_json_back(flag: str) -> None:
     assert output_of(lambda: both(False), flag).output == ""
     quiet = output_of(lambda: both(True), flag)
     assert json.loads(quiet.stdout) == [1] and quiet.stderr == ""
+
+
+@pytest.mark.parametrize(("quiet", "printed"), [(False, "note: half is lost\\n.\n"), (True, "")])
+def test_what_the_library_logs(quiet: bool, printed: str, capsys: pytest.CaptureFixture[str]) -> None:
+    logger = logging.getLogger("edgeae")
+    with console.show_log(console.Verbosity(quiet=quiet)):
+        logger.info("not for users")
+        logger.warning("%s is lost\n.", "half")
+    assert capsys.readouterr() == ("", printed) and not logger.handlers
 
 
 def test_complain_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

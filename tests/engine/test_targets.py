@@ -33,3 +33,32 @@ def test_a_compiler_that_fails(library: LibraryFactory, monkeypatch: pytest.Monk
     with pytest.raises(DeviceError, match="failed"):
         library("conv")
     assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize(
+    ("environment", "own"),
+    [
+        ({"HOME": "HERE"}, False),
+        ({"HOME": "HERE", "XDG_CACHE_HOME": "HERE/x"}, False),
+        ({"HOME": "HERE", "XDG_CACHE_HOME": ""}, False),
+        ({"HOME": "HERE", "XDG_CACHE_HOME": "x"}, True),
+        ({"HOME": "h"}, True),
+        ({}, True),
+        ({"HOME": "HERE", "XDG_CACHE_HOME": "HERE/open"}, True),
+        ({"HOME": "HERE", "ZIG_GLOBAL_CACHE_DIR": "z"}, True),
+        ({"HOME": "HERE", "ZIG_LOCAL_CACHE_DIR": "z"}, True),
+    ],
+)
+def test_zig_takes_no_cache_that_others_could_fill(
+    environment: dict[str, str], own: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relative path means the current folder, and an unpacked archive may have put a C library there."""
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    for name in ("HOME", "XDG_CACHE_HOME", "ZIG_GLOBAL_CACHE_DIR", "ZIG_LOCAL_CACHE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value.replace("HERE", str(tmp_path)))
+    chosen = targets._choose_zig_cache.__wrapped__()
+    assert bool(chosen) == own
+    assert all(Path(folder).is_absolute() and not list(Path(folder).iterdir()) for folder in chosen.values())

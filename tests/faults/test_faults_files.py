@@ -638,7 +638,7 @@ ENVIRONMENT: dict[str, Setting] = {
     "HOME is a file": ("verify M", {"HOME": "FILE", "XDG_CACHE_HOME": None}, {}, 0, ""),
     "cache not writable": ("verify M", {"XDG_CACHE_HOME": "/proc/cache"}, {}, 0, ""),
     "cache is a file": ("verify M", {"XDG_CACHE_HOME": "FILE"}, {}, 0, ""),
-    "cache is garbage": ("verify M", {"CACHEDB": "FILE"}, {}, 0, ""),
+    "cache is garbage": ("verify M", {"EDGEAE_CACHE": "FILE", "CACHEDB": "FILE"}, {}, 0, ""),
     "device nonsense": ("verify M", {"EDGEAE_DEVICE": "toaster"}, {}, 2, "EDGEAE_DEVICE"),
     "device is a list": ("verify M", {"EDGEAE_DEVICE": "CPU:0,CPU:1"}, {}, 2, "several devices"),
     "DEV nonsense": ("verify M", {"DEV": "toaster"}, {}, None, ""),

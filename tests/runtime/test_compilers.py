@@ -193,7 +193,7 @@ want = np.einsum("byxc,byxo->co", x, dz)
 pairs = ((y.numpy(), np.maximum(z, 0)), (dx, dz @ w[0, 0].T), (dw[0, 0], want), (db, dz.sum((0, 1, 2))))
 print(json.dumps([devices.prepare_cpu(), [float(abs(a - e).max() / abs(e).max()) for a, e in pairs]]))
 """
-    result = answer(NO_ZIG + code, PATH=str(folder), CACHEDB=str(tmp_path / "cache.db"))
+    result = answer(NO_ZIG + code, PATH=str(folder), EDGEAE_CACHE=str(tmp_path))
     assert isinstance(result, list)
     assert "built-in" in result[0] and len(result[1]) == 4
     assert max(result[1]) < 1e-5

@@ -74,18 +74,18 @@ def check_work(compiler: str, before: str = "", **environment: str) -> None:
 
 @needs_clang
 def test_clang_works(tmp_path: Path) -> None:
-    check_work("clang ", CACHEDB=str(tmp_path / "cache.db"))
+    check_work("clang ", EDGEAE_CACHE=str(tmp_path))
 
 
 @pytest.mark.skipif(not IS_X86, reason="tinygrad's own code generator is for x86-64")
 def test_without_a_compiler_the_built_in_generator_works(no_clang: str, tmp_path: Path) -> None:
     hide = "import importlib.util as u; find = u.find_spec; u.find_spec = lambda n: None if n == 'ziglang' else find(n)"
-    check_work(devices.BUILT_IN, f"{hide}\n", PATH=no_clang, CACHEDB=str(tmp_path / "cache.db"))
+    check_work(devices.BUILT_IN, f"{hide}\n", PATH=no_clang, EDGEAE_CACHE=str(tmp_path))
 
 
 def test_the_ziglang_wheel_works(no_clang: str, tmp_path: Path) -> None:
     pytest.importorskip("ziglang", reason="the ziglang wheel is not installed")
-    check_work("zig (clang ", PATH=no_clang, CACHEDB=str(tmp_path / "cache.db"))
+    check_work("zig (clang ", PATH=no_clang, EDGEAE_CACHE=str(tmp_path))
 
 
 @needs_clang

@@ -1,19 +1,32 @@
 """Errors of tinygrad and of drivers become one sentence."""
 
+import os
 import pickle
 import subprocess
+from pathlib import Path
 
 import pytest
 from helpers import answer
 
 from edgeae.errors import DataError, DeviceError, EdgeaeError, OutOfMemoryError
 from edgeae.runtime import devices
-from edgeae.runtime.guard import Unusable, guard, mend_for, reason_of
+from edgeae.runtime.guard import Unusable, guard, import_tinygrad, mend_for, reason_of
 
 
 def test_an_environment_that_tinygrad_cannot_read() -> None:
     code = "try: devices.resolve()\nexcept devices.DeviceError as error: print(json.dumps(str(error)))"
     assert "unset the environment variable" in str(answer(code, DEBUG="*"))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="HOME and XDG_CACHE_HOME")
+def test_drivers_load_nothing_from_the_current_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    monkeypatch.setenv("HOME", ".")
+    monkeypatch.setenv("POCL_CACHE_DIR", "cache")
+    monkeypatch.setenv("CUDA_CACHE_PATH", str(tmp_path))
+    import_tinygrad()
+    assert not {"XDG_CACHE_HOME", "HOME", "POCL_CACHE_DIR"} & os.environ.keys()
+    assert os.environ["CUDA_CACHE_PATH"] == str(tmp_path)
 
 
 def test_guard_turns_what_tinygrad_raises_into_one_sentence() -> None:
@@ -86,6 +99,14 @@ def test_reasons(error: Exception, reason: str) -> None:
         ("AMD", "the library amd_comgr was not found", "sudo apt install libamd-comgr2"),
         ("NV:1", "it is busy", "sudo apt install nvidia-driver"),
         ("tinygrad", "", "see edgeae devices"),
+        ("CPU", "no C compiler works (clang was not found)", "pip install ziglang"),
+        ("CPU", "the C compiler clang failed: error: out of cheese", "pip install ziglang"),
+        ("CPU", "the C compiler clang failed: error: No space left on device", "free some space"),
+        ("CPU", "[Errno 122] Disk quota exceeded", "free some space"),
+        ("CPU", "[Errno 24] Too many open files", "ulimit -n"),
+        ("CPU", "can't start new thread", "ulimit -u"),
+        ("CPU", "No usable temporary directory found in ['/tmp']", "set TMPDIR"),
+        ("CPU:1", "it computed 14 where 15 is right", "report it"),
     ],
 )
 def test_mends(device: str, reason: str, mend: str) -> None:

@@ -1,4 +1,4 @@
-"""Make the C text of a kernel and compile it; machine code is kept in tinygrad's cache on disk.
+"""Make the C text of a kernel and compile it; machine code is kept on disk (kernel_cache.py).
 
 A kernel's text is the constants of its plan as `#define`s, the C files of this folder that it needs, and a last
 function, `kernel`, that takes the arrays of this kernel and the number of the core. It calls no library, so the object
@@ -16,13 +16,14 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgeae._version import __version__
 from edgeae.errors import UsageError
 from edgeae.runtime.compilers import Compiler, find_compiler
 from edgeae.runtime.cpu import link_object
+from edgeae.runtime.kernel_cache import open_cache
 from edgeae.runtime.kernels.plans import INSTRUCTION_SETS, NARROW, Constants, InstructionSet
 
 _WITHOUT = {"avx2": ("-mno-avx512f",), "plain": ("-mno-avx512f", "-mno-avx")}
-_CACHE = "edgeae_kernels"
 
 
 @dataclass(frozen=True)
@@ -204,10 +205,10 @@ def compile_text(text: str, machine: InstructionSet) -> bytes:
     Raises:
         DeviceError: the compiler fails.
     """
-    from tinygrad.helpers import CCACHE, diskcache_get
+    from tinygrad.helpers import CCACHE
 
     key = _key(text, machine)
-    code: bytes | None = diskcache_get(_CACHE, key) if CCACHE else None
+    code = open_cache().get(key) if CCACHE else None
     if code is None and (gathered := _gathered.get()) is not None:
         gathered[text] = machine
         return b""
@@ -217,17 +218,18 @@ def compile_text(text: str, machine: InstructionSet) -> bytes:
     return code
 
 
-# Compiler, flags and the whole text: whatever changes the code makes it another entry of the cache.
+# Compiler, processor, flags and the whole text: whatever changes the code makes it another entry of the cache.
 def _key(text: str, machine: InstructionSet) -> str:
     compiler = _compiler()
-    return "\n".join([compiler.name, *compiler.machine, *flags(machine), text])
+    names = [f"edgeae {__version__}", compiler.name, compiler.processor, *compiler.machine, *flags(machine)]
+    return "\n".join([*names, text])
 
 
 def _put(key: str, code: bytes) -> None:
-    from tinygrad.helpers import CCACHE, diskcache_put
+    from tinygrad.helpers import CCACHE
 
     if CCACHE:
-        diskcache_put(_CACHE, key, code)
+        open_cache().put(key, code)
 
 
 def _compile(text: str, machine: InstructionSet) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sqlite3
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,6 +28,7 @@ from edgeae.errors import DeviceError
 from edgeae.network import quantize
 from edgeae.runtime import compilers
 from edgeae.runtime.compilers import Compiler, find_compiler
+from edgeae.runtime.kernel_cache import KernelCache
 from edgeae.runtime.kernels import graph, programs
 from edgeae.runtime.kernels.plans import INSTRUCTION_SETS, InstructionSet
 from edgeae.runtime.kernels.programs import ARGUMENTS, Text, compile_text
@@ -122,9 +122,8 @@ def test_arguments_that_a_kernel_is_not_given_are_null() -> None:
 @pytest.fixture
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A list of the commands that run during a test, which begins with an empty cache."""
-    connection = sqlite3.connect(tmp_path / "cache.db", isolation_level="IMMEDIATE")
-    monkeypatch.setattr(helpers, "_db_connection", connection)
-    monkeypatch.setattr(helpers, "_db_tables", set())
+    cache = KernelCache(tmp_path / "kernels")
+    monkeypatch.setattr(programs, "open_cache", lambda: cache)
     commands: list[str] = []
     run: Callable[..., Any] = subprocess.run
 
@@ -156,6 +155,7 @@ def test_another_compiler_or_other_flags_are_another_entry(
         replace(compiler, version="0.1"),
         replace(compiler, machine=(*compiler.machine, "-DX=1")),
         replace(compiler, kind="gcc"),
+        replace(compiler, processor="another"),
     ]
     for count, other in enumerate(others, 1):
         monkeypatch.setattr(programs, "find_compiler", lambda other=other: other)
