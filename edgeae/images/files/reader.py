@@ -289,7 +289,7 @@ class Photo:
             raise
         with mute_warnings():
             self.format = {"MPO": "JPEG"}.get(image.format or "", image.format or "")
-            frames = int(getattr(image, "n_frames", 1))
+            frames = 1 if image.format in ("TIFF", "MPO") else int(getattr(image, "n_frames", 1))
             if image.format == "TIFF":
                 self._open_pages(image)
             self.metadata = read_metadata(image, self._file)
@@ -299,7 +299,7 @@ class Photo:
         self._describe(image)
         if image.format == "BMP":
             self._open_bmp(image)
-        if frames > 1 and image.format not in ("MPO", "TIFF"):
+        if frames > 1:
             self._add_note(f"it has {frames} frames, of which the first is restored")
 
     def _open_wide(self) -> bool:
