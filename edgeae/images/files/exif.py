@@ -79,8 +79,8 @@ def parse_layout(read: Read) -> Layout:
 def parse_tags(read: Read) -> Tags:
     """Return the first directory of a TIFF file (BigTIFF too) or of an EXIF block.
 
-    Entries that point outside the file, or have an unknown type, are left out. Of a tag that is there twice the last
-    one counts, as for Pillow and exiftool.
+    Entries that point outside the file, or have an unknown type, are left out. Of a tag that is there twice the first
+    one counts, as for libtiff and Pillow.
 
     Raises:
         struct.error: the directory itself is outside the file.
@@ -203,6 +203,8 @@ def _read_directory(
     ):
         (position,) = struct.unpack(word, value)
         size = count * _BYTES.get(kind, 0)
+        if tag in tags:
+            continue
         if tag in subdirectories:
             tags[tag] = _read_directory(read, layout, position, _SUBDIRECTORIES[tag])[0]
         elif tag not in _SUBDIRECTORIES and 0 < size <= left:

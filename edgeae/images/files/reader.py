@@ -22,7 +22,7 @@ from PIL import ExifTags, Image, TiffImagePlugin, TiffTags, UnidentifiedImageErr
 from edgeae.errors import ImageError
 from edgeae.images import colours
 from edgeae.images.arrays import Rows
-from edgeae.images.files import bmp, kinds
+from edgeae.images.files import bmp, exif, kinds
 from edgeae.images.files.exif_block import reset_orientation
 from edgeae.images.files.heif import FORMAT as HEIF
 from edgeae.images.files.heif import HeifPicture
@@ -230,8 +230,9 @@ class Photo:
             raise ImageError(kinds.RAW)
         elif kinds.is_heif(head):
             self._open_heif()
-        elif not ((kinds.is_tiff(head) and self._open_wide()) or (head.startswith(b"BM") and self._open_fields())):
-            self._open_other()
+        else:
+            if not (kinds.is_tiff(head) and self._open_wide()) and not (head.startswith(b"BM") and self._open_fields()):
+                self._open_other()
             self._note_losses()
 
     def _open_png(self) -> None:
@@ -278,6 +279,8 @@ class Photo:
             with mute_warnings():
                 image = Image.open(self._file, formats=read_formats())
         except UnidentifiedImageError as error:
+            if self._open_wide(narrow=True):
+                return
             self._refuse_tiff()
             sentence = kinds.name_kind(self._file, self.name)
             if sentence is None:
@@ -302,11 +305,11 @@ class Photo:
         if frames > 1:
             self._add_note(f"it has {frames} frames, of which the first is restored")
 
-    def _open_wide(self) -> bool:
-        """Open a TIFF of colour of more than 8 bits a channel, which Pillow would reduce to 8; False for others."""
+    def _open_wide(self, narrow: bool = False) -> bool:
+        """Open a TIFF that `WideTiff` reads, with `narrow` also those of 8 bits; False for others."""
         try:
             pages = sort_pages(self.read_bytes, self.name)
-            if pages.refused or not is_wide(pages.tags):
+            if pages.refused or not is_wide(pages.tags, narrow):
                 return False
         except struct.error:
             return False
@@ -324,7 +327,6 @@ class Photo:
             self.metadata.lose(["extra channels"])
         if pages.copies:
             self.metadata.lose(["smaller copies"])
-        self._note_losses()
         return True
 
     def _open_fields(self) -> bool:
@@ -417,7 +419,8 @@ class Photo:
         elif max(bits) > 8:
             self.losses = EIGHT_OF_16.replace("16", str(max(bits)))
             self._add_note(self.losses)
-        if image.mode == "RGBX":
-            self.metadata.lose(["extra channels"])
-        if self.pages is not None and self.pages.copies:
-            self.metadata.lose(["smaller copies"])
+        if self.pages is not None:
+            if image.mode == "RGBX" or exif.number(self.pages.tags, 277, 1) > len(image.getbands()):
+                self.metadata.lose(["extra channels"])
+            if self.pages.copies:
+                self.metadata.lose(["smaller copies"])

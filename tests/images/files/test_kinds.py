@@ -78,7 +78,10 @@ NAMED = {
     "jpeg-begun": (saved("JPEG")[:100], "damaged or cut short"),
     "gif-no-frame": (b"GIF89a\4\0\4\0\0\0\0;", "only the beginning of a GIF"),
     "webp-begun": (saved("WEBP")[:14], "WebP"),
-    "bmp-2-bits": (b"BM" + struct.pack("<IHHIIiiHHIIiiII", 94, 0, 0, 70, 40, 4, 4, 1, 2, 0, 16, 0, 0, 4, 0) + bytes(32), "BMP that cannot be read"),
+    "bmp-2-bits": (
+        b"BM" + struct.pack("<IHHIIiiHHIIiiII", 94, 0, 0, 70, 40, 4, 4, 1, 2, 0, 16, 0, 0, 4, 0) + bytes(32),
+        "BMP that cannot be read",
+    ),
 }  # fmt: skip
 
 
@@ -182,7 +185,7 @@ def test_a_small_preview_before_the_picture_is_no_photo(make: Callable[[], bytes
     assert "small preview first" in read(make(), "a.tif")
 
 
-# ---- TIFFs of unusual pixels ------------------------------------------------------------------------------------------
+# ---- TIFFs of unusual pixels -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -190,7 +193,7 @@ def test_a_small_preview_before_the_picture_is_no_photo(make: Callable[[], bytes
     [
         ({258: longs(64), 339: longs(3)}, "1 channel of 64-bit float grey"),
         ({258: longs(16, 16, 16), 262: longs(8), 277: longs(3)}, "3 channels of 16-bit CIE L*a*b*"),
-        ({258: longs(8, 8, 8, 8, 8, 8, 8), 262: longs(2), 277: longs(7)}, "7 channels of 8-bit RGB"),
+        ({258: longs(*[8] * 7), 262: longs(2), 277: longs(7), 339: longs(2)}, "7 channels of 8-bit signed RGB"),
         ({258: longs(24)}, "1 channel of 24-bit grey"),
         ({258: longs(16, 16, 16), 262: longs(2), 277: longs(3), 339: longs(3, 3, 3)}, "3 channels of 16-bit float RGB"),
         ({258: longs(32), 262: longs(32844), 259: longs(34676)}, "SGI Log"),
