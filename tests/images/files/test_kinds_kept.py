@@ -173,10 +173,12 @@ def heic_of(mode: str, dtype: str) -> Callable[[], bytes]:
 
 
 ALPHA32, ALPHA16 = (0xFF0000, 0xFF00, 0xFF, 0xFF000000), (0xF00, 0xF0, 0xF, 0xF000)
+TIFF_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I;16B", "F")
+COMPRESSIONS = ("tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg")
 LOSSY = {"TIFF-jpeg", "WEBP-lossy", "WEBP-lossy-alpha", "AVIF", "AVIF-alpha", "HEIC", "HEIC-alpha", "HEIC-10-bits"}
 KEPT: dict[str, Callable[[], bytes]] = {
-    **{f"TIFF-{mode.replace(';', '')}": saved("TIFF", mode) for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I;16B", "F")},
-    **{f"TIFF-{name}": saved("TIFF", "RGB", compression=name) for name in ("tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg")},
+    **{f"TIFF-{mode.replace(';', '')}": saved("TIFF", mode) for mode in TIFF_MODES},
+    **{f"TIFF-{name}": saved("TIFF", "RGB", compression=name) for name in COMPRESSIONS},
     "TIFF-fax": saved("TIFF", "1", compression="group4"),
     "TIFF-bigtiff": saved("TIFF", "RGB", big_tiff=True),
     "TIFF-I16-lzw": saved("TIFF", "I;16", compression="tiff_lzw"),
