@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from xml.parsers import expat
 
@@ -231,14 +231,9 @@ def join_extension(segments: Sequence[bytes]) -> bytes:
     return document
 
 
-def split_extension(document: bytes) -> tuple[bytes, Iterator[bytes]]:
-    """Return the digits that the main document names, and the segments (with their head) of an extended one."""
+def split_extension(document: bytes) -> tuple[bytes, list[bytes]]:
+    """Return the digits by which the main document names an extended one, and the data of its segments."""
     digits = hashlib.md5(document, usedforsecurity=False).hexdigest().upper().encode()
-
-    def segments() -> Iterator[bytes]:
-        for start in range(0, len(document), _PIECE_BYTES):
-            piece = document[start : start + _PIECE_BYTES]
-            data = EXTENSION + digits + struct.pack(">II", len(document), start) + piece
-            yield b"\xff\xe1" + struct.pack(">H", len(data) + 2) + data
-
-    return digits, segments()
+    head = EXTENSION + digits + struct.pack(">I", len(document))
+    starts = range(0, len(document), _PIECE_BYTES)
+    return digits, [head + struct.pack(">I", start) + document[start : start + _PIECE_BYTES] for start in starts]

@@ -111,11 +111,15 @@ def test_utf_16() -> None:
 # ---- extended documents ----------------------------------------------------------------------------------------------
 
 
+def segment(data: bytes) -> bytes:
+    return b"\xff\xe1" + (len(data) + 2).to_bytes(2, "big") + data
+
+
 def jpeg(document: bytes) -> bytes:
     digits, segments = split_extension(document)
     main = packet(f' xmlns:xmpNote="http://ns.adobe.com/xmp/note/" xmpNote:HasExtendedXMP="{digits.decode()}"')
     out = io.BytesIO()
-    Image.fromarray(photo()).save(out, "JPEG", xmp=main, extra=b"".join(segments))
+    Image.fromarray(photo()).save(out, "JPEG", xmp=main, extra=b"".join(map(segment, segments)))
     return out.getvalue()
 
 
