@@ -15,6 +15,7 @@ _OTHERS = re.compile(
     re.S,
 )
 _TIFF = re.compile(rb"II[*+]\0|MM\0[*+]")
+_MOST_TIFFS = 64  # that are looked into; no camera's notes have so many
 _PICTURE_TAGS = (273, 324, 513, 330)  # of a directory that has a picture: strips, tiles, JPEG data, more directories
 # The same beginnings in base64, wherever a text begins with them: a run of 100 letters or more.
 _BASE64 = re.compile(
@@ -39,12 +40,14 @@ def _has_jpeg(data: bytes) -> bool:
 
 def _has_tiff(data: bytes) -> bool:
     """Return whether a directory of a TIFF inside has a picture: camera notes are TIFFs too, mostly without one."""
-    for match in _TIFF.finditer(data):
-        start = match.start()
+    for index, match in enumerate(_TIFF.finditer(data)):
+        if index == _MOST_TIFFS:
+            return True
+        inside = data[match.start() :]
         try:
-            pages = exif.parse_pages(lambda position, count, start=start: data[start + position :][:count])  # type: ignore[misc]
+            tags = exif.parse_tags(lambda position, count, inside=inside: inside[position : position + count])  # type: ignore[misc]
         except struct.error:
             continue
-        if any(tag in page for page in pages for tag in _PICTURE_TAGS):
+        if any(tag in tags for tag in _PICTURE_TAGS):
             return True
     return False

@@ -260,6 +260,8 @@ class Photo:
         self._describe(image)
         if image.format == "BMP":
             self._open_bmp(image)
+        if image.format == "AVIF" and (bits := kinds.avif_bits(self.read_bytes(0, kinds.HEAD_BYTES))) > 8:
+            self._notes.append(EIGHT_OF_16.replace("16", str(bits)))
         if frames > 1:
             self._notes.append(f"it has {frames} frames, of which the first is restored")
 
