@@ -15,8 +15,8 @@ from PIL import Image
 
 from edgeae.errors import ImageError
 from edgeae.images.arrays import Rows
-from edgeae.images.files.kinds import HEIC
 from edgeae.images.files.pillow_guard import mute_warnings
+from edgeae.images.files.signatures import HEIC
 
 FORMAT = "HEIF"
 _QUALITY = 90

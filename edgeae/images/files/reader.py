@@ -22,7 +22,7 @@ from PIL import ExifTags, Image, TiffImagePlugin, TiffTags, UnidentifiedImageErr
 from edgeae.errors import ImageError
 from edgeae.images import colours
 from edgeae.images.arrays import Rows
-from edgeae.images.files import bmp, exif, kinds
+from edgeae.images.files import bmp, exif, signatures
 from edgeae.images.files.metadata import UPRIGHT, Metadata, read_metadata, read_orientation, read_png_metadata
 from edgeae.images.files.openers import (
     Opened,
@@ -198,10 +198,10 @@ class Photo:
             self._file = io.BytesIO(self.source)
         else:  # read to its end, as a pipe cannot seek
             self._file = io.BytesIO(self.source.read())
-        head = self._file.read(kinds.HEAD_BYTES)
+        head = self._file.read(signatures.HEAD_BYTES)
         opened = None
-        if kinds.starts_as_raw(head):
-            raise ImageError(kinds.RAW)
+        if signatures.starts_as_raw(head):
+            raise ImageError(signatures.RAW)
         if head.startswith(b"\x89PNG\r\n\x1a\n"):
             self._file.seek(0)
             png = PngReader(self._file)
@@ -209,9 +209,9 @@ class Photo:
             if opened is None:
                 self._open_other()
                 self.metadata, self.orientation = read_png_metadata(png.chunks)
-        elif kinds.is_heif(head):
+        elif signatures.is_heif(head):
             opened = open_heif(self._file)
-        elif kinds.is_tiff(head):
+        elif signatures.is_tiff(head):
             opened = open_wide_tiff(self._file, self.read_bytes, self.name)
         elif head.startswith(b"BM"):
             opened = open_bmp_fields(self._file)
@@ -240,7 +240,7 @@ class Photo:
                 self._take(opened)
                 return
             self._refuse_tiff()
-            sentence = kinds.name_kind(self._file, self.name)
+            sentence = signatures.name_kind(self._file, self.name)
             if sentence is None:
                 raise
             raise ImageError(sentence) from error
@@ -260,7 +260,7 @@ class Photo:
         self._describe(image)
         if image.format == "BMP":
             self._open_bmp(image)
-        if image.format == "AVIF" and (bits := kinds.avif_bits(self.read_bytes(0, kinds.HEAD_BYTES))) > 8:
+        if image.format == "AVIF" and (bits := signatures.avif_bits(self.read_bytes(0, signatures.HEAD_BYTES))) > 8:
             self._notes.append(EIGHT_OF_16.replace("16", str(bits)))
         if frames > 1:
             self._notes.append(f"it has {frames} frames, of which the first is restored")
@@ -283,7 +283,7 @@ class Photo:
             pages = sort_pages(self.read_bytes, self.name)
         except struct.error:
             return
-        raise ImageError(pages.refused or kinds.name_tiff(pages.tags))
+        raise ImageError(pages.refused or signatures.name_tiff(pages.tags))
 
     def _open_bmp(self, image: Image.Image) -> None:
         self.metadata.icc = bmp.read_profile(self._file)
