@@ -72,17 +72,16 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         raise
 
 
-def copy_date(source: Path, target: Path) -> None:
-    """Give a file the date of modification of another.
+def set_date(path: Path, date_ns: int) -> None:
+    """Set the date of a file's modification, in nanoseconds since 1970.
 
     Raises:
-        EdgeaeError: one of them is gone, or the file system refuses.
+        EdgeaeError: the file is gone, or the file system refuses.
     """
     try:
-        date = source.stat().st_mtime_ns
-        os.utime(target, ns=(date, date))
+        os.utime(path, ns=(date_ns, date_ns))
     except OSError as error:
-        raise EdgeaeError(_sentence(target, error)) from error
+        raise EdgeaeError(_sentence(path, error)) from error
 
 
 def write_bytes_atomic(path: str | os.PathLike[str], data: bytes) -> None:

@@ -138,6 +138,8 @@ def run(
 
     damage = parse("none" if corrupt is None else corrupt)
     _check(inputs, output, mask, watch, raw, as_json)
+    if keep_date and (PIPE in inputs or output == PIPE or raw is not None):
+        raise UsageError("--keep-date needs files: give INPUT and -o by their names.")
     limits = {} if max_mem is None else {"max_mem": max_mem}
     settings = Options(
         strength, corrupt=damage, seed=seed, compare=compare, allow_loss=allow_loss, keep_date=keep_date, **limits

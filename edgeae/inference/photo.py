@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from edgeae.config import task_of
 from edgeae.errors import UsageError
-from edgeae.files import atomic_write, copy_date
+from edgeae.files import atomic_write, set_date
 from edgeae.images import colours
 from edgeae.images.arrays import to_uint8
 from edgeae.images.damage.apply import damage_rows
@@ -126,6 +126,7 @@ def restore(
         if isinstance(target, Path):
             same_suffix = isinstance(source, Path) and source.suffix.lower() == target.suffix.lower()
             kind = photo.format if same_suffix else format_of(target, None, WRITE_FORMATS)
+        date_ns = source.stat().st_mtime_ns if options.keep_date and isinstance(source, Path) else None
         if not options.allow_loss:
             require_whole(photo, kind)
         if reserve:
@@ -157,8 +158,8 @@ def restore(
             compare = str(target.with_name(f"{target.stem}.compare.png"))
             write_image(previews.draw(), compare)
         note = "; ".join(filter(None, (describe_losses(photo, kind), job.mask_note)))
-    if options.keep_date and isinstance(source, Path) and isinstance(target, Path):
-        copy_date(source, target)
+    if date_ns is not None and isinstance(target, Path):
+        set_date(target, date_ns)
     output = str(target) if isinstance(target, Path) else "-"
     return Restored(photo.name, output, *shown_size, job.pieces, job.ms, note, compare)
 

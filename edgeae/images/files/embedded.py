@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import struct
 
+import numpy as np
+
 from edgeae.images.files import exif
 
 # Where a JPEG begins; some cameras change the first byte of a preview, so it may be any.
@@ -15,7 +17,10 @@ _OTHERS = re.compile(
     re.S,
 )
 _TIFF = re.compile(rb"II[*+]\0|MM\0[*+]")
+_MOST_TIFFS = 64  # that are looked into; no camera's notes have so many
 _PICTURE_TAGS = (273, 324, 513, 330)  # of a directory that has a picture: strips, tiles, JPEG data, more directories
+_BLOCK_BYTES, _BLOCKS = 512, 6  # 3 KB: 32×32 pixels in colour
+_SMOOTH = 0.35  # of the standard deviation; independent bytes have more than 1
 # The same beginnings in base64, wherever a text begins with them: a run of 100 letters or more.
 _BASE64 = re.compile(
     rb"(?<![A-Za-z0-9+/])(?:/9j/|iVBORw0KGgo|R0lGOD|UklGR|SUkqA|TU0AK|AAAA[A-Za-z0-9+/]{4}ZnR5c|Qk[0-3])"
@@ -28,23 +33,40 @@ def has_picture(data: bytes) -> bool:
     return bool(_OTHERS.search(data) or _BASE64.search(data)) or _has_jpeg(data) or _has_tiff(data)
 
 
+def has_pixels(data: bytes) -> bool:
+    """Return whether 3 KB or more of `data` look like uncompressed pixels: neighbours that differ little.
+
+    A picture has near values one pixel on, which is 1 to 4 bytes; numbers, text and packed data have not. Zeros and
+    other constant bytes are no picture.
+    """
+    blocks = np.frombuffer(data, np.uint8)[: len(data) // _BLOCK_BYTES * _BLOCK_BYTES].reshape(-1, _BLOCK_BYTES)
+    values = blocks.astype(np.int16)
+    steps = [np.abs(values[:, lag:] - values[:, :-lag]).mean(axis=1) for lag in (1, 2, 3, 4)]
+    spread = values.std(axis=1)
+    smooth = (spread > 1) & (np.min(steps, axis=0) < _SMOOTH * spread) if len(values) else np.zeros(0, bool)
+    runs = np.convolve(smooth, np.ones(_BLOCKS, int), "valid") if len(smooth) >= _BLOCKS else np.zeros(0, int)
+    return bool((runs == _BLOCKS).any())
+
+
 def _has_jpeg(data: bytes) -> bool:
-    """Return whether a JPEG's beginning is followed by another marker, or reaches the end."""
+    """Return whether a JPEG's beginning is followed by another marker."""
     for match in _JPEG.finditer(data):
         after = match.start(1) + int.from_bytes(match[1], "big")
-        if after >= len(data) or data[after] == 0xFF:
+        if data[after : after + 1] == b"\xff":
             return True
     return False
 
 
 def _has_tiff(data: bytes) -> bool:
     """Return whether a directory of a TIFF inside has a picture: camera notes are TIFFs too, mostly without one."""
-    for match in _TIFF.finditer(data):
-        start = match.start()
+    for index, match in enumerate(_TIFF.finditer(data)):
+        if index == _MOST_TIFFS:
+            return True
+        inside = data[match.start() :]
         try:
-            pages = exif.parse_pages(lambda position, count, start=start: data[start + position :][:count])  # type: ignore[misc]
+            tags = exif.parse_tags(lambda position, count, inside=inside: inside[position : position + count])  # type: ignore[misc]
         except struct.error:
             continue
-        if any(tag in page for page in pages for tag in _PICTURE_TAGS):
+        if any(tag in tags for tag in _PICTURE_TAGS):
             return True
     return False

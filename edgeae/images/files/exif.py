@@ -44,7 +44,7 @@ _BYTES = {  # of one value, by type
 _FRACTIONS = (5, 10)  # types of two numbers of 4 bytes
 _SUBDIRECTORIES = {EXIF: (INTEROP,), GPS: (), INTEROP: ()}  # tags that hold a directory, and those allowed inside it
 _MAX_DIRECTORY_BYTES = 1 << 24  # of the values of one directory; the rest is left out
-_MAX_PAGES = 10_000
+_MAX_PAGES, _MAX_PAGES_BYTES = 10_000, 1 << 26  # and of the values of all pages
 
 
 class Layout(NamedTuple):
@@ -79,8 +79,8 @@ def parse_layout(read: Read) -> Layout:
 def parse_tags(read: Read) -> Tags:
     """Return the first directory of a TIFF file (BigTIFF too) or of an EXIF block.
 
-    Entries that point outside the file, or have an unknown type, are left out. Of a tag that is there twice the last
-    one counts, as for Pillow and exiftool.
+    Entries that point outside the file, or have an unknown type, are left out. Of a tag that is there twice the first
+    one counts, as for libtiff and Pillow.
 
     Raises:
         struct.error: the directory itself is outside the file.
@@ -93,10 +93,10 @@ def parse_pages(read: Read) -> list[Tags]:
     """Return all directories of a TIFF file that follow one another: its pages; at most 10,000 of them.
 
     Raises:
-        struct.error: the first directory is outside the file.
+        struct.error: the first directory is outside the file, or all have more than 64 MiB of values.
     """
     layout = parse_layout(read)
-    position, pages, seen = layout.start, list[Tags](), set[int]()
+    position, pages, seen, left = layout.start, list[Tags](), set[int](), _MAX_PAGES_BYTES
     while position and position not in seen and len(pages) < _MAX_PAGES:
         seen.add(position)
         try:
@@ -106,6 +106,9 @@ def parse_pages(read: Read) -> list[Tags]:
                 raise
             break
         pages.append(tags)
+        left -= sum(len(value.data) + 64 for value in tags.values() if isinstance(value, Field))
+        if left < 0:
+            raise struct.error("too many tags")
     return pages
 
 
@@ -203,6 +206,8 @@ def _read_directory(
     ):
         (position,) = struct.unpack(word, value)
         size = count * _BYTES.get(kind, 0)
+        if tag in tags:
+            continue
         if tag in subdirectories:
             tags[tag] = _read_directory(read, layout, position, _SUBDIRECTORIES[tag])[0]
         elif tag not in _SUBDIRECTORIES and 0 < size <= left:

@@ -7,12 +7,13 @@ import struct
 import numpy as np
 
 from edgeae.images.files import exif
-from edgeae.images.files.embedded import has_picture
+from edgeae.images.files.embedded import has_picture, has_pixels
 
 _SUBDIRECTORIES = {exif.EXIF: (exif.INTEROP,), exif.GPS: (), exif.INTEROP: ()}
 # Where a directory keeps pictures: strips, tiles, JPEG data, more directories, Photoshop's layers.
 _PICTURE_TAGS = (273, 279, 324, 325, 330, 513, 514, 34377, 37724)
 _PREVIEW_BYTES = 512  # of what belongs to no entry, from which on it is called a preview
+_SPARE_BYTES = 1 << 16
 _BROKEN_BYTES = 256  # a block that cannot be read is kept up to this length, too short for a picture
 
 
@@ -55,6 +56,7 @@ class _Cleaner:
         self._used = bytearray(len(block))  # 1 for each byte that stays
         self._seen: set[int] = set()
         self._lost: list[str] = []
+        self._left = 2 * len(block) + _SPARE_BYTES  # of values: hostile blocks point to the same bytes again and again
 
     def clean(self) -> tuple[bytes, list[str]]:
         (start,) = struct.unpack_from(self._order + "I", self._block, 4)
@@ -109,7 +111,11 @@ class _Cleaner:
                 self._lost.append(name)
             return False
         if size > 4:
-            if has_picture(self._block[at : at + size]):
+            self._left -= size
+            if self._left < 0:
+                raise struct.error("values overlap")
+            value = self._block[at : at + size]
+            if has_picture(value) or (tag == exif.MAKER_NOTE and has_pixels(value)):
                 self._lost.append(name)
                 return False
             self._use(at, size)

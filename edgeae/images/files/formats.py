@@ -76,6 +76,8 @@ def encode_pil(picture: Image.Image, kind: str, options: dict[str, Any]) -> byte
     file = io.BytesIO()
     try:
         picture.save(file, kind, **options)
+    except KeyError as error:  # a format that this Pillow was built without
+        raise ImageError(f"An image cannot be written as {kind} by this Pillow: use .png.") from error
     except (OSError, ValueError) as error:  # an encoder that gives up, or that this Pillow was built without
         raise ImageError(f"An image cannot be written as {kind} ({error}): use .png.") from error
     return file.getvalue()

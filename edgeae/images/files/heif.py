@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from typing import Any, BinaryIO
 
 import numpy as np
+from PIL import Image
 
 from edgeae.errors import ImageError
 from edgeae.images.arrays import Rows
-from edgeae.images.files.kinds import HEIC
 from edgeae.images.files.pillow_guard import mute_warnings
+from edgeae.images.files.signatures import HEIC
 
 FORMAT = "HEIF"
 _QUALITY = 90
@@ -23,10 +24,11 @@ _MODES = {"L": "L", "L;16": "L", "RGB": "RGB", "RGBA": "RGBA", "RGB;16": "RGB", 
 
 
 class HeifPicture:
-    """A decoded HEIC picture.
+    """An open HEIC picture.
 
     Attributes:
-        rows: (H, W, len(mode)), uint8 or uint16, upright.
+        width, height: in pixels, upright.
+        dtype: of the pixels, uint8 or uint16.
         mode: "L", "RGB" or "RGBA".
         bits: a channel has in the file.
         info: what else is in the file: "exif", "xmp", "icc_profile".
@@ -49,6 +51,8 @@ class HeifPicture:
             heif = pillow_heif.open_heif(file, convert_hdr_to_8bit=False, bgr_mode=False)
             image = heif[heif.primary_index]
         self.width, self.height = image.size
+        if self.width * self.height > (limit := 2 * (Image.MAX_IMAGE_PIXELS or 1 << 40)):
+            raise ImageError(f"has more than {limit // 10**6} million pixels: make it smaller first.")
         self.mode, self._image = _MODES.get(image.mode, ""), image
         if not self.mode:
             raise ImageError(f"has pixels of the kind {image.mode}: save it as RGB or grey.")

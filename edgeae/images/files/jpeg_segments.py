@@ -85,7 +85,7 @@ def clean_extension(segments: Sequence[bytes]) -> tuple[list[bytes], tuple[bytes
         return list(segments), None, []
     old = segments[0][len(EXTENSION) : len(EXTENSION) + 32]
     new, pieces = split_extension(cleaned)
-    return list(pieces), (old, new), lost
+    return pieces, (old, new), lost
 
 
 def describe_rest(file: BinaryIO, gain_map: bool) -> list[str]:

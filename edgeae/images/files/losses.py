@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from edgeae.errors import ImageError
-from edgeae.images.files.reader import Photo
+from edgeae.images.files.reader import Photo, join_names
 
 # What the files of a format can hold; those of a photo's own format hold what it has.
 _HOLDS = {
@@ -41,8 +41,7 @@ def describe_losses(photo: Photo, kind: str) -> str:
     if photo.pages is not None and photo.pages.others and kind != "TIFF":
         notes = [f"it has {1 + len(photo.pages.others)} pages, of which only the first is kept"]
     if lost:
-        names = ", ".join(lost[:-1]) + " and " + lost[-1] if len(lost) > 1 else lost[0]
-        notes.append(f"{kind.replace('HEIF', 'HEIC')} files hold no {names}")
+        notes.append(f"{kind.replace('HEIF', 'HEIC')} files hold no {join_names(lost)}")
     return "; ".join(notes)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import ExifTags, Image, JpegImagePlugin
 
 from edgeae.images.files import jpeg_segments, photoshop, png_texts
-from edgeae.images.files.embedded import has_picture
+from edgeae.images.files.embedded import has_picture, has_pixels
 from edgeae.images.files.exif import EXIF, IPTC, MAKER_NOTE, ORIENTATION, XMP, Field, Tags, number, parse_tags
 from edgeae.images.files.exif_block import drop_pictures
 from edgeae.images.files.pillow_guard import mute_warnings
@@ -188,7 +188,8 @@ def _take_tiff(metadata: Metadata, file: BinaryIO) -> None:
     """Take over the tags of a TIFF's first directory."""
     tags = dict(_read_tags(file))
     notes = tags.get(EXIF)
-    if isinstance(notes, dict) and isinstance(note := notes.get(MAKER_NOTE), Field) and has_picture(note.data):
+    note = notes.get(MAKER_NOTE) if isinstance(notes, dict) else None
+    if isinstance(notes, dict) and isinstance(note, Field) and (has_picture(note.data) or has_pixels(note.data)):
         tags[EXIF] = {tag: value for tag, value in notes.items() if tag != MAKER_NOTE}
         metadata.lose(["camera notes with a preview"])
     resources, iptc = tags.pop(_IMAGE_RESOURCES, None), tags.pop(IPTC, None)

@@ -16,7 +16,7 @@ Chunk = tuple[bytes, bytes]
 XMP_KEY = b"XML:com.adobe.xmp"
 _PROFILE = b"Raw profile type "
 _EXIF, _XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"  # starts of what a profile of type APP1 holds
-_MOST_TEXT = 1 << 24
+_MOST_TEXT = 1 << 26  # bytes of all texts together, unpacked
 
 
 def clean_chunks(chunks: Sequence[Chunk]) -> tuple[list[Chunk], bytes, list[str]]:
@@ -27,17 +27,22 @@ def clean_chunks(chunks: Sequence[Chunk]) -> tuple[list[Chunk], bytes, list[str]
     kept: list[Chunk] = []
     resources, lost = b"", list[str]()
     has_exif = any(kind == b"eXIf" for kind, _ in chunks)
+    left = _MOST_TEXT
     for kind, data in chunks:
         if kind == b"eXIf":
             block, removed = drop_pictures(data.removeprefix(_EXIF))
             kept += [(kind, data if block == data.removeprefix(_EXIF) else block)] if block else []
             lost += removed
             continue
-        text = _text_of(kind, data)
+        text = _text_of(kind, data, left)
         if text is None:
             kept.append((kind, data))
             continue
         key, content = text
+        left -= len(content)
+        if left <= 0:
+            lost.append("long texts")
+            continue
         if key == XMP_KEY:
             xmp, removed = clean_xmp(content)
             kept += [(kind, data if xmp == content else _itxt(XMP_KEY, xmp))] if xmp else []
@@ -86,23 +91,23 @@ def _itxt(key: bytes, text: bytes) -> bytes:
     return key + b"\0\0\0\0\0" + text
 
 
-def _text_of(kind: bytes, data: bytes) -> tuple[bytes, bytes] | None:
+def _text_of(kind: bytes, data: bytes, most: int) -> tuple[bytes, bytes] | None:
     """Return key and text of a text chunk, None for other chunks and for what cannot be read."""
     key, _, rest = data.partition(b"\0")
     if kind == b"tEXt":
         return key, rest
     if kind == b"zTXt":
-        return key, _inflate(rest[1:])
+        return key, _inflate(rest[1:], most)
     if kind == b"iTXt":
         compressed, rest = rest[:1] == b"\1", rest[2:]
         text = rest.split(b"\0", 2)[-1]
-        return key, _inflate(text) if compressed else text
+        return key, _inflate(text, most) if compressed else text
     return None
 
 
-def _inflate(data: bytes) -> bytes:
-    """Return the text that is packed in `data`, as far as it is sound; at most 16 MiB."""
+def _inflate(data: bytes, most: int) -> bytes:
+    """Return the text that is packed in `data`, as far as it is sound; at most `most` bytes."""
     try:
-        return zlib.decompressobj().decompress(data, _MOST_TEXT)
+        return zlib.decompressobj().decompress(data, max(1, most))
     except zlib.error:
         return b""

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from edgeae.images.files import exif, photoshop
-from edgeae.images.files.kinds import RAW, has_raw_suffix
+from edgeae.images.files.signatures import RAW, has_raw_suffix
 from edgeae.images.files.xmp import clean_xmp
 
 SMALL_PREVIEW = (

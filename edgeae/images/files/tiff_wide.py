@@ -1,4 +1,4 @@
-"""Read and write TIFF colour of more than 8 bits a channel, which Pillow reduces to 8.
+"""Read and write TIFF colour of more than 8 bits a channel, which Pillow reduces to 8, and files it does not know.
 
 Strips and tiles go through Pillow as rows of single bytes, so that its decompressors serve; what the bytes mean is
 decided here: depth, byte order, predictors (TIFF 6.0, section 14; Adobe Photoshop TIFF Technical Note 3), planes and
@@ -67,7 +67,7 @@ class WideTiff:
         self._premultiplied = alpha == _PREMULTIPLIED
         self.mode = _MODES[colour] + ("A" if alpha in (_PREMULTIPLIED, _STRAIGHT) else "")
         self.lost = channels - len(self.mode)
-        self.dtype: np.dtype[Any] = np.dtype(np.uint16 if exif.number(tags, 258) == 16 else np.float32)
+        self.dtype: np.dtype[Any] = np.dtype({8: np.uint8, 16: np.uint16}.get(exif.number(tags, 258), np.float32))
         self._compression, self._predictor = exif.number(tags, 259, 1), exif.number(tags, 317, 1)
         self._planes = channels if exif.number(tags, 284, 1) == 2 else 1
         tiled = 324 in tags
@@ -151,8 +151,8 @@ class WideTiff:
             return np.ascontiguousarray(parts).view(">f4").reshape(len(data), -1, channels)
         samples = np.ascontiguousarray(data).view(self.dtype.newbyteorder(self._order))  # type: ignore[arg-type]
         samples = samples.reshape(len(data), -1, channels)
-        if self._predictor == _DIFFERENCES and self.dtype == np.uint16:
-            samples = samples.cumsum(axis=1, dtype=np.uint16)
+        if self._predictor == _DIFFERENCES and self.dtype != np.float32:
+            samples = samples.cumsum(axis=1, dtype=self.dtype)
         return samples
 
     def _to_rows(self, samples: npt.NDArray[Any]) -> Rows:
@@ -166,21 +166,27 @@ class WideTiff:
                 rows[..., :-1] * float(white), alpha, out=np.zeros(rows[..., :-1].shape), where=alpha > 0
             )
             colour = np.clip(colour, 0, white)
-            rows[..., :-1] = np.rint(colour) if self.dtype == np.uint16 else colour
+            rows[..., :-1] = colour if self.dtype == np.float32 else np.rint(colour)
         if self._inverted:
             rows[..., :1] = white - rows[..., :1]
         return rows
 
 
-def is_wide(tags: exif.Tags) -> bool:
-    """Return whether a page has colour (or grey with alpha) of 16 bits or floats, and `WideTiff` can read it."""
+def is_wide(tags: exif.Tags, narrow: bool = False) -> bool:
+    """Return whether a page has colour (or grey with alpha) of 16 bits or floats, and `WideTiff` can read it.
+
+    Args:
+        tags: the page's directory.
+        narrow: whether 8 bits, and grey alone, are right too.
+    """
     bits, formats = set(exif.numbers(tags, 258)), set(exif.numbers(tags, 339)) or {_UNSIGNED}
     depth = (bits == {16} and formats == {_UNSIGNED}) or (bits == {32} and formats == {_FLOAT})
     channels, colour = exif.number(tags, 277, 1), _COLOURS.get(exif.number(tags, 262, -1), 99)
-    predictors = (1, _DIFFERENCES) if bits == {16} else (1, _FLOAT_DIFFERENCES)
+    depth = depth or (narrow and bits == {8} and formats == {_UNSIGNED})
+    predictors = (1, _FLOAT_DIFFERENCES) if bits == {32} else (1, _DIFFERENCES)
     return (
         depth
-        and channels >= max(2, colour)
+        and channels >= max(1 if narrow else 2, colour)
         and exif.number(tags, 259, 1) in _COMPRESSIONS
         and exif.number(tags, 317, 1) in predictors
         and bool(exif.numbers(tags, 273) or exif.numbers(tags, 324))

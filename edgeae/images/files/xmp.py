@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from xml.parsers import expat
 
@@ -18,7 +18,7 @@ from edgeae.images.files.embedded import has_picture
 EXTENSION = b"http://ns.adobe.com/xmp/extension/\0"  # start of such a segment
 _EXTENSION_HEAD = len(EXTENSION) + 40  # and the 32 digits of its document, the length of that, the position in it
 _PIECE_BYTES = 65_000
-_MAX_BYTES = 1 << 26
+_MAX_BYTES, _DEEPEST = 1 << 24, 100  # of a document, and of elements inside one another
 
 _NOTE = "http://ns.adobe.com/xmp/note/"  # which names an extended document
 # What is left out, by namespace: whole, or (name of a property) one of it. The words are for the note.
@@ -126,7 +126,7 @@ class _Document:
 
         Raises:
             expat.ExpatError: it is no sound XML.
-            ValueError: it is too long, or declares entities.
+            ValueError: it is too long or too deep, or declares entities.
         """
         if len(self.text) > _MAX_BYTES:
             raise ValueError("too long")
@@ -155,6 +155,8 @@ class _Document:
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         position = self._position()
+        if len(self._open) == _DEEPEST:
+            raise ValueError("too deep")
         declared = {key.removeprefix("xmlns:"): value for key, value in attributes.items() if key.startswith("xmlns:")}
         self._scopes.append(self._scopes[-1] | declared if declared else self._scopes[-1])
         why = self._why(name, "self#")
@@ -182,15 +184,14 @@ class _Document:
     def _attributes(self, position: int, attributes: dict[str, str]) -> None:
         """Cut out attributes of an element that stays."""
         tag = _TAG.match(self.text, position)
+        ranges = {match[1]: match.span() for match in _ATTRIBUTE.finditer(tag[0])} if tag else {}
         for name, value in attributes.items():
             why = self._why(name, value)
             if not why and len(value) > 100 and has_picture(value.encode("utf-8", "replace")):
                 why = "picture in XMP data"
-            if why is None or tag is None:
-                continue
-            match = re.search(rb"\s" + re.escape(name.encode()) + rb"\s*=\s*(?:\"[^\"]*\"|'[^']*')", tag[0])
-            if match:
-                self._cut(position + match.start(), position + match.end(), why)
+            if why is not None and name.encode() in ranges:
+                start, end = ranges[name.encode()]
+                self._cut(position + start, position + end, why)
 
     def _why(self, name: str, value: str) -> str | None:
         """Return why an element or an attribute goes, as words for the note (empty for none), or None if it stays."""
@@ -210,6 +211,7 @@ class _Document:
         return None
 
 
+_ATTRIBUTE = re.compile(rb"\s+([^\s=/>\"']+)\s*=\s*(?:\"[^\"]*\"|'[^']*')")
 _TAG = re.compile(rb"<(?:[^>\"']|\"[^\"]*\"|'[^']*')*>")
 
 
@@ -231,14 +233,9 @@ def join_extension(segments: Sequence[bytes]) -> bytes:
     return document
 
 
-def split_extension(document: bytes) -> tuple[bytes, Iterator[bytes]]:
-    """Return the digits that the main document names, and the segments (with their head) of an extended one."""
+def split_extension(document: bytes) -> tuple[bytes, list[bytes]]:
+    """Return the digits by which the main document names an extended one, and the data of its segments."""
     digits = hashlib.md5(document, usedforsecurity=False).hexdigest().upper().encode()
-
-    def segments() -> Iterator[bytes]:
-        for start in range(0, len(document), _PIECE_BYTES):
-            piece = document[start : start + _PIECE_BYTES]
-            data = EXTENSION + digits + struct.pack(">II", len(document), start) + piece
-            yield b"\xff\xe1" + struct.pack(">H", len(data) + 2) + data
-
-    return digits, segments()
+    head = EXTENSION + digits + struct.pack(">I", len(document))
+    starts = range(0, len(document), _PIECE_BYTES)
+    return digits, [head + struct.pack(">I", start) + document[start : start + _PIECE_BYTES] for start in starts]

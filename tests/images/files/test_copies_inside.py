@@ -224,6 +224,8 @@ EXIFS = {
     "exif-thumbnail-uncompressed-big-endian": exif_with_thumbnail("raw", True),
     "notes-jpeg": exif_with_notes(b"EDGE\0\1" + bytes(20) + JPEG + bytes(9)),
     "notes-changed-first-byte": exif_with_notes(b"MLT0" + bytes(20) + b"\2" + JPEG[1:]),
+    "notes-uncompressed": exif_with_notes(b"EDGE\0\1" + bytes(20) + RAW + bytes(9)),
+    "notes-uncompressed-gray": exif_with_notes(b"EDGE" + np.asarray(Image.fromarray(SCENE).convert("L")).tobytes()),
     "notes-preview-behind": exif_with_notes(b"SONY DSC \0\0\0" + bytes(40), JPEG),
     "notes-raw-behind": exif_with_notes(b"EDGE" + bytes(40), RAW),
     "comment-jpeg": tiff_block([(270, 2, len(JPEG), JPEG), (271, 2, 5, b"Edge\0")], [], False),

@@ -145,6 +145,12 @@ def is_tiff(head: bytes) -> bool:
     return head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
+def avif_bits(head: bytes) -> int:
+    """Return the bits of a channel that an AVIF picture names (its `pixi` box), 8 where it names none."""
+    _, box, rest = head.partition(b"pixi")
+    return rest[5] if box and len(rest) > 5 and rest[5] in (8, 10, 12) else 8
+
+
 def has_raw_suffix(name: str) -> bool:
     """Return whether the extension of a name is that of a raw file."""
     return PurePath(name).suffix.lower() in _RAW_SUFFIXES
