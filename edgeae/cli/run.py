@@ -226,6 +226,7 @@ def _restore_pipe(
 ) -> None:
     """Restore one picture from standard input, or to standard output, or both."""
     from edgeae.inference.folder import Summary
+    from edgeae.inference.masks import require_marks
     from edgeae.inference.photo import restore
 
     picture: Path | bytes = source
@@ -235,6 +236,8 @@ def _restore_pipe(
             raise ImageError("Standard input is empty: pipe an image file into it.")
         if len(picture) > _MOST_BYTES:
             raise ImageError(f"Standard input has more than {_MOST_BYTES >> 30} GB: give the file by its name.")
+    if mask is not None:
+        require_marks(mask)
     network = session()
     note_fixed_size(network)
     name = "Standard input" if source == PIPE else None

@@ -97,6 +97,7 @@ def test_masks_among_the_photos_are_no_photos(tmp_path: Path) -> None:
     inputs = [tmp_path / "in"]
     items, failed = add_masks(collect(inputs), tmp_path / "in" / "masks", inputs)
     assert [item.source.name for item in items] == ["a.png", "b.png"] and not failed
+    Image.linear_gradient("L").save(tmp_path / "in" / "b.png")
     items, _ = add_masks(collect(inputs), tmp_path / "in" / "b.png", inputs)
     assert tmp_path / "in" / "b.png" not in [item.source for item in items] and len(items) == 3
 
