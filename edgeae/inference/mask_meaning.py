@@ -295,7 +295,9 @@ def choose_scale(levels: Levels, plane: Plane, lossy: bool, white: int = 255) ->
         said.append(f"the mask's highest value is {named}: no more than {most:.0%} is replaced")
     if least >= BLACK:
         said.append(f"the mask's lowest value replaces {least:.0%} everywhere")
-    meaning = Meaning(plane, black, full, _has_noise(levels, lossy))
+    # JPEG and WebP keep colors at half the resolution: edges between two of them are never sharp.
+    hard = _has_noise(levels, lossy) or (lossy and plane.kind in ("bright", "colorful"))
+    meaning = Meaning(plane, black, full, hard)
     steps = np.arange(_STEPS + 1, dtype=np.float32) / np.float32(_STEPS)
     replaced = float(meaning._to_shares(steps) @ levels.counts / levels.counts.sum())
     gray = float(levels.between(BLACK, WHITE).sum() / levels.counts.sum())

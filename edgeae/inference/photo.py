@@ -69,7 +69,7 @@ class Restored:
         width, height: of the result in pixels, upright.
         pieces: number of pieces that went through the network.
         ms: time in the network; where several photos went through it together, this one's share.
-        note: what of the file is not in the result, or empty.
+        note: what of the file is not in the result, and what was understood of its mask; empty if all is plain.
         compare: path of the picture of before and after, or empty.
     """
 

@@ -71,6 +71,15 @@ WAYS: dict[str, Way] = {
     "red on white": Way(stack(FULL, 255 - PLAIN, 255 - PLAIN), says="what is colored"),
     "a noisy scan": Way(np.clip(np.where(HOLE, 240, 14) + NOISE[..., 0] // 10 - 13, 0, 255)),
     "a transparent color": Way(palette((0, 0, 0), (0, 90, 200)), "png", STROKES, {"transparency": 0}),
+    "strokes over a faint haze": Way(stack(FULL, ZERO, ZERO, np.maximum(PLAIN, 20)), says=STROKES),
+    "strokes of two colors": Way(
+        stack(np.where(np.arange(PLAIN.shape[1]) < 50, PLAIN, 0), ZERO, FULL, PLAIN), says=STROKES
+    ),
+    "strokes with a texture": Way(np.dstack([NOISE.astype(np.uint8), PLAIN]), says=STROKES),
+    "damage that was cut out of the photo": Way(np.dstack([DAMAGED, PLAIN]), says=STROKES),
+    "layers in a TIFF": Way(
+        GRAY, "tif", "the first is taken", {"save_all": True, "append_images": [Image.fromarray(ZERO)]}
+    ),
     "the photo with the damage erased": Way(np.dstack([DAMAGED, 255 - PLAIN]), says="what is transparent"),
     "the same, black under the transparency": Way(
         np.dstack([np.where(HOLE[..., None], 0, DAMAGED), 255 - PLAIN]), says="what is transparent"

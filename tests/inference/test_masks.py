@@ -159,6 +159,17 @@ def test_noise_of_compression_leaves_no_trace(quality: int) -> None:
         assert np.array_equal(shares(source)[0], PLAIN)
 
 
+@pytest.mark.parametrize("background", [0, 255])
+def test_colors_in_a_jpeg(background: int) -> None:
+    """It keeps them at half the resolution: all or nothing, and most of it right."""
+    file = io.BytesIO()
+    Image.fromarray(np.where(HOLE[..., None], [255, 0, 255], background).astype(np.uint8)).save(
+        file, "JPEG", quality=90
+    )
+    got = shares(file.getvalue())[0]
+    assert set(np.unique(got)) == {0, 255} and ((got > 0) & HOLE).sum() > 0.7 * ((got > 0) | HOLE).sum()
+
+
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
 def test_soft_edges_stay_soft(kind: str) -> None:
     y, x = np.mgrid[:HEIGHT, :WIDTH]
