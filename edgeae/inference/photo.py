@@ -94,6 +94,7 @@ def restore(
     *,
     name: str | None = None,
     mask: Path | None = None,
+    comparison: Path | None = None,
     network: Network | None = None,
     reserve: Callable[[int], AbstractContextManager[None]] | None = None,
 ) -> Restored:
@@ -108,6 +109,7 @@ def restore(
         name: of the source in messages.
         mask: an image of the photo's size when upright, white where the photo is damaged: only there it is changed, and
             what it shows there is ignored. Gray is a soft edge.
+        comparison: where `options.compare` writes; None takes `NAME.compare.png` beside the target.
         network: runs the model on one piece; by default the session, in this thread.
         reserve: a context manager that waits until so many pixels may be held in memory.
 
@@ -140,17 +142,17 @@ def restore(
                 raise UsageError("`mask` needs a conv or residual model: a vae changes the whole picture.")
             pieces, shown_size = 1, (session.config.size, session.config.size)
             previews = Previews(*shown_size, UPRIGHT)
-            with _open_target(target) as file:
+            with _open_target(target, source) as file:
                 _restore_fitted(job, file, kind, previews)
         else:
             shown_size, previews = photo.shown_size, Previews(photo.width, photo.height, photo.orientation)
             read = _open_strips(job, mask, stack)
-            with _open_target(target) as file:
+            with _open_target(target, source) as file:
                 pieces = _restore_in_pieces(job, read, file, kind, previews)
         compare = ""
         if options.compare and isinstance(target, Path):
-            compare = str(target.with_name(f"{target.stem}.compare.png"))
-            write_image(previews.draw(), compare)
+            compare = str(comparison or target.with_name(f"{target.stem}.compare.png"))
+            write_image(previews.draw(), compare, like=source if isinstance(source, Path) else None)
     output = str(target) if isinstance(target, Path) else "-"
     return Restored(photo.name, output, *shown_size, pieces, job.ms, photo.note, compare)
 
@@ -196,9 +198,9 @@ class _Job:
 
 
 @contextmanager
-def _open_target(target: Path | BinaryIO) -> Iterator[BinaryIO]:
+def _open_target(target: Path | BinaryIO, source: Path | bytes) -> Iterator[BinaryIO]:
     if isinstance(target, Path):
-        with atomic_write(target) as file:
+        with atomic_write(target, like=source if isinstance(source, Path) else None) as file:
             yield file
     else:
         whole = io.BytesIO()
