@@ -1,13 +1,14 @@
 """Write files atomically: a reader sees the old content or the new, never a part of it, whatever stops the writer.
 
-The bytes go to a temporary file in the target's folder (see `temporary_files`) and are flushed to the disk; then it gets
-the target's name. It is made when the first bytes leave the buffer, so a job that waits has none.
+The bytes go to a temporary file in the target's folder (see `temporary_files`) and are flushed to the disk; then it
+gets the target's name. It is made when the first bytes leave the buffer, so a job that waits has none.
 """
 
 import errno
 import io
 import os
 import stat
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -42,6 +43,29 @@ def is_same_file(one: Path, other: Path) -> bool:
             return True
         return one.samefile(other)
     return False
+
+
+def names_one_file(one: Path, other: Path) -> bool:
+    """Return whether two paths of files that need not exist would be one file where they lie.
+
+    Some file systems take capital and small letters for one, or the two ways to code an accent. Where names differ, a
+    file of the one name is made in a temporary folder, and looked for by the other.
+    """
+    if one == other:
+        return True
+    if len(one.parts) != len(other.parts):
+        return False
+    pairs = [(mine, its) for mine, its in zip(one.parts, other.parts, strict=True) if mine != its]
+    place = next(parent for parent in one.parents if parent.is_dir())
+    try:
+        with tempfile.TemporaryDirectory(prefix=".edgeae-", dir=place) as folder:
+            for mine, its in pairs:
+                Path(folder, mine).touch()
+                if not Path(folder, its).exists():
+                    return False
+    except OSError:  # nothing can be written there anyway
+        return False
+    return True
 
 
 @contextmanager

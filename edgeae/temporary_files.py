@@ -99,7 +99,7 @@ class TemporaryFile:
         os.link(_proc_path(self.fd), path, src_dir_fd=self.fd, follow_symlinks=True)
 
     def _copy(self, path: Path) -> None:
-        with open(path, "xb", opener=partial(os.open, mode=0o600)) as copy, open(self.fd, "rb", closefd=False) as whole:  # noqa: PTH123
+        with open(path, "xb", opener=partial(os.open, mode=0o600)) as copy, open(self.fd, "rb", closefd=False) as whole:
             whole.seek(0)
             shutil.copyfileobj(whole, copy)
             copy.flush()
@@ -198,5 +198,5 @@ def _place() -> str:
     with suppress(OSError):
         told.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
     with suppress(OSError):
-        told.append(os.readlink("/proc/self/ns/pid"))
+        told.append(str(Path("/proc/self/ns/pid").readlink()))
     return hashlib.sha256("\n".join(told).encode()).hexdigest()[:8]
