@@ -261,6 +261,7 @@ class _Signal:
             return
         except (OSError, RuntimeError) as error:
             self.close()
+            self._identity = identity  # once is enough
             number = error.errno if isinstance(error, OSError) else None
             limits = {
                 errno.ENOSPC: "fs.inotify.max_user_watches",
