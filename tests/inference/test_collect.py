@@ -127,7 +127,7 @@ def test_folders_beside(work: Path, name: str, expected: str) -> None:
     assert not place.resolve().is_relative_to(Path(name).resolve())
 
 
-@pytest.mark.parametrize("name", ["/", "//", "/.", "/tmp/..", "/.."])
+@pytest.mark.parametrize("name", ["/", "//", "/.", "/etc/..", "/.."])
 def test_the_root_needs_a_name(name: str) -> None:
     with pytest.raises(UsageError, match="name one with `output`"):
         output_folder(Path(name))
