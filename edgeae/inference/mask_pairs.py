@@ -18,7 +18,8 @@ from pathlib import Path
 from edgeae.errors import ImageError, UsageError
 from edgeae.files import is_folder
 from edgeae.images.files.listing import scan
-from edgeae.inference.folder import Failed, Item, _fixed_part, _is_pattern
+from edgeae.inference.collect import Item, fixed_part, is_pattern
+from edgeae.inference.folder import Failed
 from edgeae.inference.masks import require_marks
 
 _MOST_COMPARED = 20_000  # names that are compared letter by letter: a second
@@ -49,7 +50,7 @@ def add_masks(items: Sequence[Item], mask: Path, inputs: Sequence[Path] = ()) ->
     masks = [file.path for file in scan(mask, mask).files]
     inside = Path(os.path.realpath(mask))
     photos = [item for item in items if not Path(os.path.realpath(item.source)).is_relative_to(inside)]
-    roots = [path if is_folder(path) else _fixed_part(path) for path in inputs if is_folder(path) or _is_pattern(path)]
+    roots = [path if is_folder(path) else fixed_part(path) for path in inputs if is_folder(path) or is_pattern(path)]
     folder = MaskFolder(mask, masks, {item.source: _names_of_mask(item.source, roots) for item in photos})
     masked, failed = list[Item](), list[Failed]()
     for item in photos:

@@ -91,6 +91,7 @@ def restore(
     *,
     name: str | None = None,
     mask: MaskSource | None = None,
+    comparison: Path | None = None,
     network: Network | None = None,
     reserve: Callable[[int], AbstractContextManager[None]] | None = None,
 ) -> Restored:
@@ -105,6 +106,7 @@ def restore(
         name: of the source in messages.
         mask: an image of the photo's size, white where the photo is damaged: only there it is changed, and what it
             shows there is ignored. Gray is replaced in part; `masks` tells what else is understood.
+        comparison: where `options.compare` writes; None takes `NAME.compare.png` beside the target.
         network: runs the model on one piece; by default the session, in this thread.
         reserve: a context manager that waits until so many pixels may be held in memory.
 
@@ -138,17 +140,17 @@ def restore(
                 raise UsageError("`mask` needs a conv or residual model: a vae changes the whole picture.")
             shown_size = (session.config.size, session.config.size)
             previews = Previews(*shown_size, UPRIGHT)
-            with _open_target(target) as file:
+            with _open_target(target, source) as file:
                 _restore_fitted(job, photo, file, kind, previews)
         else:
             shown_size, previews = photo.shown_size, Previews(photo.width, photo.height, photo.orientation)
             read = open_strips(job, mask, stack)
-            with _open_target(target) as file:
+            with _open_target(target, source) as file:
                 _restore_in_strips(job, photo, read, file, kind, previews if options.compare else None)
         compare = ""
         if options.compare and isinstance(target, Path):
-            compare = str(target.with_name(f"{target.stem}.compare.png"))
-            write_image(previews.draw(), compare)
+            compare = str(comparison or target.with_name(f"{target.stem}.compare.png"))
+            write_image(previews.draw(), compare, like=source if isinstance(source, Path) else None)
     output = str(target) if isinstance(target, Path) else "-"
     return Restored(
         photo.name,
@@ -162,9 +164,9 @@ def restore(
 
 
 @contextmanager
-def _open_target(target: Path | BinaryIO) -> Iterator[BinaryIO]:
+def _open_target(target: Path | BinaryIO, source: Path | bytes) -> Iterator[BinaryIO]:
     if isinstance(target, Path):
-        with atomic_write(target) as file:
+        with atomic_write(target, like=source if isinstance(source, Path) else None) as file:
             yield file
     else:
         whole = io.BytesIO()

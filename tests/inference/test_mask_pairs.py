@@ -10,7 +10,7 @@ from helpers import FileFactory, error, photo, run
 from PIL import Image
 
 from edgeae.errors import ImageError, UsageError
-from edgeae.inference.folder import collect
+from edgeae.inference.collect import collect
 from edgeae.inference.mask_pairs import add_masks
 
 
