@@ -130,8 +130,10 @@ class MaskFolder:
     def _mend(self, photo: Path) -> str:
         """Say what to do, and name a mask that may be meant."""
         same_stem = self._by_stem.get(photo.stem, [])
+        if same_stem and all(mask.with_suffix("") in self._folders for mask in same_stem):
+            return f"{same_stem[0]} is that of another photo, add one at its own path"
         if same_stem and self._photos_by_stem[photo.stem] > 1:
-            return f"{same_stem[0]} fits several photos, give each one its own at its path and with its extension"
+            return f"{same_stem[0]} fits several photos, add one for each at its own path"
         close = self._find_close(photo.stem)
         return f"rename {self._by_stem[close][0]} if that is its mask" if close else "add one"
 
