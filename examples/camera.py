@@ -30,7 +30,8 @@ from edgeae.images.arrays import fit
 from edgeae.images.files.array_io import read_image, write_image
 from edgeae.images.files.formats import WRITE_FORMATS
 from edgeae.images.files.pillow_guard import READ_FORMATS, ImageSource
-from edgeae.inference.folder import watch
+from edgeae.inference.collect import Item
+from edgeae.inference.watch import watch
 
 # Name of the result, source of the picture for read_image, and number of frames that were dropped before it.
 Frames = Generator[tuple[str, ImageSource, int], None, None]
@@ -50,7 +51,10 @@ def pictures(folder: Path) -> Frames:
 def incoming(folder: Path, output: Path) -> Frames:
     """Yield the picture files of a folder and then, for ever, each that is added or changed, once it is whole."""
     for item in watch(folder, output, threading.Event(), overwrite=True):
-        yield item.source.name, item.source, 0
+        if isinstance(item, Item):
+            yield item.source.name, item.source, 0
+        else:  # the folder is gone, a sub-folder cannot be listed, and the like
+            print(item, file=sys.stderr)
 
 
 def animation(path: Path) -> Frames:

@@ -9,12 +9,13 @@ import sys
 from pathlib import Path
 
 import edgeae
-from edgeae.inference.folder import collect, restore_all
+from edgeae.inference.collect import collect
+from edgeae.inference.folder import restore_all
 
 
 def main(photos: str, restored: str) -> None:
     session = edgeae.load("photos-residual")
-    items = collect([Path(photos)], Path(restored))
+    items = collect([Path(photos)], Path(restored), on_left_out=print)
     summary = restore_all(session, items, on_done=lambda outcome: print(outcome.source))
     print(f"{len(summary.done)} restored, {len(summary.skipped)} existed already, {len(summary.failed)} failed")
     for failure in summary.failed:

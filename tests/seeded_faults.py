@@ -67,7 +67,7 @@ FAULTS = [
     ),
     Fault(
         "soft edges of a mask forgotten",
-        "inference/photo.py",
+        "inference/restoration.py",
         "share = strength if mask is None else strength * mask",
         "share = strength",
         "inference cli",

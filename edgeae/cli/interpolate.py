@@ -71,7 +71,7 @@ def interpolate(
     \b
         edgeae interpolate -m faces-vae neutral.jpg smiling.jpg -o smile.gif
     """
-    from edgeae.files import is_folder
+    from edgeae.files import is_folder, is_same_file
     from edgeae.images.drawing.animations import ANIMATION_FORMATS, write_animation
     from edgeae.images.drawing.grids import film_strip
     from edgeae.images.files.array_io import read_image, write_image
@@ -84,6 +84,8 @@ def interpolate(
         raise UsageError("a film strip is a .png; name one with -o.")
     if not folder and not strip:
         format_of(output, None, ANIMATION_FORMATS)
+    if not folder and (same := next((image for image in images if is_same_file(image, output)), None)):
+        raise UsageError(f"{same} would be overwritten by the result; name another file with `output`.")
     session = open_session(model, device, threads=threads, max_mem=max_mem)
     channels = session.config.in_channels
     keys = [read_image(image, channels) for image in images]
@@ -91,13 +93,13 @@ def interpolate(
     if folder:
         written = [output / f"{i:04}.png" for i in range(len(frames))]
         for frame, name in zip(frames, written, strict=True):
-            write_image(frame, name)
+            write_image(frame, name, like=images)
     else:
         written = [output]
         if strip:
-            write_image(film_strip(frames), output)
+            write_image(film_strip(frames), output, like=images)
         else:
-            write_animation(frames, output, fps=fps)
+            write_animation(frames, output, fps=fps, like=images)
     emit(
         {"device": session.device, "frames": len(frames), "output": written},
         f"{output}  {len(frames)} frames of {frames.shape[2]}×{frames.shape[1]}",

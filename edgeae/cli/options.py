@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -33,7 +34,13 @@ class _Path(_Text):
     name = "path"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return Path(super().convert(value, param, ctx))
+        path = Path(super().convert(value, param, ctx))
+        if not path.parts[:1] or not path.parts[0].startswith("~") or os.path.lexists(path.parts[0]):
+            return path
+        try:
+            return path.expanduser()  # shells do not where it stands after = or within quotes
+        except RuntimeError:
+            return path  # of no user
 
 
 TEXT = _Text()

@@ -1,13 +1,12 @@
 """`edgeae run`: restore photos, folders, a folder that is watched, or standard input.
 
-The sample pictures are in `run_samples`, raw video frames in `run_frames`.
+The sample pictures are in `run_samples`, raw video frames in `run_frames`, watched folders in `run_watch`.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -33,15 +32,19 @@ from edgeae.cli.options import (
 from edgeae.cli.program import command
 from edgeae.cli.progress import RunProgress
 from edgeae.cli.run_frames import restore_frames
+from edgeae.cli.run_left_out import tell_left_out
 from edgeae.cli.run_samples import restore_samples
+from edgeae.cli.run_watch import describe, watch_folder
 from edgeae.cli.session import note_fixed_size, open_session
 from edgeae.errors import DeviceError, ImageError, PartialError, UsageError
 from edgeae.files import is_folder
 from edgeae.network.shipped import DEFAULT
 
 if TYPE_CHECKING:
-    from edgeae.inference.folder import Failed, Item, Summary
-    from edgeae.inference.photo import Options, Restored
+    from edgeae.images.files.listing import LeftOut
+    from edgeae.inference.collect import Item
+    from edgeae.inference.folder import Failed, Summary
+    from edgeae.inference.photo import Options
     from edgeae.inference.session import Session
 
 _MOST_BYTES = 1 << 30  # of a picture on standard input
@@ -155,15 +158,16 @@ def run(
     elif inputs == (PIPE,) or output == PIPE:
         _restore_pipe(session, model, inputs[0], output or PIPE, settings, mask, as_json)
     elif watch:
-        _watch(session(), inputs[0], output, settings, overwrite)
+        watch_folder(session(), inputs[0], output, settings, overwrite)
     else:
-        from edgeae.inference.folder import collect
+        from edgeae.inference.collect import collect
         from edgeae.inference.mask_pairs import add_masks
 
-        items, unmasked = collect(inputs, output, overwrite), list["Failed"]()
+        left_out, unmasked = list["LeftOut"](), list["Failed"]()
+        items = collect(inputs, output, overwrite, compare=compare, on_left_out=left_out.append)
         if mask is not None:
             items, unmasked = add_masks(items, mask, inputs)
-        _restore_photos(session(), model, items, unmasked, settings, as_json)
+        _restore_photos(session(), model, items, unmasked, left_out, settings, as_json)
 
 
 def _check(
@@ -198,7 +202,13 @@ class _AllFailed(PartialError):
 
 
 def _restore_photos(
-    session: Session, model: str, items: Sequence[Item], unmasked: Sequence[Failed], settings: Options, as_json: bool
+    session: Session,
+    model: str,
+    items: Sequence[Item],
+    unmasked: Sequence[Failed],
+    left_out: list[LeftOut],
+    settings: Options,
+    as_json: bool,
 ) -> None:
     from edgeae.inference.folder import restore_all
 
@@ -213,19 +223,24 @@ def _restore_photos(
     progress.clear()
     seconds = progress.seconds
     summary.failed += unmasked
+    summary.left_out = left_out
     _emit(session, model, summary, as_json)
+    tell_left_out(left_out)
     done, failed, skipped = len(summary.done), len(summary.failed), len(summary.skipped)
     count = len(items) + len(unmasked)
-    if count > 1:
+    missed = sum(one.missed for one in left_out)
+    if count != 1 or left_out or skipped:
         for failure in summary.failed:
             complain(failure.reason)
         existed = f", {skipped} existed already (--overwrite replaces them)" if skipped else ""
         note(f"{done} restored{existed}, {failed} failed, in {seconds:.1f} s ({done / seconds:.1f} images/s)")
-    if failed:
-        sentence = f"{failed} of {count} images could not be restored."
+    if failed or missed:
+        sentences = [f"{failed} of {count} images could not be restored"] if failed else []
+        sentences += [f"{missed} {'photo was' if missed == 1 else 'photos or folders were'} left out"] if missed else []
+        sentence = f"{', and '.join(sentences)}."
         if done or skipped:
             raise PartialError(sentence)
-        raise _AllFailed(sentence if count > 1 else summary.failed[0].reason)
+        raise _AllFailed(sentence if count != 1 or missed else summary.failed[0].reason)
 
 
 def _restore_pipe(
@@ -239,6 +254,7 @@ def _restore_pipe(
 ) -> None:
     """Restore one picture from standard input, or to standard output, or both."""
     from edgeae.inference.folder import Summary
+    from edgeae.inference.masks import require_marks
     from edgeae.inference.photo import restore
 
     picture: Path | bytes = source
@@ -248,37 +264,17 @@ def _restore_pipe(
             raise ImageError("Standard input is empty: pipe an image file into it.")
         if len(picture) > _MOST_BYTES:
             raise ImageError(f"Standard input has more than {_MOST_BYTES >> 30} GB: give the file by its name.")
+    if mask is not None:
+        require_marks(mask)
     network = session()
     note_fixed_size(network)
     name = "Standard input" if source == PIPE else None
     output: Path | BinaryIO = binary(sys.stdout, "output") if target == PIPE else target
     result = restore(picture, output, network, settings, name=name, mask=mask)
     if target == PIPE:
-        note(_describe(result))
+        note(describe(result))
     else:
         _emit(network, model, Summary([result]), as_json)
-
-
-def _watch(session: Session, folder: Path, output: Path | None, settings: Options, overwrite: bool) -> None:
-    """Restore what comes into a folder until Ctrl-C, which ends the command well."""
-    from edgeae.inference.folder import Failed, Skipped, restore_each, watch
-    from edgeae.inference.photo import Restored
-
-    note_fixed_size(session)
-    counts: dict[type, int] = {Restored: 0, Failed: 0, Skipped: 0}
-    note(f"watching {folder}; Ctrl-C ends it")
-    try:
-        with closing(restore_each(session, lambda stop: watch(folder, output, stop, overwrite), settings)) as restored:
-            for outcome in restored:
-                counts[type(outcome)] += 1
-                if isinstance(outcome, Failed):
-                    complain(outcome.reason)
-                elif isinstance(outcome, Restored):
-                    emit(None, _describe(outcome), False)
-    except KeyboardInterrupt:
-        note(f"{counts[Restored]} restored, {counts[Skipped]} existed already, {counts[Failed]} failed")
-    if counts[Failed]:
-        raise PartialError(f"{counts[Failed]} images could not be restored.")
 
 
 def _emit(session: Session, model: str, summary: Summary, as_json: bool) -> None:
@@ -288,12 +284,6 @@ def _emit(session: Session, model: str, summary: Summary, as_json: bool) -> None
         "done": summary.done,
         "failed": [replace(failure, reason=name_flags(failure.reason)) for failure in summary.failed],
         "skipped": summary.skipped,
+        "left_out": summary.left_out,
     }
-    emit(document, [_describe(result) for result in summary.done], as_json)
-
-
-def _describe(result: Restored) -> str:
-    pieces = f"  in {result.pieces} pieces" if result.pieces > 1 else ""
-    compare = f"  {result.compare}" if result.compare else ""
-    comment = f"  ({result.note})" if result.note else ""
-    return f"{result.output}  {result.width}×{result.height}  {result.ms:.0f} ms{pieces}{compare}{comment}"
+    emit(document, [describe(result) for result in summary.done], as_json)

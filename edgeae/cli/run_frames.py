@@ -42,7 +42,7 @@ def restore_frames(
             stream.write(frame.tobytes())
             stream.flush()
         else:
-            write_image(frame, target / f"{count:06}.png")
+            write_image(frame, target / f"{count:06}.png", like=None if source == PIPE else source)
 
     try:
         stream = binary(sys.stdin, "input") if source == PIPE else source.open("rb")

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from edgeae.data import array_files, downloads
 from edgeae.data.folders import Loaded, decode, idx_files, list_folder, split_folders
 from edgeae.errors import DataError, UsageError
-from edgeae.images.files.listing import IMAGE_SUFFIXES, ImageFile, Problem
+from edgeae.images.files.kinds import is_dropping, read_suffixes
+from edgeae.images.files.listing import ImageFile, Problem
 
 BUILTIN_NAMES = ("faces", *downloads.DATASETS)
 FACES_TRAIN, FACES_VAL = 2048, 256
@@ -102,7 +103,7 @@ def list_dataset(
             raise DataError(f"{path} does not exist: give a folder, an array file or one of the built-in sets {known}.")
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}): check its permissions.") from error
-    if path.suffix.lower() in IMAGE_SUFFIXES:
+    if path.suffix.lower() in read_suffixes():
         raise DataError(f"{path} is a single image: give the folder that holds the images.")
     return _from_arrays(path.name, _read_array_file(path), target_path, size, channels)
 
@@ -128,7 +129,8 @@ def _from_folder(root: Path, targets: Path | None, size: int, channels: int) -> 
 def _unused(root: Path) -> list[str]:
     """A note if a folder that is split by sub-folders holds more than those two."""
     folders = split_folders(root)
-    if folders is None or all(path in folders or path.name.startswith(".") for path in root.iterdir()):
+    others = [path for path in root.iterdir() if not (path.name.startswith(".") or is_dropping(path.name))]
+    if folders is None or all(path in folders for path in others):
         return []
     return [f"only its folders {folders[0].name} and {folders[1].name} are used, not what else is in it"]
 

@@ -10,8 +10,10 @@ from typing import BinaryIO, TypeAlias
 from edgeae.errors import UsageError
 from edgeae.files import is_folder
 from edgeae.images.damage.spec import parse
+from edgeae.images.files.listing import LeftOut
 from edgeae.inference import tiles
-from edgeae.inference.folder import Failed, Outcome, Summary, collect, restore_all
+from edgeae.inference.collect import collect
+from edgeae.inference.folder import Failed, Outcome, Summary, restore_all
 from edgeae.inference.load import load
 from edgeae.inference.mask_pairs import add_masks
 from edgeae.inference.masks import MaskSource
@@ -100,7 +102,7 @@ def restore_many(
         device, batch, threads, max_mem: as in `edgeae.load`; a session has its own.
 
     Returns:
-        what was done, what failed and why, and what existed already, each in the order of the inputs.
+        what was done, what failed and why, what existed already, and what was left out.
 
     Raises:
         UsageError: an argument is out of range, or outputs would replace one another or an input.
@@ -111,13 +113,16 @@ def restore_many(
     options = _make_options(strength, corrupt, seed, compare, max_mem)
     paths = [sources] if isinstance(sources, str | os.PathLike) else sources
     inputs = [Path(path) for path in paths]
-    items, unmasked = collect(inputs, None if output is None else Path(output), overwrite), list[Failed]()
+    unmasked, left_out = list[Failed](), list[LeftOut]()
+    folder = None if output is None else Path(output)
+    items = collect(inputs, folder, overwrite, compare=compare, on_left_out=left_out.append)
     if mask is not None:
         items, unmasked = add_masks(items, Path(mask), inputs)
     summary = restore_all(_open(model, device, threads, max_mem, batch), items, options, on_done)
     for failure in unmasked:
         on_done(failure)
     summary.failed += unmasked
+    summary.left_out = left_out
     return summary
 
 

@@ -18,9 +18,11 @@ from pathlib import Path
 from edgeae.errors import ImageError, UsageError
 from edgeae.files import is_folder
 from edgeae.images.files.listing import scan
-from edgeae.inference.folder import Failed, Item, _fixed_part, _is_pattern
+from edgeae.inference.collect import Item, fixed_part, is_pattern
+from edgeae.inference.folder import Failed
+from edgeae.inference.masks import require_marks
 
-_MOST_COMPARED = 2000  # masks whose names are compared letter by letter
+_MOST_COMPARED = 20_000  # names that are compared letter by letter: a second
 
 
 def add_masks(items: Sequence[Item], mask: Path, inputs: Sequence[Path] = ()) -> tuple[list[Item], list[Failed]]:
@@ -34,12 +36,13 @@ def add_masks(items: Sequence[Item], mask: Path, inputs: Sequence[Path] = ()) ->
         inputs: what `collect` got; paths in the folder of masks are relative to these folders and patterns.
 
     Raises:
-        ImageError: there is no such file or folder.
+        ImageError: there is no such file or folder, or the one mask cannot be read or marks nothing.
         UsageError: `mask` is a folder of photos.
     """
     if not is_folder(mask):
         if not os.path.lexists(mask):
             raise ImageError(f"{mask} does not exist: check the name of the mask.")
+        require_marks(mask)
         others = [item for item in items if not _is_same(item.source, mask)] or items
         return [replace(item, mask=mask) for item in others], []
     if any(is_folder(path) and path.samefile(mask) for path in inputs):
@@ -47,7 +50,7 @@ def add_masks(items: Sequence[Item], mask: Path, inputs: Sequence[Path] = ()) ->
     masks = [file.path for file in scan(mask, mask).files]
     inside = Path(os.path.realpath(mask))
     photos = [item for item in items if not Path(os.path.realpath(item.source)).is_relative_to(inside)]
-    roots = [path if is_folder(path) else _fixed_part(path) for path in inputs if is_folder(path) or _is_pattern(path)]
+    roots = [path if is_folder(path) else fixed_part(path) for path in inputs if is_folder(path) or is_pattern(path)]
     folder = MaskFolder(mask, masks, {item.source: _names_of_mask(item.source, roots) for item in photos})
     masked, failed = list[Item](), list[Failed]()
     for item in photos:
@@ -87,6 +90,7 @@ class MaskFolder:
             name = mask.relative_to(folder)
             self._by_path[name.with_suffix("")].append(name)
             self._by_stem[name.stem].append(name)
+        self._compared = 0
         self._photos_by_stem: dict[str, int] = defaultdict(int)
         self._owners: dict[Path, set[Path]] = defaultdict(set)  # of a mask: the photos of its path and extension
         self._folders: dict[Path, set[Path]] = defaultdict(set)  # by a mask's path: those in which there are photos
@@ -126,15 +130,23 @@ class MaskFolder:
     def _mend(self, photo: Path) -> str:
         """Say what to do, and name a mask that may be meant."""
         same_stem = self._by_stem.get(photo.stem, [])
+        if same_stem and all(mask.with_suffix("") in self._folders for mask in same_stem):
+            return f"{same_stem[0]} is that of another photo, add one at its own path"
         if same_stem and self._photos_by_stem[photo.stem] > 1:
-            return f"{same_stem[0]} fits several photos, give each one its own at its path and with its extension"
-        stem = _normalize(photo.stem)
-        close = sorted(other for other in self._by_stem if stem in _normalize(other) and len(stem) > 1)
-        if not close and len(self._by_stem) <= _MOST_COMPARED:
-            close = difflib.get_close_matches(photo.stem, self._by_stem, 1, 0.75)
-        if close:
-            return f"rename {self._by_stem[close[0]][0]} if that is its mask"
-        return "add one"
+            return f"{same_stem[0]} fits several photos, add one for each at its own path"
+        close = self._find_close(photo.stem)
+        return f"rename {self._by_stem[close][0]} if that is its mask" if close else "add one"
+
+    def _find_close(self, stem: str) -> str | None:
+        """Return the name of a mask that is nearly a photo's: as long as there are not too many to compare."""
+        self._compared += len(self._by_stem)
+        if self._compared > _MOST_COMPARED:
+            return None
+        normal = _normalize(stem)
+        for other in sorted(self._by_stem):
+            if _normalize(other) == normal or (len(stem) > 1 and normal in _normalize(other)):
+                return other
+        return next(iter(difflib.get_close_matches(stem, self._by_stem, 1, 0.75)), None)
 
 
 def _normalize(name: str) -> str:

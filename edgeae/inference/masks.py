@@ -17,7 +17,8 @@ A mask is drawn on the photo as it is shown, that is upright, or on the photo as
 Square photos, and those that are mirrored or upside down, do not tell one from the other: theirs is drawn upright, or
 has the same EXIF orientation.
 
-Anything else is refused in one sentence; what is not plain is told in `Mask.note`.
+Anything else is refused in one sentence; what is not plain is told in `Mask.note`. An empty mask is told there too, and
+refused where it is the only one of a run (`require_marks`).
 """
 
 from __future__ import annotations
@@ -40,7 +41,16 @@ from edgeae.images.files.pillow_guard import ImageSource
 from edgeae.images.files.reader import Photo, to_stored, to_upright
 from edgeae.inference import inpainting, tiles
 from edgeae.inference.inpainting import HoleTraining, has_square
-from edgeae.inference.mask_meaning import Levels, MeaningError, Palette, Plane, choose_plane, choose_scale, is_lost
+from edgeae.inference.mask_meaning import (
+    BLACK,
+    Levels,
+    MeaningError,
+    Palette,
+    Plane,
+    choose_plane,
+    choose_scale,
+    is_lost,
+)
 from edgeae.inference.picture import Picture
 
 Floats = npt.NDArray[np.float32]
@@ -87,7 +97,8 @@ class Mask:
             self.meaning = choose_scale(levels, plane, lossy, colours.white_level(mask.dtype))
         except MeaningError as error:
             raise ImageError(f"{mask.name} {error}") from error
-        self.note = "; ".join(filter(None, (turned, self.meaning.note)))
+        pages = "of the mask's pages or frames the first is taken" if "of which the first" in mask.note else ""
+        self.note = "; ".join(filter(None, (turned, pages, self.meaning.note)))
 
     def open(self, stack: ExitStack) -> RowReader:
         """Return a function that reads the next n rows as the photo stores them: shares (n, W, 1) in the photo's type.
@@ -141,6 +152,26 @@ class Mask:
             return read
         whole = np.concatenate([read(count) for count in _counts(mask)])
         return tiles.row_reader(to_stored(to_upright(whole, self._orientation), stored))
+
+
+def require_marks(mask: Path) -> None:
+    """Check that a mask can be read and marks anything.
+
+    Raises:
+        ImageError: it cannot, or is black or transparent everywhere.
+    """
+    with Photo(mask) as photo:
+        first: Rows | None = None
+        for count in _counts(photo):
+            rows = photo.read(count)
+            first = rows[:1, :1] if first is None else first
+            if (rows != first).any():
+                return
+        assert first is not None
+        transparent = photo.mode.endswith("A") and not first[..., -1].any()
+        if transparent or Plane().values(first, photo.mode) < BLACK:
+            what = "transparent" if transparent else "black"
+            raise ImageError(f"{mask} is {what} everywhere, which marks nothing: paint the damage white.")
 
 
 def _match(mask: Photo, photo: Picture) -> tuple[int, str]:

@@ -74,7 +74,7 @@ class Restored:
         width, height: of the result in pixels, upright.
         pieces: number of pieces that went through the network.
         ms: time in the network; where several photos went through it together, this one's share.
-        note: what of the file is not in the result, or empty.
+        note: what of the file is not in the result, and what was understood of its mask; empty if all is plain.
         compare: path of the picture of before and after, or empty.
     """
 
@@ -96,6 +96,7 @@ def restore(
     *,
     name: str | None = None,
     mask: MaskSource | None = None,
+    comparison: Path | None = None,
     network: Network | None = None,
     reserve: Callable[[int], AbstractContextManager[None]] | None = None,
 ) -> Restored:
@@ -110,6 +111,7 @@ def restore(
         name: of the source in messages.
         mask: an image of the photo's size, white where the photo is damaged: only there it is changed, and what it
             shows there is ignored. Gray is replaced in part; `masks` tells what else is understood.
+        comparison: where `options.compare` writes; None takes `NAME.compare.png` beside the target.
         network: runs the model on one piece; by default the session, in this thread.
         reserve: a context manager that waits until so many pixels may be held in memory.
 
@@ -146,18 +148,19 @@ def restore(
                 raise UsageError("`mask` needs a conv or residual model: a vae changes the whole picture.")
             shown_size = (session.config.size, session.config.size)
             previews = Previews(*shown_size, UPRIGHT)
-            with _open_target(target) as file:
+            outside = ""
+            with _open_target(target, source) as file:
                 _restore_fitted(job, photo, file, kind, previews)
         else:
             shown_size, previews = photo.shown_size, Previews(photo.width, photo.height, photo.orientation)
             read = open_strips(job, mask, stack)
-            with _open_target(target) as file:
-                _restore_in_strips(job, photo, read, file, kind, previews if options.compare else None)
+            with _open_target(target, source) as file:
+                outside = _restore_in_strips(job, photo, read, file, kind, previews if options.compare else None)
         compare = ""
         if options.compare and isinstance(target, Path):
-            compare = str(target.with_name(f"{target.stem}.compare.png"))
-            write_image(previews.draw(), compare)
-        note = "; ".join(filter(None, (describe_losses(photo, kind), job.mask_note)))
+            compare = str(comparison or target.with_name(f"{target.stem}.compare.png"))
+            write_image(previews.draw(), compare, like=source if isinstance(source, Path) else None)
+        note = "; ".join(filter(None, (describe_losses(photo, kind), job.mask_note, outside)))
     if date_ns is not None and isinstance(target, Path):
         set_date(target, date_ns)
     output = str(target) if isinstance(target, Path) else "-"
@@ -165,9 +168,9 @@ def restore(
 
 
 @contextmanager
-def _open_target(target: Path | BinaryIO) -> Iterator[BinaryIO]:
+def _open_target(target: Path | BinaryIO, source: Path | bytes) -> Iterator[BinaryIO]:
     if isinstance(target, Path):
-        with atomic_write(target) as file:
+        with atomic_write(target, like=source if isinstance(source, Path) else None) as file:
             yield file
     else:
         whole = io.BytesIO()
@@ -190,8 +193,8 @@ def _restore_fitted(job: Job, photo: Photo, file: BinaryIO, kind: str, previews:
 
 def _restore_in_strips(
     job: Job, photo: Photo, read: Callable[[int], Strip], file: BinaryIO, kind: str, previews: Previews | None
-) -> None:
-    """Write a photo at its own size; add its stages to the previews."""
+) -> str:
+    """Write a photo at its own size, and add its stages to the previews; return what changes outside the mask."""
     masked = read(0).mask is not None
     writer = Writer(file, kind, photo, job.mode, keep=masked or job.strength == 0)
     with ExitStack() as stack:
@@ -201,8 +204,7 @@ def _restore_in_strips(
             if compare is not None:
                 compare(strip, restored)
     writer.close()
-    if masked and writer.note:
-        photo.note = "; ".join(filter(None, (photo.note, writer.note)))
+    return writer.note if masked else ""
 
 
 def _open_comparison(job: Job, photo: Photo, previews: Previews, stack: ExitStack) -> Callable[[Strip, Rows], None]:

@@ -69,7 +69,7 @@ class Session:
             image: a path, the bytes of a file, a PIL image, or an array (H, W, C) or (N, H, W, C), uint8 or floats in
                 [0, 1]. A `vae` fits it to its own size; the others take any size, a compiled library its own.
             mask: of the image's size: only what it marks as damaged is replaced, the rest stays bit for bit. An image
-                as `edgeae run --mask` takes it, or an array as `masks.open_mask` does; one for all N images.
+                as `edgeae run --mask` takes it, or an array as `masks.Mask` does; one for all N images.
             strength: 0 keeps the image, 1 takes the network's result, between them a mixture.
 
         Returns:

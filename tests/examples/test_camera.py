@@ -8,10 +8,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from PIL import Image
 import edgeae
 from edgeae.images import arrays as imaging
 from edgeae.images.files.array_io import encode_image, read_image, write_image
+from edgeae.inference import watch
 
 SCRIPT = ROOT / "examples" / "camera.py"
 SIZE = (24, 16)  # width, height: what all results have
@@ -188,41 +190,27 @@ def wait_for(happened: Callable[[], object], seconds: float = 30) -> None:
 
 
 def test_follow(camera: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What happens between two looks at the folder is written down here, so no clock is needed."""
+    """A picture that is written slowly, and one that is replaced: each comes when it is whole."""
+    for name, seconds in (("_POLL_S", 0.02), ("_TOLD_POLL_S", 0.05), ("_SETTLE_S", 0.2), ("_FULL_S", 0.2)):
+        monkeypatch.setattr(watch, name, seconds)
     data = encode_image(photo(60, 90), "png")
     slow, quick = tmp_path / "b.png", tmp_path / "a.jpg"
 
-    def append(part: bytes) -> None:
-        with slow.open("ab") as file:
-            file.write(part)
+    def come() -> None:
+        write_image(photo(), quick)
+        with slow.open("wb") as file:
+            for start in range(0, len(data), 1 + len(data) // 8):
+                file.write(data[start : start + 1 + len(data) // 8])
+                file.flush()
+                time.sleep(0.05)
+        time.sleep(0.6)
+        write_image(photo(seed=1), quick)
 
-    events = iter(
-        [
-            lambda: append(data[:100]),
-            lambda: append(data[100:200]),
-            lambda: (append(data[200:300]), write_image(photo(), quick)),
-            lambda: append(data[300:]),
-            lambda: None,
-            lambda: quick.unlink(),
-            lambda: write_image(photo(seed=1), quick),
-            lambda: None,
-        ]
-    )
-    looks = []
-
-    class Never:
-        """The event that ends the watching: it is never set, and something happens while it is waited for."""
-
-        def wait(self, seconds: float) -> bool:
-            assert seconds > 0
-            looks.append(seconds)
-            next(events)()
-            return False
-
-    monkeypatch.setattr(camera, "threading", SimpleNamespace(Event=Never))
     frames = camera.incoming(tmp_path, tmp_path / "out")
-    taken = [(len(looks), name, Path(path).read_bytes() == data) for name, path, _ in (next(frames) for _ in range(3))]
-    assert taken == [(4, "a.jpg", False), (5, "b.png", True), (8, "a.jpg", False)]
+    threading.Thread(target=come, daemon=True).start()
+    taken = [(name, Path(path).read_bytes() == data) for name, path, _ in (next(frames) for _ in range(3))]
+    frames.close()
+    assert taken == [("a.jpg", False), ("b.png", True), ("a.jpg", False)]
 
 
 def test_following_ends_with_a_signal(

@@ -1,8 +1,5 @@
 """Restoring many photos: inputs, outputs and outcomes."""
 
-import os
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,12 +10,11 @@ from helpers import photo
 from PIL import Image
 
 from edgeae import files
-from edgeae.errors import DeviceError, EdgeaeError, ImageError, UsageError
-from edgeae.inference import folder
-from edgeae.inference.folder import Failed, Item, Skipped, collect, restore_all, restore_each, watch
+from edgeae.errors import DeviceError, EdgeaeError
+from edgeae.inference.collect import Item, collect
+from edgeae.inference.folder import Skipped, restore_all
 from edgeae.inference.load import load
 from edgeae.inference.mask_pairs import add_masks
-from edgeae.inference.photo import Options, Restored
 from edgeae.inference.session import Session
 
 
@@ -49,62 +45,7 @@ def pixels(path: Path) -> np.ndarray:
         return np.asarray(image)
 
 
-def names(items: list[Item], root: Path) -> list[str]:
-    return [item.target.relative_to(root).as_posix() for item in items]
-
-
-# ---- collect -----------------------------------------------------------------------------------------------------
-
 TREE = ["a.png", "b c.jpg", "deep/d.webp", "deep/er/e.bmp", "deep/er/f.gif", "deep/er/ü.tif"]
-
-
-def test_a_folder_keeps_its_tree(tree: Path, tmp_path: Path) -> None:
-    assert names(collect([tree], tmp_path / "out"), tmp_path / "out") == TREE
-    assert names(collect([tree]), tmp_path / "in.out") == TREE
-    assert all(item.keep for item in collect([tree]))
-    assert not any(item.keep for item in collect([tree], overwrite=True))
-
-
-def test_a_folder_within_the_folder_is_no_input(tree: Path) -> None:
-    save(tree / "out" / "a.png")
-    assert names(collect([tree], tree / "out"), tree / "out") == TREE
-
-
-def test_patterns(tree: Path, tmp_path: Path) -> None:
-    assert names(collect([tree / "**" / "*.[tg]if"], tmp_path), tmp_path) == ["deep/er/f.gif", "deep/er/ü.tif"]
-    assert [item.target.name for item in collect([tree / "*.png"])] == ["a.out.png"]
-    save(tree / "odd[1].png")
-    assert collect([tree / "odd[1].png"])[0].source == tree / "odd[1].png"  # a file of that name is no pattern
-
-
-def test_one_file(tmp_path: Path) -> None:
-    source = save(tmp_path / "a.png")
-    for output, target in ((None, "a.out.png"), (tmp_path / "x.jpg", "x.jpg"), (tmp_path / "new", "new/a.png")):
-        (item,) = collect([source], output)
-        assert item.target == tmp_path / target and not item.keep
-
-
-def test_what_makes_no_sense(tree: Path, tmp_path: Path) -> None:
-    twice = save(tmp_path / "other" / "a.png")
-    (tmp_path / "empty").mkdir()
-    for inputs, output, kind, words in (
-        ([tree, twice], tmp_path / "one.png", UsageError, "one file for several"),
-        ([tree / "a.png", twice], tmp_path / "out", UsageError, "would both become"),
-        ([tree / "a.png"], tree, UsageError, "would be overwritten"),
-        ([tree], tree, UsageError, "would be overwritten"),
-        ([tree / "a.png"], tmp_path / "x.doc", UsageError, "known extensions"),
-        ([tmp_path / "empty"], None, ImageError, "holds no images"),
-        ([tree / "*.nef"], None, ImageError, "matches no file"),
-    ):
-        with pytest.raises(kind, match=words) as error:
-            collect(inputs, output)
-        assert str(error.value).endswith(".")
-
-
-@pytest.mark.skipif(not hasattr(os, "symlink"), reason="no links")
-def test_links_that_lead_in_a_circle(tree: Path, tmp_path: Path) -> None:
-    (tree / "deep" / "loop").symlink_to(tree)
-    assert names(collect([tree], tmp_path / "out"), tmp_path / "out") == TREE
 
 
 # ---- restore_all -------------------------------------------------------------------------------------------------
@@ -198,47 +139,3 @@ def test_a_mask_of_another_size(session: Session, tree: Path, tmp_path: Path) ->
     mask = save(tmp_path / "mask.png", 10, 10)
     found = restore_all(session, add_masks(collect([tree / "a.png"], tmp_path / "x.png"), mask)[0])
     assert "10×10" in found.failed[0].reason and "36×24" in found.failed[0].reason
-
-
-# ---- watch -------------------------------------------------------------------------------------------------------
-
-
-def test_watch(session: Session, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is there, what comes, what is written slowly, and what is broken at first."""
-    monkeypatch.setattr(folder, "_POLL_S", 0.05)
-    out = tmp_path / "out"
-    save(out / "a.png")  # done before
-    found: list[Any] = []
-    whole = save(tmp_path / "whole.png", 40, 40, seed=9).read_bytes()
-
-    def come() -> None:
-        time.sleep(0.4)
-        save(tree / "new" / "n.png")
-        with (tree / "slow.png").open("wb") as file:
-            for part in range(8):
-                file.write(whole[part * len(whole) // 8 : (part + 1) * len(whole) // 8])
-                file.flush()
-                time.sleep(0.03)
-        (tree / "half.png").write_bytes(whole[: len(whole) // 2])
-        time.sleep(0.4)
-        (tree / "half.png").write_bytes(whole)
-
-    thread = threading.Thread(target=come)
-    thread.start()
-    deadline = time.monotonic() + 30
-    for outcome in restore_each(session, lambda stop: watch(tree, out, stop), Options()):
-        found.append(outcome)
-        done = {Path(r.source).name for r in found if isinstance(r, Restored)}
-        if {"n.png", "slow.png", "half.png"} <= done or time.monotonic() > deadline:
-            break
-    thread.join()
-    assert {Path(r.source).name for r in found if isinstance(r, Skipped)} == {"a.png"}
-    assert {Path(r.source).name for r in found if isinstance(r, Failed)} <= {"half.png", "slow.png"}
-    assert "half.png" in {Path(r.source).name for r in found if isinstance(r, Failed)}
-    assert np.array_equal(pixels(out / "slow.png"), pixels(out / "half.png"))
-    assert (out / "new" / "n.png").exists()
-
-
-def test_watch_needs_a_folder(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="not a folder"):
-        next(watch(tmp_path / "missing", None, threading.Event()))

@@ -10,7 +10,7 @@ from helpers import FileFactory, error, photo, run
 from PIL import Image
 
 from edgeae.errors import ImageError, UsageError
-from edgeae.inference.folder import collect
+from edgeae.inference.collect import collect
 from edgeae.inference.mask_pairs import add_masks
 
 
@@ -26,13 +26,17 @@ SITUATIONS: dict[str, tuple[list[str], list[str], list[str]]] = {
     "same path": (["a.png", "s/b.jpg"], ["a.png", "s/b.jpg"], ["a.png", "s/b.jpg"]),
     "same path, another extension": (["a.jpg", "s/b.JPG"], ["a.png", "s/b.tiff"], ["a.png", "s/b.tiff"]),
     "one stem in two sub-folders": (["s/a.png", "t/a.png"], ["s/a.png", "t/a.png"], ["s/a.png", "t/a.png"]),
-    "one of two sub-folders lacks its mask": (["s/a.png", "t/a.png"], ["s/a.png"], ["s/a.png", "no mask"]),
+    "one of two sub-folders lacks its mask": (
+        ["s/a.png", "t/a.png"],
+        ["s/a.png"],
+        ["s/a.png", "s/a.png is that of another"],
+    ),
     "two photos, one mask above both": (["s/a.png", "t/a.png"], ["a.png"], ["fits several", "fits several"]),
     "one photo, masks in two sub-folders": (["a.png"], ["s/a.png", "t/a.png"], ["s/a.png and t/a.png: keep one"]),
     "one photo, masks of two extensions": (["a.png", "b.png"], ["a.png", "a.jpg", "b.png"], ["several masks", "b.png"]),
     "three masks": (["a.gif"], ["a.png", "a.jpg", "a.tif"], ["a.jpg and a.png and others"]),
     "photos and masks of two extensions": (["a.jpg", "a.png"], ["a.jpg", "a.png"], ["a.jpg", "a.png"]),
-    "the mask of another extension's photo": (["a.jpg", "a.png"], ["a.png"], ["no mask of its name", "a.png"]),
+    "the mask of another extension's photo": (["a.jpg", "a.png"], ["a.png"], ["is that of another photo", "a.png"]),
     "a flat folder of masks": (["s/a.jpg", "t/b.jpg"], ["a.png", "b.png"], ["a.png", "b.png"]),
     "masks sorted into sub-folders": (["a.jpg", "b.jpg"], ["x/a.png", "y/b.png"], ["x/a.png", "y/b.png"]),
     "a path beats a name elsewhere": (["a.jpg"], ["a.png", "old/a.png"], ["a.png"]),
@@ -97,6 +101,7 @@ def test_masks_among_the_photos_are_no_photos(tmp_path: Path) -> None:
     inputs = [tmp_path / "in"]
     items, failed = add_masks(collect(inputs), tmp_path / "in" / "masks", inputs)
     assert [item.source.name for item in items] == ["a.png", "b.png"] and not failed
+    Image.linear_gradient("L").save(tmp_path / "in" / "b.png")
     items, _ = add_masks(collect(inputs), tmp_path / "in" / "b.png", inputs)
     assert tmp_path / "in" / "b.png" not in [item.source for item in items] and len(items) == 3
 

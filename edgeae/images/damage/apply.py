@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from edgeae.errors import ImageError
-from edgeae.files import atomic_write
+from edgeae.errors import ImageError, UsageError
+from edgeae.files import atomic_write, is_same_file
 from edgeae.images import colours
 from edgeae.images.arrays import Rows
 from edgeae.images.damage.spec import Corruption, parse
@@ -30,14 +30,16 @@ def corrupt_file(source: Path, output: Path, corrupt: str, seed: int = 0) -> flo
         The share of pixels that are damaged: those in holes, or all of them if the damage makes no holes.
 
     Raises:
-        UsageError: an unknown damage or format.
+        UsageError: an unknown damage or format, or `output` is the image itself.
         ImageError: the image cannot be read, is too large, or does not fit the format.
     """
     damage = parse(corrupt)
     kind = format_of(output, None, WRITE_FORMATS)
+    if is_same_file(source, output):
+        raise UsageError(f"{source} would be overwritten by its damaged copy; name another file with `output`.")
     with Photo(source) as photo:
         rows, share = damage_rows(photo, damage, seed)
-        with atomic_write(output) as file:
+        with atomic_write(output, like=source) as file:
             writer = Writer(file, kind, photo, photo.mode)
             writer.write(rows)
             writer.close()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from PIL import GifImagePlugin, Image
 
 from edgeae.errors import UsageError
-from edgeae.files import write_bytes_atomic
+from edgeae.files import Inputs, write_bytes_atomic
 from edgeae.images.arrays import AnyImage, require_one_shape, to_pil
 from edgeae.images.files.formats import check_sides, encode_pil, format_of, to_palette
 
@@ -22,6 +22,7 @@ def write_animation(
     fps: float = 12,
     ping_pong: bool = True,
     loop: bool = True,
+    like: Inputs = None,
 ) -> None:
     """Write frames as an animated .gif, .webp (lossy, quality 90) or .png (APNG), whole or not at all.
 
@@ -34,6 +35,7 @@ def write_animation(
         fps: frames per second, 0.1 to 1000.
         ping_pong: play forwards, then backwards without the two ends: n frames become 2n - 2.
         loop: play for ever.
+        like: the files it is made from, as for `files.atomic_write`.
 
     Raises:
         UsageError: an unknown extension, or a rate out of range.
@@ -51,7 +53,7 @@ def write_animation(
     # The index of a picture and its duration in ms, for each time that a picture is shown.
     showings = list(zip(order, _durations(len(order), fps, unit_ms=10 if kind == "GIF" else 1), strict=True))
     encode = {"GIF": _encode_gif, "WEBP": _encode_webp, "PNG": _encode_apng}[kind]
-    write_bytes_atomic(path, encode(pictures, showings, loop))
+    write_bytes_atomic(path, encode(pictures, showings, loop), like)
 
 
 def _durations(count: int, fps: float, unit_ms: int) -> list[int]:

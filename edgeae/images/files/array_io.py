@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from edgeae.errors import ImageError, UsageError
-from edgeae.files import write_bytes_atomic
+from edgeae.files import Inputs, write_bytes_atomic
 from edgeae.images import colours
 from edgeae.images.arrays import AnyImage, Pixels, to_pil
 from edgeae.images.files.formats import SAVE_OPTIONS, WRITE_FORMATS, check_sides, encode_pil, format_of, to_palette
@@ -42,7 +42,9 @@ def read_image(source: ImageSource, channels: int = 3) -> Pixels:
         return np.ascontiguousarray(to_upright(rows, photo.orientation))
 
 
-def write_image(image: AnyImage, path: str | os.PathLike[str], *, format: str | None = None) -> None:
+def write_image(
+    image: AnyImage, path: str | os.PathLike[str], *, format: str | None = None, like: Inputs = None
+) -> None:
     """Write an image to a file, whole or not at all. Missing parent folders are made.
 
     JPEG and WebP files get quality 95.
@@ -51,13 +53,14 @@ def write_image(image: AnyImage, path: str | os.PathLike[str], *, format: str | 
         image: (H, W, C), uint8 or floats in [0, 1].
         path: the file.
         format: one of WRITE_FORMATS ("png", "jpg"...); None takes the path's extension.
+        like: the files it is made from, as for `files.atomic_write`.
 
     Raises:
         UsageError: an unknown extension or format.
         ImageError: the array is no image, or does not fit the format.
         EdgeaeError: the file cannot be written.
     """
-    write_bytes_atomic(path, encode_image(image, format_of(path, format, WRITE_FORMATS)))
+    write_bytes_atomic(path, encode_image(image, format_of(path, format, WRITE_FORMATS)), like)
 
 
 def encode_image(image: AnyImage, format: str) -> bytes:

@@ -1,5 +1,6 @@
 """Keep Pillow safe while it decodes: allowed formats, muted warnings, checked values, error messages."""
 
+import errno
 import os
 import threading
 import warnings
@@ -70,6 +71,10 @@ def why_unreadable(error: Exception) -> str:
             return "does not exist: check the path."
         case IsADirectoryError():
             return "is a folder: name an image file in it."
+        case OSError(errno=errno.EMFILE | errno.ENFILE):
+            return "cannot be opened, as too many files are open: raise the limit (ulimit -n 1024)."
+        case OSError(errno=errno.ENAMETOOLONG):
+            return "has a name that is too long: check the path."
         case UnidentifiedImageError():
             return (
                 "is not an image that can be read, or only its beginning: use a JPEG, PNG, WebP, TIFF, BMP or GIF file."

@@ -19,7 +19,7 @@ HEIC = "is a HEIC picture: pip install 'edgeae[heif]' to read it."
 AVIF = "is an AVIF picture, which this Pillow cannot read: pip install -U pillow."
 
 # Extensions of raw files, by maker: those that no other kind of file has.
-_RAW_SUFFIXES = (
+RAW_SUFFIXES = (
     ".3fr", ".ari", ".arq", ".arw", ".bay", ".cap", ".cr2", ".cr3", ".crw", ".dcr", ".dcs", ".dng", ".drf", ".eip",
     ".erf", ".fff", ".gpr", ".iiq", ".k25", ".kdc", ".mdc", ".mef", ".mos", ".mrw", ".nef", ".nrw", ".orf", ".pef",
     ".ptx", ".r3d", ".raf", ".raw", ".rw2", ".rwl", ".rwz", ".sr2", ".srf", ".srw", ".x3f",
@@ -153,7 +153,7 @@ def avif_bits(head: bytes) -> int:
 
 def has_raw_suffix(name: str) -> bool:
     """Return whether the extension of a name is that of a raw file."""
-    return PurePath(name).suffix.lower() in _RAW_SUFFIXES
+    return PurePath(name).suffix.lower() in RAW_SUFFIXES
 
 
 def starts_as_raw(head: bytes) -> bool:
