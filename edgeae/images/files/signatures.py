@@ -16,7 +16,7 @@ from edgeae.images.files import exif
 HEAD_BYTES = 4096
 RAW = "is a raw file: develop it first (export it as TIFF or JPEG)."
 HEIC = "is a HEIC picture: pip install 'edgeae[heif]' to read it."
-AVIF = "is an AVIF picture, which this Pillow cannot read: pip install -U pillow."
+AVIF = "is an AVIF picture, which this Pillow cannot read: pip install 'pillow>=11.3'."
 
 # Extensions of raw files, by maker: those that no other kind of file has.
 RAW_SUFFIXES = (
@@ -45,7 +45,7 @@ class _Kind(NamedTuple):
     mend: str
 
 
-_VIDEO = "take a picture out of it first (ffmpeg -i VIDEO -frames:v 1 picture.png)."
+_VIDEO = "take a picture out of it first, by ffmpeg for example."
 _UNPACK = "unpack it first."
 _EXPORT = f"{_OPEN_IN}"
 _PAGE = "export the page as PNG or TIFF first."
@@ -254,6 +254,6 @@ def name_tiff(tags: exif.Tags) -> str:
     packed = f", compressed with {compression}" if compression else ""
     many = f"{channels} channels" if channels > 1 else "1 channel"
     return (
-        f"{_NOT} a TIFF of {many} of {max(bits)}-bit {form}{colour} pixels{packed}: "
+        f"{_NOT} a TIFF of {many} of {max(bits)} bits, {form}{colour}{packed}: "
         "save it as RGB or grey with 8 or 16 bits."
     )

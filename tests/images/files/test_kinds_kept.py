@@ -311,10 +311,10 @@ def test_pixels_are_those_of_another_reader(kind: str) -> None:
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (deep(3, "f8"), "64-bit float RGB"),
-        (deep(3, "f2"), "16-bit float RGB"),
+        (deep(3, "f8"), "64 bits, float RGB"),
+        (deep(3, "f2"), "16 bits, float RGB"),
         (deep(3, "u1", photometric="cielab"), r"LAB \(CIE"),
-        (deep(3, "u2", photometric="cielab"), r"16-bit CIE L\*a\*b\*"),
+        (deep(3, "u2", photometric="cielab"), r"16 bits, CIE L\*a\*b\*"),
         (bmp_of(32, (0x3FF00000, 0xFFC00, 0x3FF)), "`allow_loss`"),
     ],
     ids=["float64", "float16", "lab", "lab16", "bmp-10-bits"],

@@ -275,7 +275,7 @@ def test_data_that_are_no_image(data: bytes) -> None:
         (tiff(np.full((24, 36), np.nan, "<f4").tobytes(), (32,), 1, (339, 3, 1, 3)), "float pixels outside 0 to 1"),
         (tiff(wide().astype("<f8").tobytes(), (64,), 1, (339, 3, 1, 3)), "not an image that can be read"),
         (tiff(photo(24, 36).tobytes(), (8, 8, 8), 8), "pixels of the kind LAB .*: save it as RGB or grey"),
-        (tiff(photo(24, 36, 2).astype("<u2").tobytes(), (16, 16), 1, (266, 3, 1, 2)), "2 channels of 16-bit grey"),
+        (tiff(photo(24, 36, 2).astype("<u2").tobytes(), (16, 16), 1, (266, 3, 1, 2)), "2 channels of 16 bits, grey"),
         (tiff(b"", (8,), 1, size=(0, 5)), "[a-z]"),
         (tiff(b"", (8,), 1, size=(2**31 - 1, 2**31 - 1)), "more than 178 million pixels"),
     ],

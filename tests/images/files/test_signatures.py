@@ -191,11 +191,14 @@ def test_a_small_preview_before_the_picture_is_no_photo(make: Callable[[], bytes
 @pytest.mark.parametrize(
     ("tags", "words"),
     [
-        ({258: longs(64), 339: longs(3)}, "1 channel of 64-bit float grey"),
-        ({258: longs(16, 16, 16), 262: longs(8), 277: longs(3)}, "3 channels of 16-bit CIE L*a*b*"),
-        ({258: longs(*[8] * 7), 262: longs(2), 277: longs(7), 339: longs(2)}, "7 channels of 8-bit signed RGB"),
-        ({258: longs(24)}, "1 channel of 24-bit grey"),
-        ({258: longs(16, 16, 16), 262: longs(2), 277: longs(3), 339: longs(3, 3, 3)}, "3 channels of 16-bit float RGB"),
+        ({258: longs(64), 339: longs(3)}, "1 channel of 64 bits, float grey"),
+        ({258: longs(16, 16, 16), 262: longs(8), 277: longs(3)}, "3 channels of 16 bits, CIE L*a*b*"),
+        ({258: longs(*[8] * 7), 262: longs(2), 277: longs(7), 339: longs(2)}, "7 channels of 8 bits, signed RGB"),
+        ({258: longs(24)}, "1 channel of 24 bits, grey"),
+        (
+            {258: longs(16, 16, 16), 262: longs(2), 277: longs(3), 339: longs(3, 3, 3)},
+            "3 channels of 16 bits, float RGB",
+        ),
         ({258: longs(32), 262: longs(32844), 259: longs(34676)}, "SGI Log"),
         ({258: longs(8), 259: longs(52546)}, "JPEG XL"),
     ],
