@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from edgeae.config import IMAGE_TO_IMAGE, task_of
 from edgeae.data.batches import batches
-from edgeae.data.datasets import Split, open_dataset
+from edgeae.data.datasets import Report, Split, open_dataset
 from edgeae.errors import DataError, UsageError
 from edgeae.formatting import json_ready
 from edgeae.images.damage.spec import parse
@@ -102,6 +102,7 @@ def evaluate(
     seed: int = 0,
     limit: int | None = None,
     size: int | None = None,
+    on_report: Callable[[Report], None] | None = None,
 ) -> Evaluation:
     """Score a loaded model on a dataset.
 
@@ -114,6 +115,7 @@ def evaluate(
         seed: of the damage, 0 or more.
         limit: use at most this many images; None uses all.
         size: height and width in pixels that images are fitted to; None takes the model's training size.
+        on_report: called once with the report on the data.
 
     Returns:
         The scores. Without `targets`, `rates` compares the model's codes with WebP and JPEG; it is empty for a model
@@ -131,7 +133,14 @@ def evaluate(
     if task == IMAGE_TO_IMAGE and targets is None:
         raise UsageError("this model was trained on pairs of images: give the wanted outputs with `targets`.")
     dataset = open_dataset(
-        data, size=size or config.size, channels=config.in_channels, targets=targets, limit=limit, val_fraction=1
+        data,
+        size=size or config.size,
+        channels=config.in_channels,
+        targets=targets,
+        limit=limit,
+        val_fraction=1,
+        target_channels=config.out_channels,
+        report=on_report,
     )
     if corrupt is None:
         corrupt = "none" if targets is not None else task
