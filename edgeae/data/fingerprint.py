@@ -1,6 +1,7 @@
 """Tell datasets apart by their content: digests, what changed between two sessions, the split by file, duplicates."""
 
 import hashlib
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -52,7 +53,8 @@ def choose_validation(digests: Sequence[str], share: float, seed: int) -> NDArra
     """Decide by the content of each file alone whether it validates.
 
     A file that comes, goes or is renamed does not move another one to the other side, and copies of a file stay
-    together. Only if no file or every file validates, the one that is nearest to the limit changes its side.
+    together. Only if no file, every file or more than twice the share would validate, those nearest to the limit change
+    their side.
 
     Args:
         digests: one a file.
@@ -64,6 +66,9 @@ def choose_validation(digests: Sequence[str], share: float, seed: int) -> NDArra
     """
     places = np.array([_place(digest.partition("-")[0], seed) for digest in digests])
     chosen: NDArray[np.bool_] = places < share
+    most = math.ceil(2 * share * len(digests)) + 1  # of few files, chance alone may pick far too many
+    if chosen.sum() > most:
+        chosen[np.argsort(places, kind="stable")[most:]] = False
     if len(digests) > 1 and not chosen.any():
         chosen[np.argmin(places)] = True
     elif len(digests) > 1 and chosen.all():

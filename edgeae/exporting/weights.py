@@ -215,6 +215,7 @@ def _open_trial(file: WeightFile, data: str | None, targets: str | None) -> tupl
         _, settings = read_run(file.path.parent)
         run = reopen(file.path.parent, config, settings)
         dataset, seed = run.dataset, settings.seed
+        note = "; ".join(run.notes)
         if run.changes:
             note = f"the data of {file.path.parent} changed ({run.changes}); the scores are of what is there now"
     elif task == IMAGE_TO_IMAGE and (data is None or targets is None):

@@ -37,7 +37,8 @@ def judge(model: ModelConfig, settings: TrainConfig, trial: Trial, rows: list[Ro
     is_blamed = settings.lr >= HIGH_RATE or len(rows) * steps >= LONG_RUN_STEPS
     if is_blamed and best < trivial + MARGIN_DB and math.isfinite(trivial):
         return f"the network learned nothing: its best PSNR is {best:.1f} dB, that of {what} {trivial:.1f} dB; {rate}."
-    if last < best - FALL_DB:
+    collapsed = is_blamed and last < trivial + MARGIN_DB  # after a start that was better
+    if last < best - FALL_DB or collapsed:
         return (
             f"the score fell from {best:.1f} dB to {last:.1f} dB, so the network lost what it had learned; {rate}. "
             "best.safetensors has the weights from before."
