@@ -23,7 +23,7 @@ from edgeae.cli.session import open_session
 from edgeae.formatting import decibels, table
 
 if TYPE_CHECKING:
-    from edgeae.data.datasets import Report
+    from edgeae.data.report import Report
     from edgeae.images.scores import Scores
 
 

@@ -11,7 +11,7 @@ from edgeae.cli.console import is_quiet, is_terminal, note, printable
 from edgeae.formatting import duration
 
 if TYPE_CHECKING:
-    from edgeae.data.datasets import Report
+    from edgeae.data.report import Report
     from edgeae.inference.folder import Outcome
     from edgeae.training.loop import Progress
 

@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from edgeae.config import IMAGE_TO_IMAGE, task_of
 from edgeae.data.batches import batches
-from edgeae.data.datasets import Report, Split, open_dataset
+from edgeae.data.datasets import Split, open_dataset
+from edgeae.data.report import Report
 from edgeae.errors import DataError, UsageError
 from edgeae.formatting import json_ready
 from edgeae.images.damage.spec import parse

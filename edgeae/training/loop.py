@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from edgeae.config import ModelConfig, TrainConfig
-from edgeae.data.datasets import Report
+from edgeae.data.report import Report
 from edgeae.errors import TrainingError, UsageError
 from edgeae.files import write_bytes_atomic
 from edgeae.images.metrics import pooled_psnr

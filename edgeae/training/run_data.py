@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgeae.config import DataRecord, ModelConfig, TrainConfig
-from edgeae.data.datasets import Dataset, Report, open_training_data
+from edgeae.data.datasets import Dataset, open_training_data
 from edgeae.data.fingerprint import combine, describe_changes
+from edgeae.data.report import Report
 from edgeae.data.sources import BUILTIN_NAMES
 from edgeae.errors import DataError
 from edgeae.training.run_folder import read_files, read_record, read_run

@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from edgeae.data import downloads
-from edgeae.data.datasets import Dataset, Report, open_dataset
+from edgeae.data.datasets import Dataset, open_dataset
 from edgeae.data.generated_faces import generate
+from edgeae.data.report import Report
 from edgeae.errors import DataError, UsageError
 
 
