@@ -97,9 +97,12 @@ def read_last(folder: Path, model: ModelConfig) -> tuple[WeightFile | None, list
     if file.config != model:
         raise TrainingError(f"{path} does not belong to this run: it holds another network than config.json says.")
     done = file.metadata.get("epoch", "")
-    rows = read_metrics(folder / "metrics.csv")[: int(done) if done.isdecimal() else 0]
+    scored = read_metrics(folder / "metrics.csv")
+    rows = scored[: int(done) if done.isdecimal() else 0]
     if not rows or [row["epoch"] for row in rows] != list(range(1, len(rows) + 1)) or str(len(rows)) != done:
         raise TrainingError(f"{folder / 'metrics.csv'} does not hold the epochs of {path.name}; start a new run.")
+    if file.metadata.get("psnr") not in {f"{row['val_psnr']:.3f}" for row in scored}:
+        raise TrainingError(f"{path} does not belong to this run: metrics.csv has no epoch of its score.")
     return file, rows
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import reprlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,11 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeae.config import IMAGE_TO_IMAGE, task_of
+from edgeae.config import IMAGE_TO_IMAGE, UPDATE, task_of
 from edgeae.data.batches import batches
 from edgeae.data.datasets import Split, open_dataset
 from edgeae.data.report import Report
-from edgeae.errors import DataError, UsageError
+from edgeae.errors import DataError, UsageError, WeightsError
 from edgeae.formatting import json_ready
 from edgeae.images.damage.spec import parse
 from edgeae.images.scores import Scores, score
@@ -124,6 +125,7 @@ def evaluate(
 
     Raises:
         DataError: the data cannot be used, or the targets have another number of channels than the model's output.
+        WeightsError: a later version made the model, to undo damage that this one does not know.
         UsageError: the model was trained on pairs of images and `targets` is missing, the damage is not a valid
             specification, or `size` is set for a `vae`, which has one size.
     """
@@ -145,6 +147,13 @@ def evaluate(
     )
     if corrupt is None:
         corrupt = "none" if targets is not None else task
+        try:
+            parse(corrupt)
+        except UsageError:
+            what = reprlib.repr(task)
+            raise WeightsError(
+                f"the model was trained to undo {what}, unknown here: give `corrupt`, or {UPDATE}."
+            ) from None
     trial = Trial.prepare(dataset.val, corrupt, seed)
     channels = trial.clean.shape[-1]
     if channels != config.out_channels:

@@ -66,9 +66,16 @@ def reopen(
     record = read_record(folder)
     located = locate(folder, stored, settings, record)
     split = record.split if record else "position"
-    dataset = open_training_data(
-        model, located, report, by_position=split == "position", target_channels=model.out_channels
-    )
+    by_position = split == "position"
+    try:
+        dataset = open_training_data(
+            model, located, report, by_position=by_position, target_channels=model.out_channels
+        )
+    except DataError as error:  # such as the empty folder that a disk is mounted at
+        began = f"{folder} began with {record.images:,} images" if record else f"they are those of {folder}"
+        raise DataError(
+            f"{str(error).removesuffix('.')}; {began}: if they are elsewhere, name them with `data`."
+        ) from None
     channels = (dataset.train.inputs if dataset.train.targets is None else dataset.train.targets).shape[-1]
     if channels != model.out_channels:
         raise DataError(

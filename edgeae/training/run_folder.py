@@ -168,7 +168,7 @@ def lock_run(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / ".lock").open("w")
     except OSError as e:
-        raise TrainingError(f"{folder} cannot be written ({e.strerror}); choose another `run`.") from None
+        raise TrainingError(f"{folder} cannot be written ({e.strerror}); choose another `run`, or copy it.") from None
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

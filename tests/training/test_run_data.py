@@ -1,5 +1,6 @@
 """A run and its data: found again from any folder, changes told, and pictures of runs left out."""
 
+import errno
 import json
 import re
 import shutil
@@ -19,6 +20,7 @@ from edgeae.data.datasets import open_dataset
 from edgeae.data.folders import is_run_folder
 from edgeae.errors import DataError, EdgeaeError, TrainingError, UsageError
 from edgeae.exporting.weights import export
+from edgeae.network import weight_file
 from edgeae.training.loop import TrainResult, train
 from edgeae.training.run_data import reopen
 from edgeae.training.run_folder import find_run, read_files, read_record, read_run
@@ -168,6 +170,9 @@ def test_gone_data_name_the_mend(copy: Path, device: str) -> None:
     with pytest.raises(DataError, match="cannot be found: name it with `data`"):
         export(run, copy / "e.safetensors", device=device)
     assert export(run, copy / "e.safetensors", data=str(copy / "pictures"), device=device).data == "pictures"
+    (copy / "photos").mkdir()  # where a disk is mounted at other times
+    with pytest.raises(DataError, match=r"0 usable images .* began with 12 images: if they are elsewhere, .* `data`"):
+        go_on(run, device)
 
 
 def test_a_finished_run_says_so_and_goes_on_for_longer(copy: Path, device: str) -> None:
@@ -180,6 +185,47 @@ def test_a_finished_run_says_so_and_goes_on_for_longer(copy: Path, device: str) 
     go_on(copy / "other", device, epochs=3)
     assert (run / "last.safetensors").read_bytes() == (copy / "other/last.safetensors").read_bytes()
     assert "has all its 3 epochs" in go_on(run, device, epochs=2).notes[0]
+
+
+def test_a_file_system_without_locks_trains_all_the_same(
+    copy: Path, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
+
+    def flock(*arguments: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    assert len(go_on(copy / "runs" / "first", device).rows) == 2
+
+
+def test_a_full_disk_leaves_a_run_that_goes_on(copy: Path, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = copy / "runs" / "first"
+
+    def fail(*arguments: object) -> None:
+        raise EdgeaeError("last.safetensors cannot be written: the disk is full")
+
+    with monkeypatch.context() as patch, pytest.raises(EdgeaeError, match="disk is full"):
+        patch.setattr(weight_file, "write", fail)
+        go_on(run, device)
+    assert len(go_on(run, device).rows) == 2
+
+
+def test_a_model_of_pairs_is_exported_where_its_pairs_were_moved(
+    device: str, config: ModelConfig, tmp_path: Path
+) -> None:
+    save(tmp_path / "in", *range(6))
+    save(tmp_path / "out", *range(6))
+    pairs = settings(data=str(tmp_path / "in"), targets=str(tmp_path / "out"), corrupt="none", epochs=1)
+    train(config, pairs, tmp_path / "run", device=device)
+    (tmp_path / "out").rename(tmp_path / "wanted")
+    best = tmp_path / "run" / "best.safetensors"
+    with pytest.raises(DataError, match=r"the targets of .*, cannot be found: name it with `targets`"):
+        export(best, tmp_path / "e.safetensors", device=device)
+    report = export(
+        best, tmp_path / "e.safetensors", data=str(tmp_path / "in"), targets=str(tmp_path / "wanted"), device=device
+    )
+    assert report.images == 6
 
 
 def test_settings_that_contradict_the_run_are_refused(copy: Path, device: str) -> None:
