@@ -5,7 +5,7 @@
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,6 +73,7 @@ def open_dataset(
     val_fraction: float = 0.1,
     seed: int = 0,
     by_position: bool = False,
+    known: Mapping[str, bool] | None = None,
     target_channels: int | None = None,
     report: Callable[[Report], None] | None = None,
 ) -> Dataset:
@@ -100,6 +101,7 @@ def open_dataset(
             the data's validation split if it has one, otherwise everything.
         seed: of the draw, of the split and of the generated faces, at least 0.
         by_position: draw and split files by their places in the sorted list, as versions before 0.2 did.
+        known: for digests of files (`Dataset.members`), whether they validate; other files are split by their content.
         target_channels: of the network that the targets are for, if there is one: 3 takes gray targets of a folder as
             RGB. None lets the targets decide, all of them together.
         report: called once with the report, also if there turn out to be too few images.
@@ -125,7 +127,7 @@ def open_dataset(
         parts[name] = Split(loaded.inputs, loaded.targets, names, loaded.digests), loaded
     splits = _with_equal_channels(parts, target_channels)
     if "all" in splits:
-        train, val = _split(splits["all"], val_fraction, rng, seed if stable else None)
+        train, val = _split(splits["all"], val_fraction, rng, seed if stable else None, known)
     else:
         val = splits["val"]
         train = splits["train"] if "train" in splits else _rows(val, np.arange(0))
@@ -191,11 +193,12 @@ def open_training_data(
     report: Callable[[Report], None] | None = None,
     *,
     by_position: bool = False,
+    known: Mapping[str, bool] | None = None,
     target_channels: int | None = None,
 ) -> Dataset:
     """Load the data of a training run, fitted to its network.
 
-    `report`, `by_position`, `target_channels` and the errors are those of `open_dataset`.
+    `report`, `by_position`, `known`, `target_channels` and the errors are those of `open_dataset`.
     """
     return open_dataset(
         settings.data,
@@ -205,6 +208,7 @@ def open_training_data(
         limit=settings.limit,
         seed=settings.seed,
         by_position=by_position,
+        known=known,
         target_channels=target_channels,
         report=report,
     )
@@ -242,11 +246,13 @@ def _rows(images: Split, rows: NDArray[np.intp]) -> Split:
     return Split(images.inputs[rows], targets, [images.names[row] for row in rows], digests)
 
 
-def _split(images: Split, val_fraction: float, rng: np.random.Generator, seed: int | None) -> tuple[Split, Split]:
+def _split(
+    images: Split, val_fraction: float, rng: np.random.Generator, seed: int | None, known: Mapping[str, bool] | None
+) -> tuple[Split, Split]:
     """Split by content if there is a `seed`, otherwise by place."""
     n = len(images)
     if seed is not None and val_fraction < 1:
-        chosen = choose_validation(images.digests, val_fraction, seed)
+        chosen = choose_validation(images.digests, val_fraction, seed, known)
         return _rows(images, np.flatnonzero(~chosen)), _rows(images, np.flatnonzero(chosen))
     n_val = n if val_fraction == 1 else max(0, min(n - 1, max(1, round(n * val_fraction))))
     order = rng.permutation(n)

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,30 +49,34 @@ def combine(members: Sequence[Member], named: bool = True) -> str:
     return hashlib.sha256(repr(rows).encode(errors="surrogatepass")).hexdigest()[:_DIGITS]
 
 
-def choose_validation(digests: Sequence[str], share: float, seed: int) -> NDArray[np.bool_]:
-    """Decide by the content of each file alone whether it validates.
+def choose_validation(
+    digests: Sequence[str], share: float, seed: int, known: Mapping[str, bool] | None = None
+) -> NDArray[np.bool_]:
+    """Decide by the content of each file whether it validates.
 
-    A file that comes, goes or is renamed does not move another one to the other side, and copies of a file stay
-    together. Only if no file, every file or more than twice the share would validate, those nearest to the limit change
-    their side.
+    Neither names nor places count, so that a file that comes, goes or is renamed does not move another one to the other
+    side, and copies of a file stay together. Of few files, chance alone would pick too few or too many: below the
+    share, or above twice the share, those nearest to the limit change their side.
 
     Args:
         digests: one a file.
         share: of all files that validate, on average.
         seed: another seed gives another split.
+        known: for digests that a run has split already, whether they validate; these stay where they are.
 
     Returns:
         bool (N,).
     """
+    n, known = len(digests), known or {}
     places = np.array([_place(digest.partition("-")[0], seed) for digest in digests])
-    chosen: NDArray[np.bool_] = places < share
-    most = math.ceil(2 * share * len(digests)) + 1  # of few files, chance alone may pick far too many
-    if chosen.sum() > most:
-        chosen[np.argsort(places, kind="stable")[most:]] = False
-    if len(digests) > 1 and not chosen.any():
-        chosen[np.argmin(places)] = True
-    elif len(digests) > 1 and chosen.all():
-        chosen[np.argmax(places)] = False
+    chosen: NDArray[np.bool_] = np.array(
+        [known.get(digest, place < share) for digest, place in zip(digests, places, strict=True)], dtype=np.bool_
+    )
+    least, most = (1, n - 1) if known else (max(1, int(share * n)), min(n - 1, math.ceil(2 * share * n) + 1))
+    count = int(np.clip(chosen.sum(), least, most)) if n > 1 else int(chosen.sum())
+    if count != chosen.sum():
+        order = np.lexsort((places, ~chosen))  # those that validate first
+        chosen[order[:count]], chosen[order[count:]] = True, False
     return chosen
 
 

@@ -66,10 +66,12 @@ def reopen(
     record = read_record(folder)
     located = locate(folder, stored, settings, record)
     split = record.split if record else "position"
+    files = read_files(folder)
+    known = {file.digest: file.part == "val" for file in files}
     by_position = split == "position"
     try:
         dataset = open_training_data(
-            model, located, report, by_position=by_position, target_channels=model.out_channels
+            model, located, report, by_position=by_position, known=known, target_channels=model.out_channels
         )
     except DataError as error:  # such as the empty folder that a disk is mounted at
         began = f"{folder} began with {record.images:,} images" if record else f"they are those of {folder}"
@@ -90,7 +92,7 @@ def reopen(
         return RunData(dataset, after, f"{located.data} instead of {stored.data}", True)
     if after.digest == record.digest:
         return RunData(dataset, after)
-    changes = describe_changes(read_files(folder), dataset.members) if read_files(folder) else ""
+    changes = describe_changes(files, dataset.members) if files else ""
     changes = changes or f"{after.images:,} images instead of {record.images:,}, or others"
     if after.content == record.content:
         return RunData(dataset, after, notes=(f"the data are the same under other names: {changes}",))

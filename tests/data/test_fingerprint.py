@@ -31,6 +31,17 @@ def test_both_sides_of_few_files_have_one(count: int) -> None:
     for seed in range(30):
         chosen = choose_validation(DIGESTS[:count], 0.1, seed)
         assert 1 <= chosen.sum() < count and chosen.sum() <= 3
+        assert 3 <= choose_validation(DIGESTS[:10], 0.3, seed).sum() <= 7
+
+
+def test_what_a_run_has_split_stays_where_it_is() -> None:
+    for seed in range(30):
+        known = dict(zip(DIGESTS[:12], choose_validation(DIGESTS[:12], 0.1, seed).tolist(), strict=True))
+        for new in (DIGESTS[:13], DIGESTS[3:40], DIGESTS[11::-1]):
+            chosen = choose_validation(new, 0.1, seed, known)
+            assert 1 <= chosen.sum() < len(new)
+            if any(known.get(digest) for digest in new):
+                assert all(known.get(digest, side) == side for digest, side in zip(new, chosen.tolist(), strict=True))
 
 
 def test_copies_stay_together_and_targets_do_not_count() -> None:
