@@ -20,6 +20,7 @@ from edgeae.errors import EdgeaeError, UsageError, WeightsError
 
 ARCHS = ("conv", "residual", "vae")
 LOSSES = ("mse", "bce")
+UPDATE = "update edgeae (pip install -U edgeae)"  # what to do about a file of a later version
 IMAGE_TO_IMAGE = "image-to-image"  # the task of a model that was trained on pairs of images, not on damage
 
 # Upper bounds: a hostile file cannot describe a network that takes all memory.
@@ -60,11 +61,16 @@ class _Json:
             raise error(f"{where}: the configuration is not valid JSON.") from None
         if not isinstance(values, dict):
             raise error(f"{where}: the configuration is not a JSON object.")
+        if cls is ModelConfig and isinstance(arch := values.get("arch"), str) and arch not in ARCHS:
+            choices = f"unknown architecture {reprlib.repr(arch)}; choose one of {', '.join(ARCHS)}"
+            raise error(f"{where}: {choices}. If a newer edgeae made it, {UPDATE}.")
         hints = typing.get_type_hints(cls)
         fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
         if unknown := sorted(set(values) - set(fields)):
             name = reprlib.repr(unknown[0])
-            raise error(f"{where}: unknown configuration key {name}; known are {', '.join(fields)}.")
+            known = ", ".join(fields)
+            unknown_key = f"unknown configuration key {name}; known are {known}"
+            raise error(f"{where}: {unknown_key}. If a newer edgeae made it, {UPDATE}.")
         required = {name for name, field in fields.items() if field.default is dataclasses.MISSING}
         if missing := sorted(required - set(values)):
             raise error(f"{where}: configuration key {missing[0]!r} is missing.")
@@ -236,3 +242,30 @@ class TrainConfig(_Json):
             _in_range("limit", self.limit, 2, 2**31)
         if self.loss not in LOSSES:
             raise UsageError(f"unknown loss {reprlib.repr(self.loss)}; choose one of {', '.join(LOSSES)}.")
+
+
+@dataclass(frozen=True)
+class DataRecord(_Json):
+    """What a run keeps of its data, so that a later session finds the same.
+
+    Attributes:
+        path, targets: absolute paths; None for built-in data and for no targets.
+        near_path, near_targets: the same relative to the run folder, for when both were moved together.
+        images: number of usable images.
+        digest: of the names and contents of all; empty for built-in data.
+        content: the same without the names.
+        validation: the same of the validation images alone.
+        split: `file` if each file's content decides whether it validates, `position` if its place in the list does.
+        best_after: an epoch; the scores up to it are of other validation images than those since.
+    """
+
+    path: str | None = None
+    targets: str | None = None
+    near_path: str | None = None
+    near_targets: str | None = None
+    images: int = 0
+    digest: str = ""
+    content: str = ""
+    validation: str = ""
+    split: str = "file"
+    best_after: int = 0

@@ -10,7 +10,8 @@ from tinygrad import Tensor
 
 from edgeae.config import TrainConfig
 from edgeae.data.batches import Batch
-from edgeae.data.datasets import Dataset, Report, Split
+from edgeae.data.datasets import Dataset, Split
+from edgeae.data.report import Report
 from edgeae.network.weight_file import WeightFile
 from edgeae.runtime.tinygrad_lock import tinygrad_on
 from edgeae.training.trainer import Trainer

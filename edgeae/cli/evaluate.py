@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgeae.cli.console import emit
+from edgeae.cli.console import emit, note
 from edgeae.cli.options import (
     TEXT,
     batch_option,
@@ -23,6 +23,7 @@ from edgeae.cli.session import open_session
 from edgeae.formatting import decibels, table
 
 if TYPE_CHECKING:
+    from edgeae.data.report import Report
     from edgeae.images.scores import Scores
 
 
@@ -73,7 +74,14 @@ def evaluate(
     from edgeae.training.evaluation import evaluate as evaluate_session
 
     session = open_session(model, device, batch, threads)
-    result = evaluate_session(session, data, corrupt=corrupt, targets=targets, seed=seed, limit=limit, size=size)
+
+    def show(report: Report) -> None:
+        if report.too_small or report.unreadable or report.unmatched or report.notes:
+            note(report.table())
+
+    result = evaluate_session(
+        session, data, corrupt=corrupt, targets=targets, seed=seed, limit=limit, size=size, on_report=show
+    )
 
     header = ["", "PSNR, dB", "in the holes", "SSIM", "MSE", "sharpness"]
     rows = [_score_row("input", result.input), _score_row("output", result.output)]

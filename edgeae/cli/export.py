@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgeae.cli.console import emit, note
-from edgeae.cli.options import PATH, SCHEME, TEXT, device_option, json_option, options, output_option
+from edgeae.cli.options import PATH, SCHEME, TEXT, device_option, json_option, options, output_option, targets_option
 from edgeae.cli.program import command
 from edgeae.errors import UsageError
 from edgeae.formatting import table
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         default=None,
         help="Images to measure the loss on.  [default: those of the run, else faces]",
     ),
+    targets_option,
     click.option(
         "--standardize",
         type=TEXT,
@@ -74,6 +75,7 @@ def export(
     kind: str | None,
     part: str,
     data: str | None,
+    targets: str | None,
     standardize: str | None,
     tune: int,
     licence: str | None,
@@ -90,10 +92,10 @@ def export(
         edgeae export faces-residual -o faces-residual.onnx
     """
     if (kind or output.suffix.removeprefix(".")) == "onnx":
-        if data or standardize or tune or licence:
+        if data or targets or standardize or tune or licence:
             raise UsageError(
-                "an .onnx file is made of a finished model: --data, --standardize, --tune and --licence "
-                "are for the .safetensors file that it is made from."
+                "an .onnx file is made of a finished model: --data, --targets, --standardize, --tune and "
+                "--licence are for the .safetensors file that it is made from."
             )
         _export_onnx(str(checkpoint), output, quantize, part, as_json)
         return
@@ -106,12 +108,15 @@ def export(
         output,
         scheme=quantize or "none",
         data=data,
+        targets=targets,
         device=device,
         licence=licence,
         standardize=standardize,
         tune=tune,
         on_epoch=lambda epoch, psnr: note(f"tuning {epoch}/{tune}  PSNR {psnr:.2f} dB"),
     )
+    for sentence in report.notes:
+        note(sentence)
     emit(
         report,
         [

@@ -11,7 +11,7 @@ from edgeae.cli.console import is_quiet, is_terminal, note, printable
 from edgeae.formatting import duration
 
 if TYPE_CHECKING:
-    from edgeae.data.datasets import Report
+    from edgeae.data.report import Report
     from edgeae.inference.folder import Outcome
     from edgeae.training.loop import Progress
 
@@ -68,10 +68,14 @@ class RunProgress:
 
 
 class TrainingProgress:
-    """Progress of `edgeae train`: the table of the data, a bar within each epoch, and a line after it."""
+    """Progress of `edgeae train`: the table of the data, a bar within each epoch, and a line after it.
+
+    Attributes:
+        epochs: how many were completed.
+    """
 
     def __init__(self) -> None:
-        self._bar = ProgressBar()
+        self._bar, self.epochs = ProgressBar(), 0
 
     def report(self, report: Report) -> None:
         """Print what the check of the data found."""
@@ -86,6 +90,7 @@ class TrainingProgress:
             self._bar.show(progress.step, progress.steps, text)
             return
         self._bar.clear()
+        self.epochs += 1
         kl = f"  kl {row['kl']:.1f}" if row["kl"] == row["kl"] else ""  # NaN where there is no code to weigh
         note(
             f"{epoch}  recon {row['recon']:.5f}{kl}  PSNR {row['val_psnr']:.2f} dB  "

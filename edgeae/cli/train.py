@@ -11,6 +11,7 @@ import click
 from click.core import ParameterSource
 
 from edgeae.cli.console import emit, note
+from edgeae.cli.flags import name_flags
 from edgeae.cli.options import (
     PATH,
     TEXT,
@@ -27,10 +28,12 @@ from edgeae.cli.options import (
 from edgeae.cli.program import command
 from edgeae.cli.progress import TrainingProgress
 from edgeae.config import ARCHS, LOSSES
-from edgeae.errors import UsageError
+from edgeae.errors import EdgeaeError, UsageError
 
 if TYPE_CHECKING:
     from edgeae.config import ModelConfig, TrainConfig
+
+RESUME_FLAGS = {"resume", "changed_data", "data", "targets", "epochs", "device", "threads", "as_json"}
 
 
 @command()
@@ -49,8 +52,10 @@ if TYPE_CHECKING:
         type=PATH,
         default=None,
         metavar="RUN",
-        help="Go on with a run that was stopped; takes all settings from it.",
+        help="Go on with a run that was stopped; takes all settings from it. Add --epochs to go on for longer, and "
+        "--data (and --targets) where its images were moved.",
     ),
+    click.option("--changed-data", is_flag=True, help="Resume although images were added, removed or changed since."),
     click.option(
         "--size",
         type=click.IntRange(8, 4096),
@@ -130,6 +135,7 @@ def train(
     targets: str | None,
     output: Path | None,
     resume: Path | None,
+    changed_data: bool,
     as_json: bool,
     device: str | None,
     threads: int | None,
@@ -140,18 +146,24 @@ def train(
     \b
         edgeae train conv --data photos/ --epochs 30 -o runs/photos-conv
         edgeae train --resume runs/photos-conv
+        edgeae train --resume runs/photos-conv --epochs 60
         edgeae train --start photos-residual --data family/ --lr 3e-4 -o runs/family
     """
     from edgeae.training import loop
-    from edgeae.training.run_folder import read_run
+    from edgeae.training.run_folder import find_run, read_run
 
     if resume is not None:
-        if arch or (extra := _flags_given() - {"resume", "device", "threads", "as_json"}):
+        if arch or (extra := _flags_given() - RESUME_FLAGS):
             what = "ARCH" if arch else _as_flag(min(extra))
             raise UsageError(f"--resume takes everything from the run; leave out {what}.")
-        model, settings = read_run(resume)
-        folder = resume
+        folder = find_run(resume)
+        if resume.name == "best.safetensors":
+            note("a run goes on from its last epoch, not from its best one")
+        model, settings = read_run(folder)
+        settings = replace(settings, **_resume_changes(data, targets, flags["epochs"]))
     else:
+        if changed_data:
+            raise UsageError("--changed-data is for a run that goes on: give --resume RUN.")
         if not (arch or flags["start"]) or not data:
             raise UsageError("train needs an ARCH and --data, or --start MODEL and --data, or --resume RUN.")
         model, settings = _configure(arch, data, targets, **flags)
@@ -165,9 +177,16 @@ def train(
             device=device,
             threads=threads,
             resume=resume is not None,
+            changed_data=changed_data,
             on_progress=progress.show,
             on_report=progress.report,
+            on_note=lambda sentence: note(name_flags(sentence)),
         )
+    except EdgeaeError:
+        progress.clear()
+        if progress.epochs:  # what was reached is not lost: a full disk, say, can be mended
+            note(f"stopped; go on with: edgeae train --resume {shlex.quote(str(folder))}")
+        raise
     except (KeyboardInterrupt, SystemExit):
         progress.clear()
         if (folder / "config.json").exists():
@@ -175,7 +194,7 @@ def train(
         raise
     best = result.best
     emit(
-        {"run": folder, "best": best, "epochs": len(result.rows)},
+        {"run": folder, "best": best, "epochs": len(result.rows), "notes": list(map(name_flags, result.notes))},
         [
             f"best epoch {best['epoch']:.0f}: PSNR {best['val_psnr']:.2f} dB, SSIM {best['val_ssim']:.3f}",
             f"{folder / 'best.safetensors'}",
@@ -184,6 +203,18 @@ def train(
         ],
         as_json,
     )
+
+
+def _resume_changes(data: str | None, targets: str | None, epochs: int) -> dict[str, Any]:
+    """Return the settings that flags change in a run that goes on. Paths are absolute: the run's own are relative."""
+    from edgeae.data.sources import BUILTIN_NAMES
+
+    changes: dict[str, Any] = {"epochs": epochs} if "epochs" in _flags_given() else {}
+    if data is not None:
+        changes["data"] = data if data in BUILTIN_NAMES else str(Path(data).absolute())
+    if targets is not None:
+        changes["targets"] = str(Path(targets).absolute())
+    return changes
 
 
 def _flags_given() -> set[str]:

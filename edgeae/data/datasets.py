@@ -5,20 +5,23 @@
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeae.config import ModelConfig, TrainConfig
 from edgeae.data.array_files import MIN_SIDE
+from edgeae.data.fingerprint import Member, choose_validation, describe_duplicates, digest_images, draw
 from edgeae.data.folders import Loaded
+from edgeae.data.report import Report
 from edgeae.data.sources import Data, DatasetListing, list_dataset
 from edgeae.errors import DataError, UsageError
 
 MIN_IMAGES = 2
+_LABELS = 16  # targets whose values are all below this are numbers of classes
 
 
 @dataclass(frozen=True)
@@ -30,85 +33,34 @@ class Split:
         targets: uint8 (N, size, size, C_out), or None if the inputs are their own targets. Targets in gray alone have
             one channel.
         names: N names for reports and previews.
+        digests: N digests of their files; empty if they are not from files.
     """
 
     inputs: NDArray[np.uint8]
     targets: NDArray[np.uint8] | None
     names: list[str]
+    digests: list[str] = dataclasses.field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.inputs)
 
 
 @dataclass(frozen=True)
-class Report:
-    """What a dataset holds, and what of it is not used.
+class Dataset:
+    """A training and a validation split, the name of the data, and the report on it.
 
     Attributes:
-        name: of the dataset.
-        size: side in pixels that images are fitted to.
-        train, val: number of usable images.
-        enlarged: how many of them are smaller than `size`.
-        ignored: number of files that are not images.
-        widths, heights: smallest, median and largest of the usable images before fitting, in pixels.
-        too_small, unreadable, unmatched: (name, reason) of each image that was left out.
-        notes: further sentences for the user.
+        path: of the folder or file, or None.
+        members: of both splits, by which a later session tells whether the data changed; empty for evaluation and for
+            built-in data.
     """
-
-    name: str
-    size: int
-    train: int
-    val: int
-    enlarged: int = 0
-    ignored: int = 0
-    widths: tuple[int, int, int] = (0, 0, 0)
-    heights: tuple[int, int, int] = (0, 0, 0)
-    too_small: tuple[tuple[str, str], ...] = ()
-    unreadable: tuple[tuple[str, str], ...] = ()
-    unmatched: tuple[tuple[str, str], ...] = ()
-    notes: tuple[str, ...] = ()
-
-    @property
-    def usable(self) -> int:
-        return self.train + self.val
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the report for JSON."""
-        return {"usable": self.usable, **dataclasses.asdict(self)}
-
-    def table(self, examples: int = 5) -> str:
-        """Return a compact table without empty rows, with at most `examples` files of each kind of problem."""
-        low, middle, high = (f"{w}×{h}" for w, h in zip(self.widths, self.heights, strict=True))
-        sizes = low if low == high else f"{low} to {high}, median {middle}"
-        rows = [("usable", f"{self.usable:,} (train {self.train:,}, val {self.val:,})")]
-        if self.usable:
-            rows.append(("image size", f"{sizes}; fitted to {self.size}×{self.size}"))
-        if self.enlarged:
-            rows.append(("enlarged", f"{self.enlarged:,}, smaller than that"))
-        for label, left_out in (
-            ("too small", self.too_small),
-            ("unreadable", self.unreadable),
-            ("unmatched", self.unmatched),
-        ):
-            if left_out:
-                rows.append((label, f"{len(left_out):,}, left out"))
-                rows += [("", f"{name}: {reason}") for name, reason in left_out[:examples]]
-                if len(left_out) > examples:
-                    rows.append(("", f"… and {len(left_out) - examples:,} more"))
-        if self.ignored:
-            rows.append(("ignored", f"{self.ignored:,} files that are no images"))
-        rows += [("note", note) for note in self.notes]
-        return "\n".join([f"dataset {self.name}", *(f"  {label:<12}{text}".rstrip() for label, text in rows)])
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """A training and a validation split, the name of the data, and the report on it."""
 
     train: Split
     val: Split
     name: str
     report: Report
+    path: Path | None = None
+    members: tuple[Member, ...] = ()
 
 
 def open_dataset(
@@ -120,6 +72,9 @@ def open_dataset(
     limit: int | None = None,
     val_fraction: float = 0.1,
     seed: int = 0,
+    by_position: bool = False,
+    known: Mapping[str, bool] | None = None,
+    target_channels: int | None = None,
     report: Callable[[Report], None] | None = None,
 ) -> Dataset:
     """Load images into memory, fitted to one size, as a training and a validation split.
@@ -141,9 +96,14 @@ def open_dataset(
         limit: use at most this many images in all, drawn at random before any is decoded; at least 2, or 1 for
             evaluation.
         val_fraction: share of validation images, above 0 to 1, for data without splits of its own and for dividing
-            `limit`. Each split gets at least one image. 1 is for evaluation: `train` is empty, and `val` is the data's
-            validation split if it has one, otherwise everything.
+            `limit`. Each split gets at least one image. Of a folder each file's content decides where it goes, so that
+            others may come and go; the share then holds on average. 1 is for evaluation: `train` is empty, and `val` is
+            the data's validation split if it has one, otherwise everything.
         seed: of the draw, of the split and of the generated faces, at least 0.
+        by_position: draw and split files by their places in the sorted list, as versions before 0.2 did.
+        known: for digests of files (`Dataset.members`), whether they validate; other files are split by their content.
+        target_channels: of the network that the targets are for, if there is one: 3 takes gray targets of a folder as
+            RGB. None lets the targets decide, all of them together.
         report: called once with the report, also if there turn out to be too few images.
 
     Raises:
@@ -156,30 +116,90 @@ def open_dataset(
     listing = list_dataset(data, size, channels, targets, seed, counts)
     rng = np.random.Generator(np.random.Philox(np.random.SeedSequence(seed)))
 
+    stable = listing.of_files and not by_position
     parts: dict[str, tuple[Split, Loaded]] = {}
     for name, part in listing.parts.items():
         if name == "train" and for_evaluation:
             continue
-        rows = _draw(len(part.names), counts[name], rng)
+        rows = _draw(part.names, counts[name], rng, seed if stable else None)
         loaded = part.load(rows)
-        parts[name] = Split(loaded.inputs, loaded.targets, [part.names[row] for row in rows[loaded.kept]]), loaded
-    if "all" in parts:
-        train, val = _split(parts["all"][0], val_fraction, rng)
+        names = [part.names[row] for row in rows[loaded.kept]]
+        parts[name] = Split(loaded.inputs, loaded.targets, names, loaded.digests), loaded
+    splits = _with_equal_channels(parts, target_channels)
+    if "all" in splits:
+        train, val = _split(splits["all"], val_fraction, rng, seed if stable else None, known)
     else:
-        val = parts["val"][0]
-        train = parts["train"][0] if "train" in parts else _rows(val, np.arange(0))
+        val = splits["val"]
+        train = splits["train"] if "train" in splits else _rows(val, np.arange(0))
 
-    summary = _summarize(listing, [loaded for _, loaded in parts.values()], size, len(train), len(val))
+    members, notes = ((), []) if for_evaluation else _compare(listing, train, val)
+    notes += _describe_targets(listing, train, val)
+    summary = _summarize(listing, [loaded for _, loaded in parts.values()], size, len(train), len(val), notes)
     if report is not None:
         report(summary)
     _require_enough(summary, for_evaluation)
-    return Dataset(train, val, listing.name, summary)
+    return Dataset(train, val, listing.name, summary, listing.path, members)
+
+
+def _with_equal_channels(parts: dict[str, tuple[Split, Loaded]], channels: int | None) -> dict[str, Split]:
+    """Give the targets of all parts one number of channels: one if all of them are gray, else three."""
+    targets = [split.targets for split, _ in parts.values() if split.targets is not None and len(split)]
+    by_content = any(loaded.gray_as_rgb for _, loaded in parts.values())
+    if by_content:
+        gray = channels != 3 and all(bool((part == part[..., :1]).all()) for part in targets)
+    else:
+        gray = all(part.shape[3] == 1 for part in targets)
+    count = 1 if gray else 3
+
+    def convert(split: Split) -> Split:
+        if split.targets is None or split.targets.shape[3] == count:
+            return split
+        converted = split.targets[..., :1] if count == 1 else np.repeat(split.targets, 3, axis=3)
+        return dataclasses.replace(split, targets=np.ascontiguousarray(converted))
+
+    return {name: convert(split) for name, (split, _) in parts.items()}
+
+
+def _compare(listing: DatasetListing, train: Split, val: Split) -> tuple[tuple[Member, ...], list[str]]:
+    """Return what identifies the images, and sentences on those that occur more than once."""
+    pixels = {"train": digest_images(train.inputs), "val": digest_images(val.inputs)}
+    notes = describe_duplicates(train.names, val.names, pixels["train"], pixels["val"])
+    if listing.path is None:
+        return (), notes
+    members = []
+    for part, split in (("train", train), ("val", val)):
+        # Rows of an array have no files: their pixels identify them, and their places are their names.
+        rows = (f"{part}[{row}]" for row in range(len(split))) if not split.digests else iter(split.names)
+        digests = split.digests
+        if not digests:
+            digests = pixels[part]
+            if split.targets is not None:
+                digests = [f"{a}-{b}" for a, b in zip(digests, digest_images(split.targets), strict=True)]
+        members += [Member(part, name, digest) for name, digest in zip(rows, digests, strict=True)]
+    return tuple(members), notes
+
+
+def _describe_targets(listing: DatasetListing, train: Split, val: Split) -> list[str]:
+    """A sentence if the targets of a folder are numbers of classes rather than pictures."""
+    largest = max((int(s.targets.max()) for s in (train, val) if s.targets is not None and len(s)), default=255)
+    if not listing.of_files or largest >= _LABELS:
+        return []
+    return [f"the targets are almost black, their brightest value is {largest} of 255: save masks as 0 and 255"]
 
 
 def open_training_data(
-    model: ModelConfig, settings: TrainConfig, report: Callable[[Report], None] | None = None
+    model: ModelConfig,
+    settings: TrainConfig,
+    report: Callable[[Report], None] | None = None,
+    *,
+    by_position: bool = False,
+    known: Mapping[str, bool] | None = None,
+    target_channels: int | None = None,
 ) -> Dataset:
-    """Load the data of a training run, fitted to its network. `report` and the errors are those of `open_dataset`."""
+    """Load the data of a training run, fitted to its network.
+
+    `report`, `by_position`, `known`, `target_channels` and the errors are those of `open_dataset`.
+    """
     return open_dataset(
         settings.data,
         size=settings.crop_from or model.size,
@@ -187,6 +207,9 @@ def open_training_data(
         targets=settings.targets,
         limit=settings.limit,
         seed=settings.seed,
+        by_position=by_position,
+        known=known,
+        target_channels=target_channels,
         report=report,
     )
 
@@ -210,25 +233,35 @@ def _shares(limit: int | None, val_fraction: float) -> dict[str, int | None]:
     return {"all": limit, "train": limit - val, "val": val}
 
 
-def _draw(n: int, most: int | None, rng: np.random.Generator) -> NDArray[np.intp]:
-    if most is None or most >= n:
-        return np.arange(n)
-    return np.sort(rng.choice(n, most, replace=False))
+def _draw(names: list[str], most: int | None, rng: np.random.Generator, seed: int | None) -> NDArray[np.intp]:
+    """Choose rows: by name if there is a `seed`, otherwise by place."""
+    if most is None or most >= len(names):
+        return np.arange(len(names))
+    return draw(names, most, seed) if seed is not None else np.sort(rng.choice(len(names), most, replace=False))
 
 
 def _rows(images: Split, rows: NDArray[np.intp]) -> Split:
     targets = None if images.targets is None else images.targets[rows]
-    return Split(images.inputs[rows], targets, [images.names[row] for row in rows])
+    digests = [images.digests[row] for row in rows] if images.digests else []
+    return Split(images.inputs[rows], targets, [images.names[row] for row in rows], digests)
 
 
-def _split(images: Split, val_fraction: float, rng: np.random.Generator) -> tuple[Split, Split]:
+def _split(
+    images: Split, val_fraction: float, rng: np.random.Generator, seed: int | None, known: Mapping[str, bool] | None
+) -> tuple[Split, Split]:
+    """Split by content if there is a `seed`, otherwise by place."""
     n = len(images)
+    if seed is not None and val_fraction < 1:
+        chosen = choose_validation(images.digests, val_fraction, seed, known)
+        return _rows(images, np.flatnonzero(~chosen)), _rows(images, np.flatnonzero(chosen))
     n_val = n if val_fraction == 1 else max(0, min(n - 1, max(1, round(n * val_fraction))))
     order = rng.permutation(n)
     return _rows(images, np.sort(order[n_val:])), _rows(images, np.sort(order[:n_val]))
 
 
-def _summarize(listing: DatasetListing, loaded: list[Loaded], size: int, train: int, val: int) -> Report:
+def _summarize(
+    listing: DatasetListing, loaded: list[Loaded], size: int, train: int, val: int, notes: list[str]
+) -> Report:
     problems = listing.problems + [problem for part in loaded for problem in part.problems]
     sizes = np.concatenate([part.sizes for part in loaded])
     columns = [(int(column.min()), int(np.median(column)), int(column.max())) for column in sizes.T if column.size]
@@ -248,7 +281,7 @@ def _summarize(listing: DatasetListing, loaded: list[Loaded], size: int, train: 
         too_small=of_kind("too small"),
         unreadable=of_kind("unreadable"),
         unmatched=of_kind("unmatched"),
-        notes=tuple(listing.notes),
+        notes=(*listing.notes, *notes),
     )
 
 

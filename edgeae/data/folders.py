@@ -1,15 +1,18 @@
-"""Folders of images: listing, splits by sub-folder, matching of inputs with targets, decoding in threads."""
+"""Folders of images: listing, splits by sub-folder, decoding in threads."""
 
+import json
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeae.data.array_files import MIN_SIDE, require_memory
+from edgeae.data.fingerprint import digest_file
+from edgeae.data.pairs import pair
 from edgeae.errors import DataError, ImageError
 from edgeae.images.arrays import fit
 from edgeae.images.files.array_io import read_image
@@ -21,6 +24,8 @@ _VAL_NAMES = ("val", "valid", "validation", "test", "testing")
 _IDX_IMAGES = re.compile(r"(train|val|validation|t10k|test)-images[-.]idx[34]-ubyte(\.gz)?")
 # The two images of a pair may differ in size, but in aspect ratio only by rounding.
 _ASPECT_TOLERANCE = 0.02
+RUN_PICTURES = frozenset(("preview.png", "curves.png"))
+_CONFIG_BYTES = 1 << 20  # a run's config.json has 2 kB
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,8 @@ class Loaded:
         kept: (N,), positions of these images among the requested ones.
         sizes: int64 (N, 2), original width and height in pixels.
         problems: why the others cannot be used.
+        digests: N digests of the files, or none if the images are not from files.
+        gray_as_rgb: whether targets in gray have three equal channels, as their files do not tell how many are meant.
     """
 
     inputs: NDArray[np.uint8]
@@ -40,6 +47,8 @@ class Loaded:
     kept: NDArray[np.intp]
     sizes: NDArray[np.int64]
     problems: list[Problem] = field(default_factory=list)
+    digests: list[str] = field(default_factory=list)
+    gray_as_rgb: bool = False
 
 
 def split_folders(root: Path) -> tuple[Path, Path] | None:
@@ -57,31 +66,6 @@ def idx_files(root: Path) -> dict[str, Path]:
         if match := _IDX_IMAGES.fullmatch(path.name):
             files.setdefault("train" if match[1] == "train" else "val", path)
     return files
-
-
-def pair(inputs: Listing, targets: Listing) -> Listing:
-    """Match inputs with targets by relative name without suffix; files without a partner become problems."""
-
-    def stem(name: str) -> str:
-        return str(PurePosixPath(name).with_suffix(""))
-
-    by_stem: dict[str, ImageFile] = {}
-    for file in targets.files:
-        by_stem.setdefault(stem(file.name), file)
-    paired: list[ImageFile] = []
-    problems = inputs.problems + targets.problems
-    for file in inputs.files:
-        if target := by_stem.get(stem(file.name)):
-            paired.append(file._replace(target=target.path))
-        else:
-            problems.append(Problem("unmatched", file.name, "has no target of that name"))
-    used = {file.target for file in paired}
-    problems += [
-        Problem("unmatched", file.name, "is a target without an input of that name")
-        for file in targets.files
-        if file.path not in used
-    ]
-    return Listing(paired, problems, inputs.ignored + targets.ignored)
 
 
 def _read(path: Path, channels: int) -> NDArray[np.uint8]:
@@ -107,6 +91,7 @@ def decode(files: list[ImageFile], size: int, channels: int) -> Loaded:
     inputs = np.empty((n, size, size, channels), dtype=np.uint8)
     targets = np.empty((n if paired else 0, size, size, 3), dtype=np.uint8)
     sizes = np.zeros((n, 2), dtype=np.int64)
+    digests = [""] * n
 
     def load(row: int) -> Problem | None:
         name, path, target_path = files[row]
@@ -123,8 +108,11 @@ def decode(files: list[ImageFile], size: int, channels: int) -> Loaded:
                 targets[row] = fit(target, (size, size))
             inputs[row] = fit(image, (size, size))
             sizes[row] = width, height
+            digests[row] = "-".join(digest_file(file) for file in (path, target_path) if file is not None)
         except ImageError as error:
             return Problem("unreadable", name, str(error).removeprefix(f"{path} ").removesuffix("."))
+        except OSError as error:  # it went away between reading and digesting
+            return Problem("unreadable", name, f"cannot be read ({error.strerror})")
         return None
 
     # Threads help because Pillow releases the interpreter's lock while it decodes and resizes.
@@ -135,38 +123,71 @@ def decode(files: list[ImageFile], size: int, channels: int) -> Loaded:
     if problems:
         inputs, sizes = inputs[kept], sizes[kept]
         targets = targets[kept] if paired else targets
-    if not paired:
-        return Loaded(inputs, None, kept, sizes, problems)
-    gray = bool((targets == targets[..., :1]).all())
-    return Loaded(inputs, np.ascontiguousarray(targets[..., :1]) if gray else targets, kept, sizes, problems)
+    return Loaded(
+        inputs, targets if paired else None, kept, sizes, problems, [digests[row] for row in kept], gray_as_rgb=paired
+    )
 
 
-def list_folder(root: Path, targets: Path | None) -> dict[str, Listing]:
-    """List the images of a folder.
+def list_folder(root: Path, targets: Path | None) -> tuple[dict[str, Listing], list[str]]:
+    """List the images of a folder, without the pictures that trainings left in it.
 
     Args:
         root: the folder.
         targets: folder of the target images, with the same sub-folders; or None.
 
     Returns:
-        {"train": …, "val": …} if the folder is split by sub-folders, otherwise {"all": …}.
+        {"train": …, "val": …} if the folder is split by sub-folders, otherwise {"all": …}; and sentences for the user.
 
     Raises:
-        DataError: `targets` is not a folder, or lacks a sub-folder.
+        DataError: `targets` is not a folder, is `root`, or lacks a sub-folder.
     """
     if targets is not None and not targets.is_dir():
         raise DataError(f"`targets` {targets} is not a folder: give the folder that holds a target for each image.")
+    if targets is not None and targets.samefile(root):
+        raise DataError(f"`targets` {targets} is the folder of the inputs itself: give the folder of the targets.")
+    notes: list[str] = []
     folders = split_folders(root)
     parts = {"train": folders[0], "val": folders[1]} if folders else {"all": root}
-    listings = {part: scan(folder, root, targets) for part, folder in parts.items()}
+    listings = {part: _without_runs(scan(folder, root, targets), root, notes) for part, folder in parts.items()}
     if targets is None:
-        return listings
-    if not folders:
-        return {"all": pair(listings["all"], scan(targets, targets))}
-    paired = {}
+        return listings, notes
     for part, folder in parts.items():
-        target_folder = targets / folder.name
+        target_folder = targets / folder.name if folders else targets
         if not target_folder.is_dir():
             raise DataError(f"`targets` {targets} has no folder {folder.name}, which the inputs have: add it.")
-        paired[part] = pair(listings[part], scan(target_folder, targets))
-    return paired
+        skip = root if root.resolve().is_relative_to(target_folder.resolve()) else None
+        listings[part] = pair(listings[part], _without_runs(scan(target_folder, targets, skip), targets, notes))
+    return listings, notes
+
+
+def _without_runs(listing: Listing, base: Path, notes: list[str]) -> Listing:
+    """Leave out what lies in run folders: a training must not learn from its own previews and curves."""
+    runs: dict[Path, bool] = {}
+
+    def is_left_out(file: ImageFile) -> bool:
+        # The folder itself may be a run too, if `-o` is the data; then only the run's pictures are no data.
+        folders = [folder for folder in file.path.parents if folder != base and folder.is_relative_to(base)]
+        if file.path.parent == base and file.name in RUN_PICTURES:
+            folders.append(base)
+        return any(runs.setdefault(folder, is_run_folder(folder)) for folder in folders)
+
+    left_out = [file for file in listing.files if is_left_out(file)]
+    if not left_out:
+        return listing
+    names = sorted(path.relative_to(base).as_posix() for path, is_run in runs.items() if is_run)
+    count = f"{len(left_out)} picture{'s' * (len(left_out) > 1)} of training runs"
+    notes.append(f"{count} ({', '.join(names[:3])}{', …' * (len(names) > 3)}) passed over")
+    files = [file for file in listing.files if file not in set(left_out)]
+    return Listing(files, listing.problems, listing.ignored + len(left_out))
+
+
+def is_run_folder(folder: Path) -> bool:
+    """Return whether a training writes to this folder (training/run_folder.py)."""
+    path = folder / "config.json"
+    try:
+        if not path.is_file() or path.stat().st_size > _CONFIG_BYTES:
+            return False
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(document, dict) and {"model", "train"} <= document.keys()

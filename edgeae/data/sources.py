@@ -6,7 +6,7 @@ A listing has parts, each with the names of its images and a function that loads
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,8 @@ class DatasetListing:
         problems: images that cannot be used, with the reasons.
         ignored: number of files that are not images.
         notes: further sentences for the user.
+        path: where the data are; None if they are built in or in memory.
+        of_files: whether each image is a file of its own.
     """
 
     name: str
@@ -55,6 +57,8 @@ class DatasetListing:
     problems: list[Problem] = field(default_factory=list)
     ignored: int = 0
     notes: list[str] = field(default_factory=list)
+    path: Path | None = None
+    of_files: bool = False
 
 
 def list_dataset(
@@ -96,7 +100,7 @@ def list_dataset(
                 arrays = {part: array_files.read_idx(file) for part, file in idx.items()}
                 if len(arrays) == 1:  # a single split is divided again
                     arrays = {"all": arrays.popitem()[1]}
-                return _from_arrays(path.resolve().name, arrays, target_path, size, channels)
+                return replace(_from_arrays(path.resolve().name, arrays, target_path, size, channels), path=path)
             return _from_folder(path, target_path, size, channels)
         if not path.exists():
             known = ", ".join(BUILTIN_NAMES)
@@ -105,11 +109,11 @@ def list_dataset(
         raise DataError(f"{path} cannot be read ({error.strerror}): check its permissions.") from error
     if path.suffix.lower() in read_suffixes():
         raise DataError(f"{path} is a single image: give the folder that holds the images.")
-    return _from_arrays(path.name, _read_array_file(path), target_path, size, channels)
+    return replace(_from_arrays(path.name, _read_array_file(path), target_path, size, channels), path=path)
 
 
 def _from_folder(root: Path, targets: Path | None, size: int, channels: int) -> DatasetListing:
-    listings = list_folder(root, targets)
+    listings, notes = list_folder(root, targets)
     parts = {}
     for part, listing in listings.items():
 
@@ -122,7 +126,9 @@ def _from_folder(root: Path, targets: Path | None, size: int, channels: int) -> 
         parts,
         [problem for listing in listings.values() for problem in listing.problems],
         sum(listing.ignored for listing in listings.values()),
-        _unused(root),
+        _unused(root) + notes,
+        root,
+        of_files=True,
     )
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from edgeae._version import __version__
 from edgeae.config import IMAGE_TO_IMAGE, ModelConfig, task_of
-from edgeae.data.datasets import open_dataset, open_training_data
+from edgeae.data.datasets import open_dataset
 from edgeae.errors import DataError, UsageError, WeightsError
 from edgeae.exporting.tune import tune as tune_rounded
 from edgeae.exporting.whiten import require_gaussian, whiten
@@ -27,7 +27,8 @@ from edgeae.network import quantize, weight_file
 from edgeae.network.weight_file import Array, WeightFile
 from edgeae.runtime import devices
 from edgeae.training.evaluation import MAX_VALIDATION_IMAGES, Trial
-from edgeae.training.run_folder import read_run
+from edgeae.training.run_data import locate, reopen
+from edgeae.training.run_folder import read_record, read_run
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class ExportReport:
         data, images: name and number of the images that the scores are from.
         psnr_to_fp32, ssim_to_fp32: of the file's outputs against those of the original, PSNR in dB; inf and 1 if equal.
         fp32, exported: scores of the original's and of the file's outputs against the clean images.
+        notes: sentences for the user.
     """
 
     path: str
@@ -71,6 +73,7 @@ class ExportReport:
     ssim_to_fp32: float
     fp32: Scores
     exported: Scores
+    notes: tuple[str, ...] = ()
 
 
 def export(
@@ -79,6 +82,7 @@ def export(
     *,
     scheme: str = "none",
     data: str | None = None,
+    targets: str | None = None,
     device: str | None = None,
     licence: str | None = None,
     standardize: str | None = None,
@@ -93,6 +97,7 @@ def export(
         scheme: storage of the weights: `none` (float32), `fp16`, `int8` or `int4`.
         data: images to score on, see `open_dataset`; if they have a validation split, that split. None uses the
             validation images of the run that the checkpoint lies in, or else generated faces.
+        targets: folder or array file of the wanted outputs for `data`, for a model of pairs.
         device: tinygrad device to score and tune on, whose output is also stored as the golden output; None chooses
             the best one.
         licence: written into the file instead of the checkpoint's.
@@ -123,7 +128,7 @@ def export(
         raise WeightsError(f"{source.path} is quantized already ({source.scheme}); export from the fp32 checkpoint.")
     if standardize is not None:
         require_gaussian(source.config)  # before images are read or made
-    trial, data_name = _open_trial(source, data)
+    trial, data_name, note = _open_trial(source, data, targets)
     original = source.floats()
     floats = original if standardize is None else _whiten(original, source.config, standardize, device)
     if tune:
@@ -155,6 +160,7 @@ def export(
         ssim_to_fp32=1.0 if equal else float(np.mean(ssim(after, before))),
         fp32=score(before, trial.clean, trial.mask),
         exported=scores,
+        notes=(note,) if note else (),
     )
 
 
@@ -191,6 +197,7 @@ def _tune(
         raise UsageError(f"{source.path} does not lie in its run folder, which names the data to tune on.")
     model, settings = read_run(folder)
     model = replace(model, out_channels=source.config.out_channels)
+    settings = locate(folder, settings, settings, read_record(folder))
     return tune_rounded(floats, model, settings, scheme, epochs, device, on_epoch)
 
 
@@ -199,25 +206,34 @@ def _run(file: WeightFile, device: str, trial: Trial) -> tuple[npt.NDArray[np.fl
     return session.run_floats(trial.inputs), session
 
 
-def _open_trial(file: WeightFile, data: str | None) -> tuple[Trial, str]:
-    """The images to score on, damaged as in training, and the name of the data."""
+def _open_trial(file: WeightFile, data: str | None, targets: str | None) -> tuple[Trial, str, str]:
+    """The images to score on, damaged as in training, the name of the data, and a sentence if they changed."""
     task = task_of(file.metadata)
     config = file.config
-    seed = 0
+    seed, note = 0, ""
     if data is None and (file.path.parent / "config.json").exists():
         _, settings = read_run(file.path.parent)
-        dataset = open_training_data(config, settings)
-        seed = settings.seed
-    elif task == IMAGE_TO_IMAGE:
+        run = reopen(file.path.parent, config, settings)
+        dataset, seed = run.dataset, settings.seed
+        note = "; ".join(run.notes)
+        if run.changes:
+            note = f"the data of {file.path.parent} changed ({run.changes}); the scores are of what is there now"
+    elif task == IMAGE_TO_IMAGE and (data is None or targets is None):
         raise DataError(
             f"{file.path} was trained on pairs of images, which its run folder names: export it from "
-            "there, without `data`."
+            "there, without `data`, or with `data` and `targets`."
         )
     else:
         dataset = open_dataset(
-            data or "faces", size=config.size, channels=config.in_channels, limit=MAX_VALIDATION_IMAGES, val_fraction=1
+            data or "faces",
+            size=config.size,
+            channels=config.in_channels,
+            targets=targets,
+            limit=MAX_VALIDATION_IMAGES,
+            val_fraction=1,
+            target_channels=config.out_channels,
         )
     trial = Trial.prepare(dataset.val, "none" if task == IMAGE_TO_IMAGE else task, seed, MAX_VALIDATION_IMAGES)
     if trial.clean.shape[-1] != config.out_channels:
         raise DataError(f"{dataset.name} has no targets of {config.out_channels} channels; export from the run folder.")
-    return trial, dataset.name
+    return trial, dataset.name, note

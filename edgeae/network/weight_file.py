@@ -40,7 +40,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeae.config import ModelConfig
+from edgeae.config import UPDATE, ModelConfig
 from edgeae.errors import WeightsError
 from edgeae.files import write_bytes_atomic
 from edgeae.network import quantize
@@ -218,12 +218,12 @@ def _metadata(path: Path, metadata: Any) -> dict[str, str]:
             raise WeightsError(f"{path}: metadata {key[:60]!r} is not a string.")
     if metadata["format_version"] != FORMAT_VERSION:
         version = metadata["format_version"][:20]
-        raise WeightsError(f"{path}: format version {version!r} is not {FORMAT_VERSION!r}; update edgeae.")
+        raise WeightsError(f"{path}: format version {version!r} is not {FORMAT_VERSION!r}; {UPDATE}.")
     for key in ("arch", "config", "quantize"):
         if key not in metadata:
             raise WeightsError(f"{path}: metadata {key!r} is missing.")
     if metadata["quantize"] not in quantize.SCHEMES:
-        raise WeightsError(f"{path}: unknown quantization {metadata['quantize'][:20]!r}; update edgeae.")
+        raise WeightsError(f"{path}: unknown quantization {metadata['quantize'][:20]!r}; {UPDATE}.")
     return metadata
 
 

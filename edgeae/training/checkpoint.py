@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeae._version import __version__
-from edgeae.config import IMAGE_TO_IMAGE
+from edgeae.config import IMAGE_TO_IMAGE, ModelConfig
 from edgeae.errors import TrainingError
 from edgeae.images.drawing.charts import draw_curves
 from edgeae.images.drawing.grids import comparison
@@ -20,17 +20,22 @@ from edgeae.images.files.array_io import write_image
 from edgeae.inference.golden import make_golden
 from edgeae.network import weight_file
 from edgeae.network.shipped import find_model
+from edgeae.network.weight_file import WeightFile
 from edgeae.training.run_folder import Row, best_row, curve_panels, read_metrics, write_metrics
 from edgeae.training.trainer import Trainer
 
 PREVIEW_IMAGES = 8
 
 
-def save(trainer: Trainer, folder: Path, rows: list[Row]) -> None:
-    """Write the files of an epoch that was just validated; the last of `rows` describes it."""
+def save(trainer: Trainer, folder: Path, rows: list[Row], best_after: int = 0) -> None:
+    """Write the files of an epoch that was just validated; the last of `rows` describes it.
+
+    Args:
+        best_after: see `run_folder.best_row`.
+    """
     row = rows[-1]
     metadata = make_metadata(trainer, row)
-    if row is best_row(rows):
+    if row is best_row(rows, best_after):
         golden = {"golden": make_golden(trainer.session)}
         weight_file.write(folder / "best.safetensors", trainer.weights(), metadata | golden)
     write_metrics(folder / "metrics.csv", rows)
@@ -70,6 +75,37 @@ def _write_preview(trainer: Trainer, path: Path) -> None:
     write_image(comparison(rows, list(columns)), path)
 
 
+def read_last(folder: Path, model: ModelConfig) -> tuple[WeightFile | None, list[Row]]:
+    """Read the last epoch of a run folder.
+
+    Args:
+        folder: of the run.
+        model: the network that config.json describes.
+
+    Returns:
+        last.safetensors, and the rows of metrics up to its epoch; None and no rows if the run was stopped in its first
+        epoch.
+
+    Raises:
+        TrainingError: the files belong to another network, or not to each other.
+        WeightsError: last.safetensors is damaged.
+    """
+    path = folder / "last.safetensors"
+    if not path.exists():
+        return None, []
+    file = weight_file.read(path)
+    if file.config != model:
+        raise TrainingError(f"{path} does not belong to this run: it holds another network than config.json says.")
+    done = file.metadata.get("epoch", "")
+    scored = read_metrics(folder / "metrics.csv")
+    rows = scored[: int(done) if done.isdecimal() else 0]
+    if not rows or [row["epoch"] for row in rows] != list(range(1, len(rows) + 1)) or str(len(rows)) != done:
+        raise TrainingError(f"{folder / 'metrics.csv'} does not hold the epochs of {path.name}; start a new run.")
+    if file.metadata.get("psnr") not in {f"{row['val_psnr']:.3f}" for row in scored}:
+        raise TrainingError(f"{path} does not belong to this run: metrics.csv has no epoch of its score.")
+    return file, rows
+
+
 def restore(trainer: Trainer, folder: Path) -> list[Row]:
     """Load weights and optimizer state from a run folder.
 
@@ -80,22 +116,15 @@ def restore(trainer: Trainer, folder: Path) -> list[Row]:
         TrainingError: the files belong to another network, or not to each other.
         WeightsError: last.safetensors is damaged.
     """
-    path = folder / "last.safetensors"
-    if not path.exists():
+    file, rows = read_last(folder, trainer.config)
+    if file is None:
         return []
-    file = weight_file.read(path)
-    if file.config != trainer.config:
-        raise TrainingError(f"{path} does not belong to this run: it holds another network than config.json says.")
     state = trainer.state()
     for name, tensor in state.items():
         stored = file.tensors.get(name)
         if stored is None or stored.shape != tensor.shape or stored.dtype != np.float32:
-            raise TrainingError(f"{path} does not belong to this run: {name} is missing or has another shape.")
+            raise TrainingError(f"{file.path} does not belong to this run: {name} is missing or has another shape.")
     trainer.load({name: file.tensors[name] for name in state})
-    done = file.metadata.get("epoch", "")
-    rows = read_metrics(folder / "metrics.csv")[: int(done) if done.isdecimal() else 0]
-    if not rows or [row["epoch"] for row in rows] != list(range(1, len(rows) + 1)) or str(len(rows)) != done:
-        raise TrainingError(f"{folder / 'metrics.csv'} does not hold the epochs of {path.name}; start a new run.")
     return rows
 
 

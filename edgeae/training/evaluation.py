@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import reprlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,10 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeae.config import IMAGE_TO_IMAGE, task_of
+from edgeae.config import IMAGE_TO_IMAGE, UPDATE, task_of
 from edgeae.data.batches import batches
 from edgeae.data.datasets import Split, open_dataset
-from edgeae.errors import DataError, UsageError
+from edgeae.data.report import Report
+from edgeae.errors import DataError, UsageError, WeightsError
 from edgeae.formatting import json_ready
 from edgeae.images.damage.spec import parse
 from edgeae.images.scores import Scores, score
@@ -102,6 +104,7 @@ def evaluate(
     seed: int = 0,
     limit: int | None = None,
     size: int | None = None,
+    on_report: Callable[[Report], None] | None = None,
 ) -> Evaluation:
     """Score a loaded model on a dataset.
 
@@ -114,6 +117,7 @@ def evaluate(
         seed: of the damage, 0 or more.
         limit: use at most this many images; None uses all.
         size: height and width in pixels that images are fitted to; None takes the model's training size.
+        on_report: called once with the report on the data.
 
     Returns:
         The scores. Without `targets`, `rates` compares the model's codes with WebP and JPEG; it is empty for a model
@@ -121,6 +125,7 @@ def evaluate(
 
     Raises:
         DataError: the data cannot be used, or the targets have another number of channels than the model's output.
+        WeightsError: a later version made the model, to undo damage that this one does not know.
         UsageError: the model was trained on pairs of images and `targets` is missing, the damage is not a valid
             specification, or `size` is set for a `vae`, which has one size.
     """
@@ -131,10 +136,24 @@ def evaluate(
     if task == IMAGE_TO_IMAGE and targets is None:
         raise UsageError("this model was trained on pairs of images: give the wanted outputs with `targets`.")
     dataset = open_dataset(
-        data, size=size or config.size, channels=config.in_channels, targets=targets, limit=limit, val_fraction=1
+        data,
+        size=size or config.size,
+        channels=config.in_channels,
+        targets=targets,
+        limit=limit,
+        val_fraction=1,
+        target_channels=config.out_channels,
+        report=on_report,
     )
     if corrupt is None:
         corrupt = "none" if targets is not None else task
+        try:
+            parse(corrupt)
+        except UsageError:
+            what = reprlib.repr(task)
+            raise WeightsError(
+                f"the model was trained to undo {what}, unknown here: give `corrupt`, or {UPDATE}."
+            ) from None
     trial = Trial.prepare(dataset.val, corrupt, seed)
     channels = trial.clean.shape[-1]
     if channels != config.out_channels:

@@ -1,6 +1,7 @@
 """The run folder, which a training writes after each epoch. A stopped run loses at most the current epoch.
 
-    config.json         the network's and the training's configuration
+    config.json         the configuration of the network and of the training, and a record of the data (run_data.py)
+    files.csv           part, name and digest of each image file of the data, if they are a folder
     last.safetensors    weights and optimizer state after the last epoch; written last, it completes the epoch
     best.safetensors    weights of the epoch with the highest validation PSNR
     metrics.csv         one row for each epoch, in COLUMNS
@@ -17,17 +18,19 @@ import io
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from edgeae._version import __version__
-from edgeae.config import ModelConfig, TrainConfig
+from edgeae.config import DataRecord, ModelConfig, TrainConfig
+from edgeae.data.fingerprint import Member
 from edgeae.errors import TrainingError
-from edgeae.files import write_bytes_atomic
+from edgeae.files import is_file, is_folder, write_bytes_atomic
 from edgeae.images.drawing.charts import Panel
 
 COLUMNS = (
@@ -50,34 +53,100 @@ COLUMNS = (
 Row = dict[str, float]
 
 
-def read_run(run: str | os.PathLike[str]) -> tuple[ModelConfig, TrainConfig]:
-    """Read the configuration of a run folder.
+def find_run(run: str | os.PathLike[str]) -> Path:
+    """Return the run folder that a path means: the folder itself, or that of a file in it.
 
     Raises:
-        TrainingError: the folder has no `config.json`, or a damaged one.
+        TrainingError: there is no run.
     """
-    path = Path(run) / "config.json"
+    path = Path(run)
+    if is_file(path):
+        if not is_file(path.parent / "config.json"):
+            raise TrainingError(
+                f"{path} lies in no run folder: there is no config.json beside it; begin a new run with `start` {path}."
+            )
+        return path.parent
+    if is_folder(path) and not is_file(path / "config.json"):
+        within = sorted(entry.parent for entry in path.glob("*/config.json"))[:3]
+        hint = f"; it holds the runs {', '.join(map(str, within))}" if within else ""
+        raise TrainingError(f"{run} holds no run to resume: there is no config.json in it{hint}.")
+    if not is_folder(path):
+        raise TrainingError(f"{run} holds no run to resume: it does not exist.")
+    return path
+
+
+def _read_config(folder: Path) -> tuple[Path, dict[str, Any]]:
+    path = folder / "config.json"
     try:
         document = json.loads(path.read_text())
-        parts = [json.dumps(document[key]) for key in ("model", "train")]
-    except FileNotFoundError:
-        raise TrainingError(f"{run} holds no run to resume: there is no {path.name} in it.") from None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        raise TrainingError(f"{path} is damaged; start a new run.") from None
-    return ModelConfig.from_json(parts[0], str(path), TrainingError), TrainConfig.from_json(
-        parts[1], str(path), TrainingError
+    except (OSError, ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict) or not {"model", "train"} <= document.keys():
+        raise TrainingError(f"{path} is damaged; start a new run.")
+    return path, document
+
+
+def read_run(run: str | os.PathLike[str]) -> tuple[ModelConfig, TrainConfig]:
+    """Read the configuration of a run.
+
+    Args:
+        run: its folder, or a file in it.
+
+    Raises:
+        TrainingError: there is no `config.json`, or a damaged one.
+    """
+    path, document = _read_config(find_run(run))
+    return (
+        ModelConfig.from_json(json.dumps(document["model"]), str(path), TrainingError),
+        TrainConfig.from_json(json.dumps(document["train"]), str(path), TrainingError),
     )
 
 
-def write_config(folder: Path, model: ModelConfig, settings: TrainConfig) -> None:
-    """Write `config.json`, which `read_run` reads."""
+def read_record(folder: Path) -> DataRecord | None:
+    """Read what a run keeps of its data; None if a version before 0.2 made it.
+
+    Raises:
+        TrainingError: `config.json` is damaged.
+    """
+    path, document = _read_config(folder)
+    if (record := document.get("data_record")) is None:
+        return None
+    return DataRecord.from_json(json.dumps(record), str(path), TrainingError)
+
+
+def write_config(folder: Path, model: ModelConfig, settings: TrainConfig, record: DataRecord | None = None) -> None:
+    """Write `config.json`, which `read_run` and `read_record` read."""
     document = {"model": asdict(model), "train": asdict(settings), "edgeae_version": __version__}
+    if record is not None:
+        document["data_record"] = asdict(record)
     write_bytes_atomic(folder / "config.json", (json.dumps(document, indent=2) + "\n").encode())
 
 
-def best_row(rows: list[Row]) -> Row:
-    """Return the row of the epoch whose weights are in best.safetensors: the first with the highest PSNR."""
-    return max(rows, key=lambda row: row["val_psnr"])
+def write_files(folder: Path, members: Sequence[Member]) -> None:
+    """Write files.csv."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([Member._fields, *members])
+    write_bytes_atomic(folder / "files.csv", text.getvalue().encode(errors="surrogateescape"))
+
+
+def read_files(folder: Path) -> list[Member]:
+    """Read back what `write_files` wrote; nothing if it is missing or damaged."""
+    try:
+        with (folder / "files.csv").open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+            return [Member(*row) for row in csv.reader(file)][1:]
+    except (OSError, TypeError, csv.Error):
+        return []
+
+
+def best_row(rows: list[Row], after: int = 0) -> Row:
+    """Return the row of the epoch whose weights are in best.safetensors: the first with the highest PSNR.
+
+    Args:
+        rows: of all epochs.
+        after: an epoch; scores up to it are of other validation images, and count only if there are no later ones.
+    """
+    return max(rows[after:] or rows, key=lambda row: row["val_psnr"])
 
 
 @contextmanager
@@ -99,12 +168,14 @@ def lock_run(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / ".lock").open("w")
     except OSError as e:
-        raise TrainingError(f"{folder} cannot be written ({e.strerror}); choose another `run`.") from None
+        raise TrainingError(f"{folder} cannot be written ({e.strerror}); choose another `run`, or copy it.") from None
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise TrainingError(f"another training writes to {folder}; wait for it or choose another `run`.") from None
+        except OSError:  # some network file systems have no locks
+            pass
         for temporary in folder.glob(".edgeae-*.tmp"):  # of a training killed while it wrote
             temporary.unlink(missing_ok=True)
         yield

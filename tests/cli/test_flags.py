@@ -15,7 +15,9 @@ from edgeae.cli.main import main
 LIBRARY = sorted(path for path in (ROOT / "edgeae").rglob("*.py") if path.parent.name != "cli")
 FLAG = re.compile(r"(?:^|[\s(])--?[a-zA-Z]")
 # Commands of other programs that a sentence may advise, and their own arguments.
-OTHER_PROGRAMS = re.compile(r"docker run --gpus all|softwareupdate --install --all|usermod -aG|^--\w+=")
+OTHER_PROGRAMS = re.compile(
+    r"docker run --gpus all|softwareupdate --install --all|usermod -aG|pip install -U edgeae|^--\w+="
+)
 
 
 def sentences(tree: ast.Module) -> Iterator[ast.Constant]:

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,8 +11,9 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
-from helpers import PROGRAM, TINY_TRAINING, error, run
+from helpers import PROGRAM, TINY_TRAINING, error, photo, run
 from PIL import Image
 
 from edgeae.network import weight_file
@@ -29,6 +31,49 @@ def test_train_and_resume(trained: Path) -> None:
     assert "holds a run already" in error(
         run("train", "conv", "--data", trained.parent / "photos.npz", "-o", trained, code=1)
     )
+
+
+def test_resume_from_another_folder_and_for_longer(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that is named by one of its files, in a folder with other data of the same name."""
+    folder = Path(shutil.copytree(trained.parent, tmp_path / "project"))
+    monkeypatch.chdir(folder)
+    run("train", "conv", "--data", "photos.npz", *TINY_TRAINING, "--epochs", "1", "-o", "run2", "-d", "CPU")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    np.savez("photos.npz", images=np.stack([photo(16, 16, seed=seed) for seed in range(50, 68)]))
+    last = folder / "run2" / "last.safetensors"
+    assert "has all its 1 epochs; --epochs 2 goes on" in run("train", "--resume", last).stderr
+    document = json.loads(run("train", "--resume", last, "--epochs", "2", "--json", "-d", "CPU").stdout)
+    assert document["epochs"] == 2 and document["run"] == str(folder / "run2") and document["notes"] == []
+    said = error(run("train", "--resume", last, "--epochs", "3", "--data", "photos.npz", "-d", "CPU", code=1))
+    assert "the data of" in said and "changed" in said and "go on with --changed-data" in said
+    told = run("train", "--resume", last, "--epochs", "3", "--data", "photos.npz", "--changed-data", "-d", "CPU").stderr
+    assert "the data changed" in told and "best-until-2.safetensors" in told
+    assert json.loads((folder / "run2" / "config.json").read_text())["train"]["data"] == str(
+        Path("photos.npz").absolute()
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["conv"], "leave out ARCH"),
+        (["--lr", "0.1"], "leave out --lr"),
+        (["--size", "32"], "leave out --size"),
+        (["-o", "other"], "leave out --output"),
+        (["--start", "faces-conv"], "leave out --start"),
+    ],
+)
+def test_resume_refuses_what_the_run_decides(trained: Path, arguments: list[str], said: str) -> None:
+    assert said in error(run("train", "--resume", trained, *arguments, code=2))
+    assert "give --resume RUN" in error(run("train", "conv", "--data", "x", "--changed-data", code=2))
+
+
+def test_a_dead_network_is_told(data: str) -> None:
+    result = run("train", "conv", "--data", data, *TINY_TRAINING, "--epochs", "2", "--lr", "1", "-d", "CPU")
+    assert re.search(r"the network learned nothing: .*; lower --lr 1\.$", result.stderr.splitlines()[-1])
 
 
 def test_train_prints_the_data_and_each_epoch(trained: Path, data: str) -> None:

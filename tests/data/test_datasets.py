@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from edgeae.data import downloads
-from edgeae.data.datasets import Dataset, Report, open_dataset
+from edgeae.data.datasets import Dataset, open_dataset
 from edgeae.data.generated_faces import generate
+from edgeae.data.report import Report
 from edgeae.errors import DataError, UsageError
 
 
@@ -59,7 +60,7 @@ def test_images_are_fitted_as_by_pillow(tmp_path: Path) -> None:
 def test_the_split_follows_the_seed(folder: Path) -> None:
     first = values(open_dataset(folder, size=16, seed=1, val_fraction=0.3))
     assert first == values(open_dataset(folder, size=16, seed=1, val_fraction=0.3))
-    assert len(first[1]) == 3
+    assert 3 <= len(first[1]) <= 7  # each file decides for itself, within limits
     others = [values(open_dataset(folder, size=16, seed=seed, val_fraction=0.3)) for seed in range(2, 8)]
     assert any(other != first for other in others)
 

@@ -996,7 +996,7 @@ USAGE = [
     Case("train unknown", "train unet --data photos.npz", code=2),
     Case("train without data", "train conv", code=2),
     Case("train vae with a small code", "train vae --data photos.npz --code 8", code=2),
-    Case("train resume with more", "train --resume run --epochs 3", code=2),
+    Case("train resume with more", "train --resume run --lr 0.1", code=2),
     Case("train arch and resume", "train conv --resume run", code=2),
     Case("train targets of a built-in set", "train conv --data faces --targets photos.npz -o run", code=2),
     Case("export a quantized one", "export SHELF/int8.safetensors -o c.safetensors", "is quantized already"),

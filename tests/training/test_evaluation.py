@@ -11,7 +11,7 @@ from helpers import photo
 from skimage.metrics import peak_signal_noise_ratio
 
 from edgeae.data.datasets import Split
-from edgeae.errors import DataError, UsageError
+from edgeae.errors import DataError, UsageError, WeightsError
 from edgeae.images.scores import score
 from edgeae.inference.load import load
 from edgeae.training.evaluation import Trial, evaluate
@@ -107,4 +107,7 @@ def test_a_model_of_pairs_needs_their_targets(tiny_file: Callable[..., Path], de
     session = load(tiny_file("conv"), device)
     session.metadata["task"] = "image-to-image"
     with pytest.raises(UsageError, match="`targets`"):
+        evaluate(session, "faces", limit=4)
+    session.metadata["task"] = "vignette:0.5"
+    with pytest.raises(WeightsError, match=r"to undo 'vignette:0.5', unknown here: give `corrupt`, or update edgeae"):
         evaluate(session, "faces", limit=4)

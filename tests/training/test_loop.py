@@ -304,6 +304,7 @@ def test_weights_of_another_network_are_refused(runs: Runs, device: str, tmp_pat
     [
         ({"epoch": "2"}, None, ""),
         ({"epoch": "9"}, TrainingError, "metrics.csv does not hold the epochs"),
+        ({"psnr": "1.234"}, TrainingError, "does not belong to this run: metrics.csv has no epoch of its score"),
         ({"epoch": "many"}, TrainingError, "metrics.csv does not hold the epochs"),
         ("optimizer", TrainingError, "does not belong to this run: optimizer.powers is missing"),
         ("truncated", WeightsError, "truncated"),
