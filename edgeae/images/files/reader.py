@@ -21,6 +21,7 @@ from PIL import ExifTags, Image, TiffImagePlugin, TiffTags
 from edgeae.errors import ImageError
 from edgeae.images import colours
 from edgeae.images.arrays import Rows
+from edgeae.images.files.jpeg_scans import check_scans
 from edgeae.images.files.metadata import UPRIGHT, Metadata, read_metadata, read_orientation, read_png_metadata
 from edgeae.images.files.pillow_guard import (
     READ_FORMATS,
@@ -31,8 +32,10 @@ from edgeae.images.files.pillow_guard import (
     why_unreadable,
 )
 from edgeae.images.files.png_reader import PngReader
+from edgeae.interrupts import run_interruptibly
 
 MAX_PIXELS = 1 << 30  # of a PNG; Pillow's own limit, for what it holds whole, is 179 million
+_QUICK_PIXELS = 1 << 20  # a decoder ends soon with so many, and need not be interrupted
 EIGHT_OF_16 = "it has 16 bits a channel, of which 8 are kept"
 
 _MODES = {  # Pillow's modes, and those of the rows that are read from them
@@ -154,7 +157,12 @@ class Photo:
         assert self._image is not None
         if not self._decoded:
             image = self._image
-            image.load()
+            if image.format in ("JPEG", "MPO"):
+                check_scans(self._file)
+            if self.width * self.height > _QUICK_PIXELS:
+                run_interruptibly(image.load)
+            else:
+                image.load()
             if image.mode in ("I", "F"):
                 check_values(image)
             if image.format == "TIFF" and self.orientation != UPRIGHT:  # the one format that Pillow turns upright
@@ -196,9 +204,13 @@ class Photo:
     def _open_png(self) -> None:
         self._file.seek(0)
         png = PngReader(self._file)
+        if png.left_out:
+            self.note = f"{png.left_out} of its profiles and texts, which are too large or too many, are left out"
         if png.interlaced:
+            source, self._file = self._file, png.copy_pixels()
+            source.close()
             self._open_other()
-            self.metadata.chunks = png.chunks
+            self.metadata, self.orientation = read_png_metadata(png.chunks)
             if png.dtype != self.dtype:
                 self.note = EIGHT_OF_16
             return
