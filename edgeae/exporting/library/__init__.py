@@ -107,8 +107,7 @@ def compile(
         raise UsageError(f"batch must be 1 to {MAX_BATCH} and threads 1 to {MAX_THREADS}.")
     tools = toolchain(target, cpu)
     label = name if name is not None else re.sub(r"\W", "_", Path(file.path).stem, flags=re.ASCII)
-    if not re.fullmatch(r"[A-Za-z_]\w{0,60}", label, re.ASCII):
-        raise UsageError(f"{label!r} cannot be the name of a C library; give another with `name`.")
+    companions.check_name(label)
     network = build(file.config, "PYTHON")
     plan = make_plan(
         network,
