@@ -32,6 +32,7 @@ from edgeae.images.files.pillow_guard import (
     why_unreadable,
 )
 from edgeae.images.files.png_reader import PngReader
+from edgeae.images.files.tiff_pages import MOST_PAGES, count_pages
 from edgeae.interrupts import run_interruptibly
 
 MAX_PIXELS = 1 << 30  # of a PNG; Pillow's own limit, for what it holds whole, is 179 million
@@ -225,7 +226,7 @@ class Photo:
         with mute_warnings():
             image = Image.open(self._file, formats=READ_FORMATS)
             self.format = {"MPO": "JPEG"}.get(image.format or "", image.format or "")
-            frames = int(getattr(image, "n_frames", 1))
+            frames = count_pages(self._file) if image.format == "TIFF" else int(getattr(image, "n_frames", 1))
             self.metadata = read_metadata(image, self._file)
             if image.format == "TIFF":  # else Pillow reads these tables with the pixels, and warns of broken ones then
                 for table in TiffTags.TAGS_V2_GROUPS.keys() & image.getexif().keys():
@@ -233,7 +234,8 @@ class Photo:
         self._describe(image)
         if frames > 1 and image.format != "MPO":
             what = "page" if image.format == "TIFF" else "frame"
-            self.note = f"it has {frames} {what}s, of which the first is restored"
+            number = f"{MOST_PAGES:,} or more" if frames == MOST_PAGES else frames
+            self.note = f"it has {number} {what}s, of which the first is restored"
 
     def _describe(self, image: Image.Image) -> None:
         """Set the attributes from an image that Pillow has opened."""
