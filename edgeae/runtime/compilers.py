@@ -14,7 +14,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeae.runtime.guard import MENDS, Unusable, reason_of
+from edgeae.runtime.guard import MENDS, Unusable, mend_for, reason_of
 
 # For code that is loaded into memory as it is, without an operating system's loader and libraries.
 _FLAGS = (
@@ -107,7 +107,7 @@ def compile_c(command: tuple[str, ...], source: str, *flags: str, timeout_s: flo
                 timeout=timeout_s,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise Unusable("CPU", reason_of(error), MENDS["CPU"]) from error
+            raise Unusable("CPU", reason_of(error), mend_for("CPU", reason_of(error))) from error
         code = path.read_bytes() if path.exists() else b""
     if done.returncode or not code.startswith(b"\x7fELF"):
         said = done.stderr.decode(errors="replace").strip().splitlines()

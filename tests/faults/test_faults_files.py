@@ -458,7 +458,6 @@ RAW = "run --raw 8x8 -m faces-conv"
         Case("size lies", "run --raw 9x9 -m faces-conv - -o out", "check that --raw", stdin=bytes(192)),
         Case("huge size", "run --raw 16384x16384 -m faces-conv - -o out", "give a --max-mem of", 2, stdin=bytes(192)),
         Case("no frames", "run --raw 8x8 -m faces-conv - -o out", "Standard input holds no frames"),
-        Case("no frames", f"{RAW} - -o out", code=0),
         Case("frames of a missing file", f"{RAW} gone.rgb -o out", "does not exist"),
         Case("frames of a folder", f"{RAW} folder -o out", "is a folder"),
         Case("frames below a file", f"{RAW} frames.rgb -o a.png/x", "cannot be written"),
