@@ -54,3 +54,11 @@ def json_ready(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     return value
+
+
+def plain_text(text: str) -> str:
+    """Return a text without the characters that a terminal takes as commands, and without half of a surrogate pair.
+
+    They become spaces, so that other programs, too, can print what a weight file says of itself.
+    """
+    return "".join(c if c.isprintable() else " " for c in text)

@@ -17,7 +17,7 @@ from edgeae.formatting import table
 @options(json_option)
 def info(model: str, as_json: bool) -> None:
     """Describe a model or a compiled library."""
-    from edgeae.engine.library import describe_library
+    from edgeae.engine.library_file import describe_library
     from edgeae.network.describe import describe
     from edgeae.network.shipped import LIBRARIES, find_model
 

@@ -74,7 +74,24 @@ class Program(click.Group):
             if isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
                 _discard_stdout()
                 _fail(f"standard output cannot be written ({e.strerror}): write to another disk.", 1, verbosity)
+            if cause := _system_limit(e):
+                _fail(cause, 1, verbosity)
             _fail(f"unexpected {type(e).__name__}: {e}. Run with -v and report what it prints.", 1, verbosity)
+
+
+def _system_limit(error: BaseException) -> str:
+    """Return the sentence for an error, or for one that led to it, by which the system refuses more of something."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE):
+            return "The system allows no more open files: raise the limit with ulimit -n 1024."
+        if isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno == errno.ENOMEM):
+            return "out of memory; try a smaller image, or raise the limit of ulimit -v."
+        no_thread = isinstance(cause, RuntimeError) and "can't start new thread" in str(cause)
+        if no_thread or (isinstance(cause, OSError) and cause.errno == errno.EAGAIN):
+            return "The system allows no more threads or processes: end some, or raise the limit of ulimit -u."
+        cause = cause.__cause__ or cause.__context__
+    return ""
 
 
 def _discard_stdout() -> None:

@@ -52,5 +52,9 @@ def restore_frames(
         network = session()
         note_fixed_size(network)
         video.restore_frames(network, stream, size, write, strength)
+    if not count:
+        raise ImageError(
+            f"{'Standard input' if source == PIPE else source} holds no frames: check where it comes from."
+        )
     seconds = time.perf_counter() - started
     note(f"{count} frames in {seconds:.1f} s ({count / seconds:.1f} frames/s)")

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from edgeae.interrupts import interrupted
+
 INTERRUPTED = 130  # the exit code that shells report for a program that SIGINT ended
 TERMINATED = 143  # and for SIGTERM
 
@@ -25,12 +27,14 @@ def raise_on_signals() -> Iterator[None]:
         yield
         return
     stopped = False
+    interrupted.clear()
     again: list[threading.Timer] = []
     report = sys.unraisablehook
 
     def stop(number: int, frame: Any) -> None:
         nonlocal stopped
         stopped = True
+        interrupted.set()
         raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(TERMINATED)
 
     def on_dropped(dropped: Any) -> None:

@@ -4,6 +4,7 @@ Files are not trusted: a header that claims more than the file can hold is refus
 nothing is unpickled.
 """
 
+import functools
 import gzip
 import math
 import os
@@ -12,14 +13,17 @@ import tokenize
 import zipfile
 import zlib
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeae.data.packed_rows import ZIP_ERRORS, PackedRows
 from edgeae.errors import DataError
 from edgeae.images.arrays import fit
 from edgeae.images.colours import LUMA_BT601
+
+Images: TypeAlias = NDArray[Any] | PackedRows
 
 # An image with a shorter side is a mistake (an icon, or channels taken for a width), not training data.
 MIN_SIDE = 8
@@ -27,6 +31,9 @@ MIN_SIDE = 8
 _GZIP_MAGIC = b"\x1f\x8b"
 _IDX_UINT8 = 0x08
 _BLOCK_BYTES = 1 << 20
+_ROWS_BYTES = 1 << 26  # of the images of an array that are in memory at once
+_MOST_UNPACKED_BYTES = 1 << 28  # of a compressed file that is unpacked as a whole
+_MOST_PIXELS = 178_956_970  # of an image, as in picture files
 # Deflate cannot compress better than 1032 to 1 (zlib's technical notes); the slack covers the container's own bytes.
 _DEFLATE_RATIO = 1032
 _DEFLATE_SLACK_BYTES = 1 << 16
@@ -55,14 +62,14 @@ def require_memory(size_bytes: int, what: str) -> None:
         )
 
 
-def read_idx(path: Path) -> NDArray[np.uint8]:
+def read_idx(path: Path) -> Images:
     """Read the images of an IDX file, plain or gzipped.
 
     The format (http://yann.lecun.com/exdb/mnist/): two zero bytes, a type code, the number of dimensions, the
     dimensions as big-endian 32-bit integers, then the pixels.
 
     Returns:
-        uint8 (N, H, W) or (N, H, W, C).
+        uint8 (N, H, W) or (N, H, W, C); PackedRows for a gzipped file of more than 256 MB.
 
     Raises:
         DataError: the file has another format, holds labels, or fewer or more pixels than its header claims.
@@ -80,7 +87,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
         raise DataError(f"{path} cannot be read ({error}): fetch or copy it again.") from error
 
 
-def _read_idx(stream: IO[bytes] | gzip.GzipFile, limit_bytes: int, path: Path) -> NDArray[np.uint8]:
+def _read_idx(stream: IO[bytes] | gzip.GzipFile, limit_bytes: int, path: Path) -> Images:
     head = stream.read(4)
     if len(head) < 4 or head[:2] != b"\0\0" or not 1 <= head[3] <= 4:
         raise DataError(f"{path} is not a dataset: give a folder of images, an .npy, .npz or IDX file.")
@@ -98,6 +105,8 @@ def _read_idx(stream: IO[bytes] | gzip.GzipFile, limit_bytes: int, path: Path) -
         raise DataError(f"{path} holds no pixels ({'×'.join(map(str, shape))}): fetch or copy it again.")
     if claimed > limit_bytes:
         raise DataError(f"{path} claims {claimed:,} pixels, more than the file can hold: fetch or copy it again.")
+    if claimed > _MOST_UNPACKED_BYTES and isinstance(stream, gzip.GzipFile):
+        return PackedRows(functools.partial(_open_idx, path, ndim), shape, np.dtype(np.uint8), f"{path}")
     require_memory(claimed, f"{path}")
     pixels = bytearray()
     while block := stream.read(min(_BLOCK_BYTES, claimed + 1 - len(pixels))):
@@ -108,12 +117,16 @@ def _read_idx(stream: IO[bytes] | gzip.GzipFile, limit_bytes: int, path: Path) -
     return np.frombuffer(pixels, dtype=np.uint8).reshape(shape)
 
 
-def _check_npy_header(stream: IO[bytes], size_bytes: int, what: str) -> None:
-    """Raise DataError unless the .npy header describes a plain numeric array that fits into `size_bytes`."""
+def _read_npy_header(stream: IO[bytes], size_bytes: int, what: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Return shape, whether the first axis is the fastest, and type of an array of numbers.
+
+    Raises:
+        DataError: the .npy header describes anything else, or more than fits into `size_bytes`.
+    """
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     try:
         version = np.lib.format.read_magic(stream)
-        shape, _, dtype = readers[version](stream)
+        shape, fortran_order, dtype = readers[version](stream)
     except (ValueError, KeyError, EOFError, RecursionError, MemoryError, tokenize.TokenError) as error:
         raise DataError(f"{what} is not a readable .npy array: save it with numpy.save again.") from error
     if dtype.kind not in "buf":
@@ -122,6 +135,7 @@ def _check_npy_header(stream: IO[bytes], size_bytes: int, what: str) -> None:
         raise DataError(f"{what} has the shape {shape}, which holds no image.")
     if math.prod(shape) * dtype.itemsize > size_bytes:
         raise DataError(f"{what} claims the shape {shape}, more than the file can hold: save it again.")
+    return shape, fortran_order, dtype
 
 
 def read_npy(path: Path) -> NDArray[Any]:
@@ -132,14 +146,14 @@ def read_npy(path: Path) -> NDArray[Any]:
     """
     try:
         with path.open("rb") as file:
-            _check_npy_header(file, os.fstat(file.fileno()).st_size, str(path))
+            _read_npy_header(file, os.fstat(file.fileno()).st_size, str(path))
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, OverflowError) as error:
         raise DataError(f"{path} cannot be read ({error}): save it with numpy.save again.") from error
     return array
 
 
-def read_npz(path: Path) -> dict[str, NDArray[Any]]:
+def read_npz(path: Path) -> dict[str, Images]:
     """Read the image arrays of an `.npz` file.
 
     Returns:
@@ -160,24 +174,45 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
                 if name is None:
                     raise DataError(f"{path} holds no array: save the images with numpy.savez(path, images=array).")
                 chosen = {"all": name}
-            return {part: _read_member(archive, members[name], f"{path} [{name}]") for part, name in chosen.items()}
-    # zipfile raises RuntimeError for members that are encrypted or compressed by an unknown method.
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError) as error:
+            return {
+                part: _read_member(archive, path, members[name], f"{path} [{name}]") for part, name in chosen.items()
+            }
+    except ZIP_ERRORS as error:
         raise DataError(f"{path} cannot be read ({error}): save it with numpy.savez again.") from error
 
 
-def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, what: str) -> NDArray[Any]:
+def _read_member(archive: zipfile.ZipFile, path: Path, info: zipfile.ZipInfo, what: str) -> Images:
     if info.file_size > info.compress_size * _DEFLATE_RATIO + _DEFLATE_SLACK_BYTES:
         raise DataError(f"{what} claims {info.file_size:,} bytes, more than the file can hold: save it again.")
-    require_memory(info.file_size, what)
     with archive.open(info) as stream:
-        _check_npy_header(stream, info.file_size, what)
+        shape, fortran_order, dtype = _read_npy_header(stream, info.file_size, what)
+    if not fortran_order or len(shape) < 2:
+        return PackedRows(functools.partial(_open_member, path, info.filename), shape or (1,), dtype, what)
+    if info.file_size > _MOST_UNPACKED_BYTES:  # whose images have no place of their own in the file
+        raise DataError(f"{what} is stored in Fortran order: save numpy.ascontiguousarray of it.")
     with archive.open(info) as stream:
         array: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
     return array
 
 
-def as_image_array(array: NDArray[Any], what: str) -> NDArray[Any]:
+def _open_member(path: Path, member: str) -> IO[bytes]:
+    """Open a member whose header was checked, at its first value."""
+    archive = zipfile.ZipFile(path)
+    stream = archive.open(member)  # which keeps the archive's file open for itself
+    archive.close()
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    readers[np.lib.format.read_magic(stream)](stream)
+    return stream
+
+
+def _open_idx(path: Path, ndim: int) -> IO[bytes]:
+    """Open a gzipped IDX file whose header was checked, at its first pixel."""
+    stream: Any = gzip.open(path)  # noqa: SIM115 - whoever reads the rows closes it
+    stream.read(4 + 4 * ndim)
+    return stream  # type: ignore[no-any-return]
+
+
+def as_image_array(array: Images, what: str) -> Images:
     """Return a view of an array as images, (N, H, W, 1 or 3), without looking at its values.
 
     Args:
@@ -189,7 +224,9 @@ def as_image_array(array: NDArray[Any], what: str) -> NDArray[Any]:
     """
     if array.dtype != np.uint8 and array.dtype.kind not in "bf":
         raise DataError(f"{what} holds {array.dtype} values: images are uint8, or float in [0, 1].")
-    view = array[..., None] if array.ndim == 3 else array
+    view = array
+    if array.ndim == 3:
+        view = array.with_channel() if isinstance(array, PackedRows) else array[..., None]
     if view.ndim != 4:
         raise DataError(f"{what} has the shape {array.shape}: images are (N, H, W) or (N, H, W, C).")
     if view.shape[3] not in (1, 3):
@@ -198,6 +235,8 @@ def as_image_array(array: NDArray[Any], what: str) -> NDArray[Any]:
         raise DataError(f"{what} has {view.shape[3]} channels: give 1 (grey) or 3 (RGB).")
     if min(view.shape[1:3]) < MIN_SIDE:
         raise DataError(f"{what} has images of {view.shape[2]}×{view.shape[1]} pixels: they need {MIN_SIDE} a side.")
+    if view.shape[1] * view.shape[2] > _MOST_PIXELS:
+        raise DataError(f"{what} has images of more than {_MOST_PIXELS // 10**6} million pixels: make them smaller.")
     return view
 
 
@@ -233,7 +272,7 @@ def to_channels(images: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
     return np.rint(luma).astype(np.uint8)[..., None]
 
 
-def fit_rows(images: NDArray[Any], rows: NDArray[np.intp], size: int, channels: int, what: str) -> NDArray[np.uint8]:
+def fit_rows(images: Images, rows: NDArray[np.intp], size: int, channels: int, what: str) -> NDArray[np.uint8]:
     """Load some images of an array, cropped about the centre and resized.
 
     Args:
@@ -250,13 +289,14 @@ def fit_rows(images: NDArray[Any], rows: NDArray[np.intp], size: int, channels: 
         DataError: a value is out of range, or the result does not fit into memory.
     """
     require_memory(len(rows) * size * size * channels, what)
-    # A thousand at a time: `images` may be a file larger than memory.
+    # Some at a time: `images` may be a file larger than memory.
+    step = max(1, min(1000, _ROWS_BYTES // (math.prod(images.shape[1:]) * images.dtype.itemsize)))
     out = np.empty((len(rows), size, size, channels), dtype=np.uint8)
-    for start in range(0, len(rows), 1000):
-        chunk = to_uint8(np.asarray(images[rows[start : start + 1000]]), what)
+    for start in range(0, len(rows), step):
+        chunk = to_uint8(np.asarray(images[rows[start : start + step]]), what)
         chunk = to_channels(chunk, channels)
         if chunk.shape[1:3] == (size, size):
-            out[start : start + 1000] = chunk
+            out[start : start + step] = chunk
         else:
             for row, image in enumerate(chunk, start):
                 out[row] = fit(image, (size, size))

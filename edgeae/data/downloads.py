@@ -191,7 +191,7 @@ def load(name: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     dataset = DATASETS[name]
     if dataset.train is dataset.val:
         return _read_cifar10(fetch(name, dataset.train))
-    return read_idx(fetch(name, dataset.train)), read_idx(fetch(name, dataset.val))
+    return np.asarray(read_idx(fetch(name, dataset.train))), np.asarray(read_idx(fetch(name, dataset.val)))
 
 
 def _read_cifar10(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

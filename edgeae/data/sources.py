@@ -5,7 +5,7 @@ A listing has parts, each with the names of its images and a function that loads
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -97,7 +97,7 @@ def list_dataset(
     try:
         if path.is_dir():
             if idx := idx_files(path):
-                arrays = {part: array_files.read_idx(file) for part, file in idx.items()}
+                arrays: dict[str, array_files.Images] = {part: array_files.read_idx(file) for part, file in idx.items()}
                 if len(arrays) == 1:  # a single split is divided again
                     arrays = {"all": arrays.popitem()[1]}
                 return replace(_from_arrays(path.resolve().name, arrays, target_path, size, channels), path=path)
@@ -141,7 +141,7 @@ def _unused(root: Path) -> list[str]:
     return [f"only its folders {folders[0].name} and {folders[1].name} are used, not what else is in it"]
 
 
-def _read_array_file(path: Path) -> dict[str, NDArray[Any]]:
+def _read_array_file(path: Path) -> Mapping[str, array_files.Images]:
     if not path.is_file():
         raise DataError(f"{path} is not a regular file: give a folder of images, an .npy, .npz or IDX file.")
     if path.suffix.lower() == ".npz":
@@ -150,14 +150,14 @@ def _read_array_file(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def _from_arrays(
-    name: str, arrays: dict[str, NDArray[Any]], targets: Path | None, size: int, channels: int
+    name: str, arrays: Mapping[str, array_files.Images], targets: Path | None, size: int, channels: int
 ) -> DatasetListing:
     if targets is not None and not targets.is_file():
         raise DataError(
             f"`targets` {targets} is not a file: the inputs are arrays, so give an array file of as many rows."
         )
     target_name = f"`targets` {targets}"
-    target_arrays = {} if targets is None else _read_array_file(targets)
+    target_arrays: Mapping[str, array_files.Images] = {} if targets is None else _read_array_file(targets)
     if targets is not None and target_arrays.keys() != arrays.keys():
         raise DataError(f"{target_name} holds {', '.join(target_arrays)} and the inputs {', '.join(arrays)}.")
     parts = {}
@@ -170,8 +170,8 @@ def _from_arrays(
 
         def load(
             rows: NDArray[np.intp],
-            images: NDArray[Any] = images,
-            paired: NDArray[Any] | None = paired,
+            images: array_files.Images = images,
+            paired: array_files.Images | None = paired,
             what: str = what,
         ) -> Loaded:
             inputs = array_files.fit_rows(images, rows, size, channels, what)

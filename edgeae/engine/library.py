@@ -1,29 +1,24 @@
 """Load a compiled library (`edgeae compile`) and call its C functions.
 
-A library holds a description of itself between two zero bytes, which is read without running any of its code.
+What it says about itself is read and checked first, without running any of its code (library_file.py).
 """
 
 from __future__ import annotations
 
 import ctypes
-import json
-import re
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from edgeae.config import ModelConfig
+from edgeae.engine.library_file import read_description
+from edgeae.engine.shared_object import this_machine
 from edgeae.errors import DeviceError, EdgeaeError, ImageError, UsageError, WeightsError
-from edgeae.network.describe import describe_model
 
 Floats: TypeAlias = npt.NDArray[np.float32]
-
-_MARK = re.compile(rb"edgeae library ([A-Za-z_]\w*) 1\0(\{[^\0]*\})\0")  # written by head.c
 
 
 class CompiledLibrary:
@@ -52,10 +47,13 @@ class CompiledLibrary:
             threads: most threads to use; None is as many as it was compiled for.
 
         Raises:
-            WeightsError: the file is not one of our libraries.
+            WeightsError: the file is not one of our libraries, or damaged.
             DeviceError: it is for another machine.
         """
-        description = _read_description(path)
+        description = read_description(path)
+        if description.shared_object != (own := this_machine()):
+            made_for = description.shared_object.machine
+            raise DeviceError(f"{path} is for {made_for}, and this is {own.machine}: compile the model again here.")
         self.config, self.metadata, self.batch = description.config, description.metadata, description.batch
         self.image_size = description.height, description.width
         self.methods = frozenset({"reconstruct", "encode", "decode"}) | (
@@ -125,65 +123,15 @@ class CompiledLibrary:
 
     def _function(self, name: str, *types: Any) -> Callable[..., None]:
         """Bind a function whose first argument is a pointer and whose result is an error code."""
-        function = getattr(self._library, f"{self._name}_{name}")
+        function = getattr(self._library, f"{self._name}_{name}", None)
+        if function is None:
+            raise WeightsError(f"{self._library._name} lacks the function {self._name}_{name}; compile it again.")
         function.argtypes = [ctypes.c_void_p, *types]
         message = getattr(self._library, f"{self._name}_error")
         message.restype = ctypes.c_char_p
 
         def call(*arguments: Any) -> None:
             if code := function(*arguments):
-                raise EdgeaeError(f"lib{self._name}: {message(code).decode()}.")
+                raise EdgeaeError(f"lib{self._name}: {(message(code) or b'error').decode(errors='replace')}.")
 
         return call
-
-
-@dataclass(frozen=True)
-class _Description:
-    """What a library says about itself.
-
-    Attributes:
-        name: prefix of its C functions.
-        metadata: the strings of its weight file.
-        config: the sizes of the network.
-        size_bytes: size of the library.
-        width, height, batch, threads: what it was compiled for.
-    """
-
-    name: str
-    metadata: dict[str, str]
-    config: ModelConfig
-    size_bytes: int
-    width: int
-    height: int
-    batch: int
-    threads: int
-
-
-def _read_description(path: Path) -> _Description:
-    """Find the description in a library's bytes. Raises WeightsError where there is none, or a damaged one."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror}.") from None
-    match = _MARK.search(data)
-    if match is None:
-        raise WeightsError(f"{path} is no library that edgeae compiled.")
-    try:
-        values = dict(json.loads(match[2]))
-        metadata = {key: value for key, value in values.items() if isinstance(value, str)}
-        config = ModelConfig.from_json(metadata.get("config", ""), str(path))
-        numbers = {name: int(values["library"][name]) for name in ("width", "height", "batch", "threads")}
-    except (KeyError, ValueError, TypeError, RecursionError):
-        raise WeightsError(f"{path}: the library's description is damaged; compile it again.") from None
-    return _Description(match[1].decode(), metadata, config, len(data), **numbers)
-
-
-def describe_library(path: Path) -> dict[str, Any]:
-    """Return what `edgeae info` prints about a library. Raises WeightsError."""
-    description = _read_description(path)
-    width, height = description.width, description.height
-    return describe_model(path, description.size_bytes, description.config, description.metadata, width, height) | {
-        "any_size": f"no, compiled for {width}×{height}",
-        "batch": description.batch,
-        "threads": description.threads,
-    }

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from edgeae._version import __version__
 from edgeae.errors import UsageError
 from edgeae.files import write_bytes_atomic
+from edgeae.formatting import plain_text
 from edgeae.inference.golden import golden_input
 from edgeae.inference.load import open_session
 from edgeae.network import quantize, weight_file
@@ -185,7 +186,8 @@ class _Writer:
             ir_version=_IR_VERSION[opset],
             opset_imports=[helper.make_opsetid("", opset)],
         )
-        helper.set_model_props(model, {key: value for key, value in self._file.metadata.items() if key != "golden"})
+        metadata = {plain_text(key): plain_text(text) for key, text in self._file.metadata.items() if key != "golden"}
+        helper.set_model_props(model, metadata)
         self._onnx.checker.check_model(model, full_check=True)
         return model
 

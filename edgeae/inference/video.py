@@ -13,11 +13,14 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from edgeae.errors import EdgeaeError, ImageError
+from edgeae.errors import EdgeaeError, ImageError, UsageError
+from edgeae.inference import tiles
 from edgeae.inference.session import Session
 
 Pixels = npt.NDArray[np.uint8]
-_AHEAD = 2  # frames that are read while one is in the network
+_AHEAD = 1  # frames that wait while one is in the network and the next one is read
+# Bytes of each value: of the frames that are held, and as floats; of the result as floats, joined, and rounded.
+_BYTES_IN, _BYTES_OUT = 3 + 4, 4 + 4 + 4 + 1
 
 
 def restore_frames(
@@ -33,11 +36,19 @@ def restore_frames(
         strength: 0 keeps the frame, 1 takes the network's result, between them a mixture.
 
     Raises:
+        UsageError: a frame needs more than the session's memory.
         ImageError: the source ended within a frame; the frames before it were written.
         EdgeaeError: the source cannot be read.
     """
     width, height = size
     shape = height, width, session.config.in_channels
+    max_mem = tiles.default_memory() if session.max_mem is None else session.max_mem
+    needed = width * height * (_BYTES_IN * session.config.in_channels + _BYTES_OUT * session.config.out_channels)
+    if needed > max_mem:  # the network takes pieces, but a frame is read and written as a whole
+        raise UsageError(
+            f"frames of {width}×{height} take {needed >> 20:,} MB beside the network and `max_mem` is "
+            f"{max_mem >> 20:,} MB: give a `max_mem` of {-(-needed >> 20)}M or more, or smaller frames."
+        )
     frames: queue.Queue[bytes | Exception] = queue.Queue(_AHEAD)
     stop = threading.Event()
     threading.Thread(target=_read_frames, args=(source, int(np.prod(shape)), frames, stop), daemon=True).start()

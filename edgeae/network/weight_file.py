@@ -31,9 +31,9 @@ from __future__ import annotations
 import json
 import math
 import os
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ from edgeae.files import write_bytes_atomic
 from edgeae.network import quantize
 from edgeae.network.models import Autoencoder, build
 from edgeae.network.parameters import parameters
+from edgeae.untrusted import open_regular, parse_json
 
 FORMAT_VERSION = "1"
 MAX_HEADER_BYTES = 1 << 20  # ours have about 10 kB; parsed, a hostile header takes thirty times its size
@@ -158,56 +159,39 @@ def read(path: str | os.PathLike[str]) -> WeightFile:
         WeightsError: the file is missing, truncated, oversized, not of this package, or contradicts itself.
     """
     path = Path(path)
-    data = _read_bytes(path)
-    header, start = _header(path, data)
-    metadata = _metadata(path, header.pop("__metadata__", None))
+    with open_regular(path, MAX_FILE_BYTES, "weight file", WeightsError) as file:
+        size_bytes = os.fstat(file.fileno()).st_size
+        header, start = _header(path, file, size_bytes)
+        metadata = _metadata(path, header.pop("__metadata__", None))
+        places = _places(path, header, size_bytes - start)
+        # All that reading allocates, writable as tinygrad copies no other memory to a device; tensors are views of it.
+        body = bytearray(size_bytes - start)
+        if file.readinto(body) != len(body):
+            raise WeightsError(f"{path}: truncated while it was read. Copy the file again.")
     config = ModelConfig.from_json(metadata["config"], str(path))
     if config.arch != metadata["arch"]:
         raise WeightsError(f"{path}: the file says it holds {metadata['arch'][:20]!r} but configures {config.arch!r}.")
-    tensors = _tensors(path, header, memoryview(data)[start:])
+    tensors = {
+        name: np.frombuffer(memoryview(body)[first:last], _DTYPES[kind]).reshape(shape)
+        for first, last, name, kind, shape in places
+    }
     _check_parameters(path, tensors, config, metadata["quantize"])
-    return WeightFile(path, metadata, config, tensors, len(data))
+    return WeightFile(path, metadata, config, tensors, size_bytes)
 
 
-def _read_bytes(path: Path) -> bytearray:
-    """Return the whole file in writable memory, which is the only kind that tinygrad copies to a device."""
-    try:
-        status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise WeightsError(f"{path} is a folder; name the .safetensors file in it.")
-        if not stat.S_ISREG(status.st_mode):  # a pipe or /dev/zero would never end
-            raise WeightsError(f"{path} is not a regular file; copy the weights to one.")
-        if status.st_size > MAX_FILE_BYTES:
-            raise WeightsError(f"{path}: {status.st_size:,} bytes is more than any weight file of this package.")
-        data = bytearray(status.st_size)  # all that reading allocates; tensors are views of it
-        with path.open("rb") as file:
-            del data[file.readinto(data) :]
-        return data
-    except FileNotFoundError:
-        raise WeightsError(f"{path}: no such weight file; check the path.") from None
-    except (OSError, ValueError) as e:
-        raise WeightsError(f"{path}: cannot be read ({getattr(e, 'strerror', None) or e}).") from None
-
-
-def _header(path: Path, data: bytearray) -> tuple[dict[str, Any], int]:
+def _header(path: Path, file: BufferedReader, size_bytes: int) -> tuple[dict[str, Any], int]:
     """Return the JSON header, and the position of the first tensor."""
-    length = int.from_bytes(data[:8], "little")
-    if len(data) < 10 or not 2 <= length <= MAX_HEADER_BYTES or data[8:9] != b"{":
+    head = file.read(9)
+    length = int.from_bytes(head[:8], "little")
+    if size_bytes < 10 or not 2 <= length <= MAX_HEADER_BYTES or head[8:] != b"{":
         raise WeightsError(f"{path} is not a safetensors weight file.")
-    if 8 + length > len(data):
+    if 8 + length > size_bytes:
         raise WeightsError(f"{path}: truncated; the header alone should be {length:,} bytes. Copy the file again.")
     try:
-        header = json.loads(data[8 : 8 + length].decode(), object_pairs_hook=_no_duplicates)
-    except (ValueError, RecursionError) as e:
+        header = parse_json(head[8:] + file.read(length - 1))
+    except ValueError as e:
         raise WeightsError(f"{path}: the header is damaged ({str(e)[:80]}). Copy the file again.") from None
     return header, 8 + length
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        raise ValueError("a key occurs twice")
-    return values
 
 
 def _metadata(path: Path, metadata: Any) -> dict[str, str]:
@@ -227,8 +211,12 @@ def _metadata(path: Path, metadata: Any) -> dict[str, str]:
     return metadata
 
 
-def _tensors(path: Path, header: dict[str, Any], body: memoryview) -> dict[str, Array]:
-    """Return the tensors as views of the file's bytes; they must fill the file without gap or overlap."""
+def _places(path: Path, header: dict[str, Any], body_bytes: int) -> list[tuple[int, int, str, str, list[int]]]:
+    """Return first and last byte, name, type and shape of each tensor; they must fill the body without gap or overlap.
+
+    Raises:
+        WeightsError: they do not.
+    """
     places = []
     for name, entry in header.items():
         match entry:
@@ -245,17 +233,15 @@ def _tensors(path: Path, header: dict[str, Any], body: memoryview) -> dict[str, 
         places.append((first, last, name, kind, shape))
     places.sort()
     end = 0
-    tensors = {}
-    for first, last, name, kind, shape in places:
+    for first, last, name, _, _ in places:
         if first != end:
             raise WeightsError(f"{path}: tensor {name[:60]!r} overlaps another or leaves a gap.")
         end = last
-        if last > len(body):
+        if last > body_bytes:
             raise WeightsError(f"{path}: truncated in tensor {name[:60]!r}. Copy the file again.")
-        tensors[name] = np.frombuffer(body[first:last], _DTYPES[kind]).reshape(shape)
-    if end != len(body):
-        raise WeightsError(f"{path}: {len(body) - end:,} bytes after the last tensor belong to nothing.")
-    return tensors
+    if end != body_bytes:
+        raise WeightsError(f"{path}: {body_bytes - end:,} bytes after the last tensor belong to nothing.")
+    return places
 
 
 def _check_parameters(path: Path, tensors: dict[str, Array], config: ModelConfig, scheme: str) -> None:

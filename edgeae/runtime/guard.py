@@ -140,6 +140,10 @@ def mend_for(device: str, reason: str) -> str:
         return "unset the environment variable DEV"
     if "number" in reason or "ordinal" in reason or "Requesting more devices" in reason:
         return f"use {backend} (edgeae devices lists what there is)"
+    if "can't start new thread" in reason:
+        return "end other programs, or raise the limit of ulimit -u"
+    if "Too many open files" in reason:
+        return "ulimit -n 1024"
     if backend == "WEBGPU" and "not found" not in reason:
         return "sudo apt install mesa-vulkan-drivers (or the GPU vendor's Vulkan driver)"
     if backend == "AMD" and ("comgr" in reason or "LLVM" in reason):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from edgeae.data import array_files
+from edgeae.data.datasets import open_dataset
 from edgeae.errors import DataError
 
 
@@ -232,3 +233,74 @@ def test_gray_agrees_with_pillow() -> None:
 def test_more_memory_than_the_machine_has_is_refused() -> None:
     with pytest.raises(DataError, match="GiB"):
         array_files.require_memory(1 << 60, "this")
+
+
+# ---- only what is wanted is unpacked -----------------------------------------------------------------------------
+
+
+def _zeros(path: Path, kind: str) -> None:
+    """128 MB of zeros in a small file."""
+    shape = (2000, 256, 256) if kind != "colour" else (700, 256, 256, 3)
+    if kind == "float":
+        np.savez_compressed(path, images=np.zeros((500, 256, 256), np.float32))
+    elif kind == "two parts":
+        half = np.zeros((1000, 256, 256), np.uint8)
+        np.savez_compressed(path, train=half, val=half)
+    elif kind == "IDX":
+        path.write_bytes(gzip.compress(idx_bytes(shape, bytes(2000 << 16))))
+    else:
+        np.savez_compressed(path, images=np.zeros(shape, np.uint8))
+
+
+@pytest.mark.parametrize("kind", ["gray", "colour", "float", "two parts", "IDX"])
+def test_a_few_images_of_many_take_little_memory(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(array_files, "_MOST_UNPACKED_BYTES", 1 << 20)
+    path = tmp_path / ("images.gz" if kind == "IDX" else "images.npz")
+    _zeros(path, kind)
+    tracemalloc.start()
+    data = open_dataset(path, size=16, limit=4)
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(data.train) + len(data.val) == 4 and peak_bytes < 16 << 20
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_rows_of_an_archive(tmp_path: Path, packed: bool) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (50, 9, 11, 3), dtype=np.uint8)
+    (np.savez_compressed if packed else np.savez)(tmp_path / "a.npz", images=images)
+    rows = array_files.read_npz(tmp_path / "a.npz")["all"]
+    for wanted in ([0, 1, 7], [7, 8, 49], [3], [49], [0], []):
+        np.testing.assert_array_equal(rows[np.array(wanted, np.intp)], images[wanted])
+
+
+def test_fortran_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = np.asfortranarray(np.random.default_rng(0).integers(0, 256, (20, 9, 11), dtype=np.uint8))
+    np.savez_compressed(tmp_path / "a.npz", images=images)
+    np.testing.assert_array_equal(array_files.read_npz(tmp_path / "a.npz")["all"], images)
+    monkeypatch.setattr(array_files, "_MOST_UNPACKED_BYTES", 1000)
+    with pytest.raises(DataError, match="Fortran order"):
+        array_files.read_npz(tmp_path / "a.npz")
+
+
+def test_an_archive_that_ends_early(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("images.npy", npy_header("(4, 9, 9)") + bytes(9))
+        archive.writestr("padding", bytes(999))
+    with pytest.raises(DataError, match="more than the file can hold"):
+        array_files.read_npz(tmp_path / "a.npz")
+    whole = np.random.default_rng(0).integers(0, 256, (40, 9, 9), dtype=np.uint8)
+    np.savez_compressed(tmp_path / "b.npz", images=whole)
+    content = bytearray((tmp_path / "b.npz").read_bytes())
+    content[len(content) // 2] ^= 255
+    (tmp_path / "b.npz").write_bytes(content)
+    with pytest.raises(DataError, match=r"b\.npz .*cannot be read"):
+        open_dataset(tmp_path / "b.npz", size=16)
+
+
+def test_one_image_of_a_billion_pixels(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive, archive.open("x.npy", "w") as file:
+        file.write(npy_header("(1, 16384, 16384)"))
+        for _ in range(256):
+            file.write(bytes(1 << 20))
+    with pytest.raises(DataError, match="more than 178 million pixels"):
+        open_dataset(tmp_path / "a.npz", size=16)

@@ -17,6 +17,7 @@ from edgeae.config import ARCHS
 from edgeae.engine import targets, weight_text
 from edgeae.errors import EdgeaeError, UsageError
 from edgeae.exporting.library import compile
+from edgeae.exporting.library.companions import check_name
 from edgeae.inference.load import load
 
 SCHEMES = ("none", "fp16", "int8", "int4")
@@ -120,3 +121,28 @@ def test_a_library_that_computes_nonsense_is_not_written(
     with pytest.raises(EdgeaeError, match="fails its own test"):
         library("conv", "int8")
     assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        *(
+            (name, "is the name of another file")
+            for name in ("example", "EXAMPLE", "README", "readme", "faces_weights")
+        ),
+        *((name, "is a word of the C language") for name in ("int", "struct", "class", "main", "size_t", "uint8_t")),
+        *((name, "is a word of the C language") for name in ("_Bool", "__x", "NULL", "errno")),
+        *((name, "cannot be the name of a C library") for name in ("", "a-b", "a.b", "1a", "a b", "é", "../a", "a\n")),
+        ("x" * 62, "cannot be the name of a C library"),
+        ("x" * 9999, "'xxxxxxxxxxxxxxxxxxxx…' cannot be"),
+    ],
+    ids=lambda value: repr(value)[:20],
+)
+def test_names_that_a_library_cannot_have(name: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        check_name(name)
+
+
+@pytest.mark.parametrize("name", ["edgeae", "Faces", "_faces", "faces_2", "example_", "x" * 61, "integer"])
+def test_names_that_a_library_can_have(name: str) -> None:
+    check_name(name)

@@ -1,6 +1,7 @@
 """ONNX files: valid, for any batch and size, and with the same output in ONNX Runtime as ours."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ from helpers.tiers import exhaustive
 
 from edgeae.config import ARCHS
 from edgeae.errors import UsageError, WeightsError
-from edgeae.exporting.onnx import PARTS, channels_first, export_onnx
+from edgeae.exporting.onnx import PARTS, channels_first, export_onnx, onnx_bytes
 from edgeae.inference.load import load
 from edgeae.inference.session import Session
+from edgeae.network import weight_file
 
 onnx = pytest.importorskip("onnx")
 SCHEMES = ("none", "fp16", "int8", "int4")
@@ -134,3 +136,24 @@ def test_without_the_onnx_package(tiny_file: FileFactory, tmp_path: Path, monkey
     monkeypatch.setitem(__import__("sys").modules, "onnx", None)
     with pytest.raises(UsageError, match=r'pip install "edgeae\[onnx\]"'):
         export_onnx(tiny_file("conv"), tmp_path / "tiny.onnx")
+
+
+CONTROLS = {
+    "escape sequences": "\x1b[31mred\x1b[0m",
+    "a title of the terminal": "\x1b]0;x\x07",
+    "lines": "a\nb\r\nc",
+    "zeros": "a\0b",
+    "one byte of control": "\x9b31m",
+    "half a surrogate pair": "a\ud800b",
+    "text from right to left": "\u202egnp",
+}
+
+
+@pytest.mark.parametrize("text", [pytest.param(text, id=name) for name, text in CONTROLS.items()])
+def test_control_characters_stay_behind(text: str, tiny_file: FileFactory, tmp_path: Path) -> None:
+    file = weight_file.read(tiny_file("conv"))
+    changed = replace(file, metadata=file.metadata | {"licence": text, f"note {text}": "Größe 中"})
+    model = onnx.load_from_string(onnx_bytes(changed))
+    properties = {entry.key: entry.value for entry in model.metadata_props}
+    assert all(word.isprintable() for pair in properties.items() for word in pair)
+    assert "Größe 中" in properties.values()

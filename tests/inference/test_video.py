@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeae.errors import EdgeaeError, ImageError
+from edgeae.errors import EdgeaeError, ImageError, UsageError
 from edgeae.inference.load import load
 from edgeae.inference.session import Session
 from edgeae.inference.video import restore_frames
@@ -87,3 +87,19 @@ def test_what_goes_wrong(session: Session) -> None:
 
     with pytest.raises(BrokenPipeError):
         restore_frames(session, io.BytesIO(film(50).tobytes()), (36, 24), full)
+
+
+@pytest.mark.parametrize(
+    ("size", "max_mem"),
+    [((16384, 16384), 512), ((8192, 8192), 512), ((16384, 1), 0), ((3840, 2160), 400), ((36, 24), 0)],
+    ids=["268 megapixels", "67 megapixels", "one row", "4K in 400 MB", "no memory"],
+)
+def test_frames_past_the_memory_are_refused(session: Session, size: tuple[int, int], max_mem: int) -> None:
+    session.max_mem = max_mem << 20
+    with pytest.raises(UsageError, match=rf"{size[0]}×{size[1]} take [0-9,]+ MB .*a `max_mem` of [0-9]+M"):
+        restore_frames(session, io.BytesIO(), size, lambda frame: None)
+
+
+def test_4k_fits_the_default(session: Session) -> None:
+    session.max_mem = 512 << 20
+    assert restore_frames(session, io.BytesIO(), (3840, 2160), lambda frame: None) == 0

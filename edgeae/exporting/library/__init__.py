@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from edgeae._version import __version__
+from edgeae.engine.library_file import MAX_BATCH, MAX_PIXELS, MAX_THREADS
 from edgeae.engine.plan import make_plan
 from edgeae.engine.source import GoldenOutput, NetworkCode
 from edgeae.engine.targets import NATIVE, toolchain
@@ -32,9 +33,6 @@ from edgeae.network.shipped import find_model
 from edgeae.network.weight_file import WeightFile
 
 __all__ = ["CompileReport", "compile"]
-
-MAX_BATCH, MAX_THREADS = 1024, 64
-MAX_PIXELS = 1920 * 1088  # tinygrad's output, which the self-test is compared with, takes gigabytes for more
 
 
 @dataclass(frozen=True)
@@ -109,8 +107,7 @@ def compile(
         raise UsageError(f"batch must be 1 to {MAX_BATCH} and threads 1 to {MAX_THREADS}.")
     tools = toolchain(target, cpu)
     label = name if name is not None else re.sub(r"\W", "_", Path(file.path).stem, flags=re.ASCII)
-    if not re.fullmatch(r"[A-Za-z_]\w{0,60}", label, re.ASCII):
-        raise UsageError(f"{label!r} cannot be the name of a C library; give another with `name`.")
+    companions.check_name(label)
     network = build(file.config, "PYTHON")
     plan = make_plan(
         network,

@@ -75,9 +75,17 @@ def open_png(file: BinaryIO, png: PngReader) -> Opened | None:
         rows = WholePicture(lambda: read_interlaced(file))
     metadata, orientation = read_png_metadata(png.chunks)
     opened = Opened("PNG", png.width, png.height, png.mode, png.dtype, orientation, metadata, rows)
+    opened.notes += describe_left_out(png)
     if png.animated:
         opened.notes.append("it is an animation, of which the first frame is restored")
     return opened
+
+
+def describe_left_out(png: PngReader) -> list[str]:
+    """Say how many of a PNG's profiles and texts are not kept, if any."""
+    if not png.left_out:
+        return []
+    return [f"{png.left_out} of its profiles and texts, which are too large or too many, are left out"]
 
 
 def open_heif(file: BinaryIO) -> Opened:

@@ -27,7 +27,10 @@ from edgeae.images.files.png_format import (
 
 # Chunks that stay true for a restored picture of the same size: they do not depend on how its pixels are stored.
 _KEPT = b"iCCP gAMA cHRM sRGB cICP mDCV cLLI pHYs eXIf tEXt zTXt iTXt tIME".split()
-_KEPT_BYTES = 2**24
+_KEPT_BYTES = 2**24  # of all of them together, unpacked
+_KEPT_CHUNKS = 1000
+_MOST_UNPACKED = 2**20  # of one, as Pillow reads them
+_MOST_CHUNKS = 2**20  # of any kind: a picture of 1 GB in chunks of 1 kB
 _START = SIGNATURE + b"\0\0\0\x0dIHDR"
 _PALETTE = 3  # a colour type
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}  # by colour type
@@ -56,6 +59,7 @@ class PngReader:
         interlaced: whether the file is; then `read` raises ImageError, and Pillow has to read it.
         animated: whether the file is an APNG; `read` returns its default image.
         chunks: (type, data), in the file's order, of what is worth keeping: profiles, resolution, EXIF, texts, time.
+        left_out: number of such chunks that are too large, or past a limit for all: 1,000, and 16 MiB unpacked.
     """
 
     width: int
@@ -69,8 +73,8 @@ class PngReader:
 
         Raises:
             ImageError: the file is no PNG, is cut short or breaks the specification (also by a wrong CRC in a chunk
-                that is read), has rows of more than 16 MiB, or more than 16 MiB of `chunks`. The text continues after
-                the file's name.
+                that is read), has rows of more than 16 MiB, or more than a million chunks. The text continues after the
+                file's name.
         """
         self._file = file
         self._size = file.seek(0, io.SEEK_END)
@@ -80,7 +84,7 @@ class PngReader:
         self._parse_header(self._body(len(SIGNATURE)))
         self._tables: dict[bytes, bytes] = {}  # PLTE and tRNS
         self._idat_start, self._idat_bytes = 0, 0
-        self.animated = False
+        self.animated, self.left_out = False, 0
         self.chunks = tuple(self._scan())
         too_little = self.height * (1 + self._row_bytes) > _MOST_INFLATED * self._idat_bytes
         _require(self._idat_start > 0 and (self.interlaced or not too_little))
@@ -132,8 +136,11 @@ class PngReader:
 
     def _scan(self) -> Iterator[tuple[bytes, bytes]]:
         """Read all chunks but IHDR and the pixel data; yield those worth keeping."""
-        position, previous, left = len(_START) + 17, b"IHDR", _KEPT_BYTES
+        position, previous, left, kept, count = len(_START) + 17, b"IHDR", _KEPT_BYTES, 0, 0
         while previous != b"IEND":
+            count += 1
+            if count > _MOST_CHUNKS:
+                raise ImageError(f"has more than {_MOST_CHUNKS:,} chunks: save it again with another program.")
             kind, length = self._chunk_at(position)
             if kind == b"IDAT":
                 _require(not self._idat_start or previous == b"IDAT")
@@ -143,10 +150,17 @@ class PngReader:
                 _require(not self._idat_start and kind not in self._tables and length <= 768)
                 self._tables[kind] = self._body(position)
             elif kind in _KEPT:
-                left -= length + 128  # bytes that Python needs for an empty one
-                if left < 0:
-                    raise ImageError(f"has more than {_KEPT_BYTES >> 20} MiB of profiles and texts: remove them first.")
-                yield kind, self._body(position)
+                if length > left or kept == _KEPT_CHUNKS:
+                    self.left_out += 1
+                else:
+                    data = self._body(position)
+                    unpacked = length + _unpacked_bytes(kind, data)
+                    left -= unpacked  # also of one that is left out: the work is what is limited
+                    if unpacked > _MOST_UNPACKED + length or left < 0:
+                        self.left_out += 1
+                    else:
+                        kept += 1
+                        yield kind, data
             elif kind == b"acTL":
                 self.animated = True
             else:  # neither a second IHDR nor an unknown critical chunk
@@ -170,6 +184,20 @@ class PngReader:
         data = self._file.read(count)
         _require(len(data) == count)
         return data
+
+    def copy_pixels(self) -> io.BytesIO:
+        """Return a PNG file with the same pixels, and without what else is in this one."""
+        file = io.BytesIO(SIGNATURE)
+        file.seek(0, io.SEEK_END)
+        file.write(pack_chunk(b"IHDR", self._body(len(SIGNATURE))))
+        for kind in (b"PLTE", b"tRNS"):
+            if kind in self._tables:
+                file.write(pack_chunk(kind, self._tables[kind]))
+        for piece in self._idat_pieces():
+            file.write(pack_chunk(b"IDAT", piece))
+        file.write(pack_chunk(b"IEND", b""))
+        file.seek(0)
+        return file
 
     def _byte_table(self) -> Bytes:
         """Return the pixels that each byte of a palette or gray image holds: (256, 8 / depth, channels)."""
@@ -242,6 +270,23 @@ class PngReader:
         out[..., : self._samples] = samples
         if self._key is not None:
             out[..., -1] = (samples != self._key).any(axis=-1) * np.iinfo(self.dtype).max
+
+
+def _unpacked_bytes(kind: bytes, data: bytes) -> int:
+    """Return the size of a chunk's compressed text or profile, counted up to a little more than _MOST_UNPACKED."""
+    _, _, rest = data.partition(b"\0")
+    if kind == b"iTXt":
+        if rest[:1] != b"\1":
+            return 0
+        rest = rest[2:].split(b"\0", 2)[-1]  # past the language and the translated name
+    elif kind in (b"iCCP", b"zTXt"):
+        rest = rest[1:]
+    else:
+        return 0
+    try:
+        return len(zlib.decompressobj().decompress(rest, _MOST_UNPACKED + 1))
+    except zlib.error:
+        return 0  # found to be broken when it is read
 
 
 def _decode(scanlines: Bytes, channels: int) -> Bytes:

@@ -23,11 +23,13 @@ from edgeae.errors import ImageError
 from edgeae.images import colours
 from edgeae.images.arrays import Rows
 from edgeae.images.files import bmp, exif, signatures
+from edgeae.images.files.jpeg_scans import check_scans
 from edgeae.images.files.metadata import UPRIGHT, Metadata, read_metadata, read_orientation, read_png_metadata
 from edgeae.images.files.openers import (
     Opened,
     RowSource,
     WholePicture,
+    describe_left_out,
     describe_pages,
     open_bmp_fields,
     open_heif,
@@ -47,8 +49,10 @@ from edgeae.images.files.tiff_pages import Pages, sort_pages
 from edgeae.images.files.turns import AS_STORED, swaps_sides
 from edgeae.images.files.turns import to_stored as to_stored
 from edgeae.images.files.turns import to_upright as to_upright
+from edgeae.interrupts import run_interruptibly
 
 MAX_PIXELS = 1 << 30  # of a PNG; Pillow's own limit, for what it holds whole, is 179 million
+_QUICK_PIXELS = 1 << 20  # a decoder ends soon with so many, and need not be interrupted
 EIGHT_OF_16 = "it has 16 bits a channel, of which 8 are kept"
 _ALPHA_OF_BMP = ("RGB", "RGBX")  # Pillow's modes of files whose alpha it does not read
 
@@ -159,7 +163,7 @@ class Photo:
         """Decode the whole picture now if it will not be decoded row by row."""
         with self._reading():
             if isinstance(self._rows, WholePicture):
-                self._rows.load()
+                run_interruptibly(self._rows.load)
             elif self._image is not None:
                 self._decode()
 
@@ -173,7 +177,12 @@ class Photo:
         assert self._image is not None
         if not self._decoded:
             image = self._image
-            image.load()
+            if image.format in ("JPEG", "MPO"):
+                check_scans(self._file)
+            if self.width * self.height > _QUICK_PIXELS:
+                run_interruptibly(image.load)
+            else:
+                image.load()
             if image.mode in ("I", "F"):
                 check_values(image)
             if image.format == "TIFF" and self.orientation != UPRIGHT:  # the one format that Pillow turns upright
@@ -216,8 +225,11 @@ class Photo:
             png = PngReader(self._file)
             opened = open_png(self._file, png)
             if opened is None:
+                source, self._file = self._file, png.copy_pixels()
+                source.close()
                 self._open_other()
                 self.metadata, self.orientation = read_png_metadata(png.chunks)
+                self._notes += describe_left_out(png)
         elif signatures.is_heif(head):
             opened = open_heif(self._file)
         elif signatures.is_tiff(head):

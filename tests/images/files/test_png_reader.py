@@ -28,7 +28,9 @@ from helpers.png_files import (
 from PIL import Image
 
 from edgeae.errors import ImageError
+from edgeae.images.files import png_reader
 from edgeae.images.files.png_reader import PngReader
+from edgeae.images.files.reader import Photo
 
 MODES = ("L", "LA", "RGB", "RGBA")
 DAMAGED = "^is damaged or cut short: copy or save it again.$"
@@ -248,13 +250,40 @@ def test_surplus_pixel_data_and_empty_idats_are_harmless() -> None:
     assert read(SIGNATURE + GRAY + idats + END).tolist() == np.zeros((3, 9, 1)).tolist()
 
 
-def test_rows_and_texts_have_a_limit() -> None:
+def test_rows_and_chunks_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     wide = chunk(b"IDAT", zlib.compress(bytes(2**23 + 1), 1))
     with pytest.raises(ImageError, match="rows of more than 16 MiB"):
         PngReader(io.BytesIO(SIGNATURE + header(2**23, 1, 8, 3) + chunk(b"PLTE", bytes(3)) + wide + END))
-    for texts in (chunk(b"tEXt", bytes(2**20)) * 16, chunk(b"tEXt") * (2**17 + 1)):
-        with pytest.raises(ImageError, match="more than 16 MiB of profiles and texts"):
-            PngReader(io.BytesIO(SIGNATURE + GRAY + texts + IDAT + END))
+    monkeypatch.setattr(png_reader, "_MOST_CHUNKS", 50)
+    with pytest.raises(ImageError, match="more than 50 chunks"):
+        PngReader(io.BytesIO(SIGNATURE + GRAY + chunk(b"tEXt") * 50 + IDAT + END))
+
+
+IDAT_OF_ONE = chunk(b"IDAT", zlib.compress(b"\0\7"))
+_DEFLATED = zlib.compress(bytes(20 << 20))
+TEXTS = {  # chunks, and how many of them are left out
+    "texts of 16 MiB": (chunk(b"tEXt", bytes(2**20)) * 17, 1),
+    "a text of 20 MiB": (chunk(b"tEXt", bytes(20 << 20)), 1),
+    "empty texts": (chunk(b"tEXt") * 1001, 1),
+    "broken texts": (chunk(b"zTXt", b"a\0\0broken") * 1003, 3),
+    "compressed text of 20 MiB": (chunk(b"zTXt", b"a\0\0" + _DEFLATED) * 3, 3),
+    "compressed international text of 20 MiB": (chunk(b"iTXt", b"a\0\1\0\0\0" + _DEFLATED), 1),
+    "compressed profile of 20 MiB": (chunk(b"iCCP", b"a\0\0" + _DEFLATED), 1),
+    "many compressed texts of 900 kB": (chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(900_000))) * 30, 12),
+    "sizes again and again": (chunk(b"pHYs", b"x") * 1002, 2),
+    "times again and again": (chunk(b"tIME", bytes(7)) * 1001, 1),
+}
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+@pytest.mark.parametrize(("chunks", "left_out"), [pytest.param(*value, id=name) for name, value in TEXTS.items()])
+def test_profiles_and_texts_past_a_limit_are_left_out(chunks: bytes, left_out: int, interlaced: bool) -> None:
+    head = header(1, 1, 8, 0, 0, 0, int(interlaced))  # of one pixel, which is stored the same
+    data = SIGNATURE + head + chunks + IDAT_OF_ONE + END
+    assert PngReader(io.BytesIO(data)).left_out == left_out
+    with Photo(data) as picture:
+        assert picture.note.startswith(f"{left_out} of its profiles and texts")
+        assert picture.read(1).tolist() == [[[7]]]
 
 
 def sound_files() -> list[bytes]:
