@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edgeae.errors import DeviceError, EdgeaeError, OutOfMemoryError
+from edgeae.runtime.turns import TINYGRAD
 
 # The command that makes a backend usable.
 _NVIDIA_MEND = "sudo apt install nvidia-driver (in a container: docker run --gpus all)"
@@ -93,7 +94,8 @@ def import_tinygrad() -> None:
         # It reads its settings at import, and expects a number where other programs expect `DEBUG=*`.
         mend = "unset the environment variable that holds it, often DEBUG or DEV"
         raise Unusable("tinygrad", reason_of(error), mend) from error
-    _share_kernel_cache()
+    with TINYGRAD:
+        _share_kernel_cache()
 
 
 def _share_kernel_cache() -> None:

@@ -36,7 +36,8 @@ def save(trainer: Trainer, folder: Path, rows: list[Row]) -> None:
     write_metrics(folder / "metrics.csv", rows)
     write_image(draw_curves(curve_panels(rows), [row["epoch"] for row in rows]), folder / "curves.png")
     _write_preview(trainer, folder / "preview.png")
-    state = {name: value.numpy() for name, value in trainer.state().items()}
+    with trainer.inside_tinygrad():
+        state = {name: value.numpy() for name, value in trainer.state().items()}
     weight_file.write(folder / "last.safetensors", state, metadata)
 
 

@@ -17,7 +17,6 @@ from edgeae.config import ModelConfig, TrainConfig
 from edgeae.data.datasets import Report, open_training_data
 from edgeae.errors import TrainingError
 from edgeae.runtime import devices
-from edgeae.runtime.tinygrad_lock import tinygrad_on
 from edgeae.training import checkpoint
 from edgeae.training.run_folder import Row, best_row, lock_run, write_config
 from edgeae.training.trainer import Trainer
@@ -103,12 +102,11 @@ def train(
         dataset = open_training_data(model, settings, on_report)
         targets = dataset.train.inputs if dataset.train.targets is None else dataset.train.targets
         model = replace(model, out_channels=targets.shape[-1])
-        with tinygrad_on(names[0]):
-            trainer = Trainer(model, settings, dataset, names)
-            rows = checkpoint.restore(trainer, folder) if resume else []
-            if settings.start is not None and not rows:
-                checkpoint.load_start(trainer, settings.start)
-            return _run_epochs(trainer, folder, rows, on_progress or (lambda progress: None))
+        trainer = Trainer(model, settings, dataset, names)
+        rows = checkpoint.restore(trainer, folder) if resume else []
+        if settings.start is not None and not rows:
+            checkpoint.load_start(trainer, settings.start)
+        return _run_epochs(trainer, folder, rows, on_progress or (lambda progress: None))
 
 
 def _run_epochs(
