@@ -14,7 +14,7 @@ import click
 
 from edgeae.cli.console import Verbosity, complain
 from edgeae.cli.signals import INTERRUPTED, raise_on_signals
-from edgeae.errors import EdgeaeError
+from edgeae.errors import NO_FILES, NO_THREADS, EdgeaeError
 from edgeae.runtime.guard import import_tinygrad
 
 
@@ -70,6 +70,10 @@ class Program(click.Group):
             if isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
                 _discard_stdout()
                 _fail(f"standard output cannot be written ({e.strerror}): write to another disk.", 1, verbosity)
+            if isinstance(e, OSError) and e.errno in (errno.EMFILE, errno.ENFILE):
+                _fail(NO_FILES, 1, verbosity)
+            if isinstance(e, RuntimeError) and "start new thread" in str(e):
+                _fail(NO_THREADS, 1, verbosity)
             _fail(f"unexpected {type(e).__name__}: {e}. Run with -v and report what it prints.", 1, verbosity)
 
 

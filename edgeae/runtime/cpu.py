@@ -5,7 +5,6 @@ works of: `CC`, `clang`, the clang inside the `ziglang` wheel and, on x86-64, ti
 no compiler.
 """
 
-import contextlib
 import functools
 import os
 import platform

@@ -20,7 +20,6 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from edgeae.errors import DeviceError, EdgeaeError, UsageError
 from edgeae.runtime.backends import ALIASES, AUTO_ORDER, NAMES, RUNS_IN_CHILD_FIRST, absence, describe, targets_in_dev
 from edgeae.runtime.cpu import BUILT_IN, prepare_cpu, set_threads
 from edgeae.runtime.guard import Unusable, guard, import_tinygrad, mend_for
+from edgeae.runtime.threads import map_in_threads
 from edgeae.runtime.tinygrad_lock import tinygrad_on
 
 __all__ = [
@@ -190,8 +190,7 @@ def probe(name: str, timeout_s: float = 20.0) -> DeviceStatus:
 
 def probe_all(timeout_s: float = 20.0) -> list[DeviceStatus]:
     """Probe all backends at the same time, and return their status in the order of `NAMES`."""
-    with ThreadPoolExecutor(len(NAMES)) as pool:
-        return list(pool.map(lambda name: probe(name, timeout_s), NAMES))
+    return map_in_threads(lambda name: probe(name, timeout_s), NAMES, len(NAMES))
 
 
 def _failed(reason: str, mend: str) -> dict[str, Any]:

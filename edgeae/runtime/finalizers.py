@@ -18,12 +18,15 @@ def free_in_turn() -> None:
     from tinygrad.device import Buffer
     from tinygrad.helpers import suppress_finalizing
     from tinygrad.runtime.graph.hcq import HCQGraph
+    from tinygrad.runtime.ops_cpu import CPUComputeQueue
     from tinygrad.runtime.support.hcq import HCQSignal
 
     Buffer.__del__ = _in_turn(Buffer.__del__)
-    Tensor.__del__, TinyJit.__del__ = _in_turn(partial(_empty, Tensor.__del__)), _in_turn(partial(_empty, None))
-    HCQGraph.__del__ = _in_turn(partial(_empty, suppress_finalizing(HCQGraph.__del__)))
-    HCQSignal.__del__ = suppress_finalizing(HCQSignal.__del__)  # at exit, what it needs may be gone before it
+    for kind in (Tensor, HCQGraph, HCQSignal):
+        # Suppressed at exit: what a finalizer needs may be gone before it.
+        kind.__del__ = _in_turn(partial(_empty, suppress_finalizing(kind.__del__)))
+    for kind in (TinyJit, CPUComputeQueue):
+        kind.__del__ = _in_turn(partial(_empty, None))
 
 
 def _in_turn(finalize: Callable[[Any], None]) -> Callable[[Any], None]:

@@ -86,4 +86,3 @@ class Turns:
 
 
 TINYGRAD = Turns()  # for all models together: tinygrad keeps its schedule and its caches in globals
-

@@ -41,8 +41,8 @@ def prepare() -> None:
     def start_or_do_without(worker: Any) -> None:
         try:
             start(worker)
-        except RuntimeError:  # the system gives no more threads: whoever has a task for this one does it
-            worker.tasks.put = functools.partial(_work_here, worker)
+        except RuntimeError:  # the system gives no more threads: whoever waits for this one does its tasks
+            worker.tasks.join = functools.partial(_do_tasks_of, worker)
 
     CPUWorker.run, CPUWorker.start = run, start_or_do_without
     if sys.platform != "win32":
@@ -97,23 +97,23 @@ class _Tasks(queue.Queue[Any]):
 
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
         device, self._device = self._device, None
-        if device is None:
-            return super().put(item, block, timeout)
-        from tinygrad.runtime.ops_cpu import CPUWorker
+        if device is not None:
+            from tinygrad.runtime.ops_cpu import CPUWorker
 
-        CPUWorker(device, self, thread_id=0).start()
-        self.put(item, block, timeout)  # which may have become `_work_here`
+            CPUWorker(device, self, thread_id=0).start()
+        super().put(item, block, timeout)
 
 
-def _work_here(worker: Any, task: Any, *waiting: object) -> None:
-    """Do a task of a worker that has no thread: as `CPUWorker.run`, the cores one after another."""
-    commands = iter(task)
+def _do_tasks_of(worker: Any) -> None:
+    """Do the tasks of a worker that has no thread, as `CPUWorker.run` does, the cores one after another."""
     try:
-        for command in commands:
-            threads, count = next(commands), next(commands)
-            arguments = [next(commands) for _ in range(count)]
-            for core in range(threads):
-                command(worker.thread_id + core, *arguments)
+        while not worker.tasks.empty():
+            commands = iter(worker.tasks.get())
+            for command in commands:
+                threads, count = next(commands), next(commands)
+                arguments = [next(commands) for _ in range(count)]
+                for core in range(threads):
+                    command(worker.thread_id + core, *arguments)
     except Exception as error:
         worker.dev.error_state = error
 
@@ -141,7 +141,7 @@ def renew() -> None:
 
 
 def _retire(tasks: queue.Queue[Any]) -> None:
-    if getattr(tasks, "_device", None) is not None or "put" in vars(tasks):
+    if getattr(tasks, "_device", None) is not None or "join" in vars(tasks):
         return  # it has no worker
     finished = threading.Event()
 
@@ -187,4 +187,3 @@ def _renew_memory(device: Any) -> None:
     device.timeline_signal = device.new_signal(value=device.timeline_value - 1, is_timeline=True)
     device._shadow_timeline_signal = device.new_signal(value=0, is_timeline=True)
     device.kernargs_buf = device.allocator.alloc(device.kernargs_buf.size, BufferSpec(cpu_access=True))
-

@@ -60,7 +60,9 @@ def _watched(owner: Any, name: str, uses: list[str]) -> Callable[..., Any]:
         if not TINYGRAD.held():
             frames = [frame for frame in traceback.extract_stack() if "edgeae/" in frame.filename]
             places = [f"{frame.filename.partition('edgeae/')[2]}:{frame.lineno}" for frame in frames]
-            uses.append(f"{name} of {arguments[0]!s:.60} in {threading.current_thread().name}, from {' > '.join(places[-4:])}")
+            uses.append(
+                f"{name} of {arguments[0]!s:.60} in {threading.current_thread().name}, from {' > '.join(places[-4:])}"
+            )
         return function(*arguments, **named)
 
     return call
