@@ -11,6 +11,7 @@ Drivers of GPUs and OpenCL cannot be carried into a child: their devices are ref
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 import sys
 import threading
@@ -21,7 +22,7 @@ from edgeae.runtime import workers
 from edgeae.runtime.turns import TINYGRAD
 
 # How long a fork waits for a thread inside tinygrad. It goes on then: the child's first call starts afresh anyway.
-_PATIENCE_S = 60.0
+_PATIENCE_S = 30.0
 _PLAIN = ("CPU", "DISK", "NPY", "NULL", "PYTHON", "TINYFS")  # devices of tinygrad that are memory and Python alone
 
 
@@ -125,4 +126,8 @@ def _do_nothing(*arguments: object, **named: object) -> None:
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    # What is registered last is called first: a fork must not take the locks of these two, for which a thread inside
+    # tinygrad may be waiting, before it waits for that thread.
+    importlib.import_module("concurrent.futures.thread")
+    importlib.import_module("logging")
     os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child)

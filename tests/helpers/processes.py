@@ -24,7 +24,6 @@ import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -119,6 +118,12 @@ def busy(function: Callable[[], object] = check) -> Iterator[None]:
         raise failures[0]
 
 
+def in_order(*calls: Callable[[], object]) -> None:
+    """Make calls one after another."""
+    for call in calls:
+        call()
+
+
 def in_threads(count: int, function: Callable[[int], object]) -> None:
     """Call a function with the numbers from 0 in as many threads at once."""
     with ThreadPoolExecutor(count) as pool:
@@ -180,7 +185,7 @@ def fork_while_another_thread_loads_and_compiles() -> None:
 
 @scenario
 def fork_of_a_fork() -> None:
-    fork(lambda: (check(), fork(lambda: (fork(), check())), check()))
+    fork(lambda: in_order(check, lambda: fork(lambda: in_order(fork, check)), check))
 
 
 @scenario
@@ -195,12 +200,13 @@ def fork_from_a_thread() -> None:
 
 @scenario
 def forks_from_three_threads_at_once() -> None:
-    in_threads(3, lambda _: (fork(), check()))
+    in_threads(3, lambda _: in_order(fork, check))
 
 
 @scenario
 def four_workers_serve_at_once() -> None:
-    children = [Child(lambda: [check(name) for name in MODELS for _ in range(3)]) for _ in range(4)]
+    calls = [functools.partial(check, name) for name in MODELS] * 3
+    children = [Child(lambda: in_order(*calls)) for _ in range(4)]
     for child in children:
         child.join()
 
@@ -360,7 +366,7 @@ def pickled() -> None:
 @scenario
 def compiled_library() -> None:
     session = edgeae.load(os.environ["EDGEAE_TEST_LIBRARY"])
-    image = np.ascontiguousarray(np.resize(IMAGE, (session.height, session.width, 3)))
+    image = np.ascontiguousarray(np.resize(IMAGE, (session.height or 0, session.width or 0, 3)))
     result = session.reconstruct(image)
 
     def call() -> None:
@@ -368,7 +374,7 @@ def compiled_library() -> None:
 
     with busy(call):
         for _ in range(3):
-            fork(lambda: (call(), fork(call), call()))
+            fork(lambda: in_order(call, lambda: fork(call), call))
     call()
 
 
@@ -377,7 +383,7 @@ def compiled_library() -> None:
 
 @scenario
 def eight_threads_three_models() -> None:
-    in_threads(8, lambda i: [check(MODELS[(i + j) % 3]) for j in range(3)])
+    in_threads(8, lambda i: in_order(*(functools.partial(check, MODELS[(i + j) % 3]) for j in range(3))))
 
 
 @scenario
@@ -408,13 +414,13 @@ def sessions_freed_by_another_thread() -> None:
         sessions.append(edgeae.load(MODELS[0], device="CPU"))
         check(session=sessions[-1])
     with busy():
-        in_threads(1, lambda _: (sessions.clear(), gc.collect()))
+        in_threads(1, lambda _: in_order(sessions.clear, gc.collect))
 
 
 @scenario
 def garbage_collected_in_another_thread() -> None:
     check()
-    with busy(lambda: (gc.collect(), time.sleep(0.1))):
+    with busy(lambda: in_order(gc.collect, lambda: time.sleep(0.1))):
         for _ in range(3):
             compile_small(32)()
         check()
