@@ -80,7 +80,7 @@ class Engine(Protocol):
 
 
 class Session:
-    """A network with the engine that runs it. Can be called from several threads.
+    """A network with the engine that runs it. Can be called from several threads, and in a process forked later.
 
     Attributes:
         engine: what runs the network.

@@ -13,7 +13,7 @@ import types
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgeae.errors import DeviceError, EdgeaeError, OutOfMemoryError
+from edgeae.errors import NO_FILES, DeviceError, EdgeaeError, OutOfMemoryError
 from edgeae.runtime.turns import TINYGRAD
 
 # The command that makes a backend usable.
@@ -59,6 +59,7 @@ def guard(device: str) -> Iterator[None]:
 
     Raises:
         OutOfMemoryError: the device or the host has no memory left.
+        EdgeaeError: the process may open no more files.
         DeviceError: anything else.
     """
     collects = gc.isenabled()
@@ -68,6 +69,8 @@ def guard(device: str) -> Iterator[None]:
     except EdgeaeError:
         raise
     except Exception as error:
+        if any(isinstance(leaf, OSError) and leaf.errno in (errno.EMFILE, errno.ENFILE) for leaf in _leaves(error)):
+            raise EdgeaeError(NO_FILES) from error
         reason = reason_of(error)
         if _is_out_of_memory(error):
             advice = "use a smaller `batch`, smaller images, or a lower `max_mem`"

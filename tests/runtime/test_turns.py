@@ -133,7 +133,8 @@ def test_a_command_uses_tinygrad_in_the_lock(
     (tmp_path / "photos").mkdir()
     for path in ("a.png", *(f"photos/{i}.png" for i in range(12))):
         Image.fromarray(IMAGE).save(path)
-    line = line.replace("FLOATS", str(tiny_file("conv", golden=True)))
+    with tinygrad_on(device):
+        line = line.replace("FLOATS", str(tiny_file("conv", golden=True)))
     result = CliRunner().invoke(main, line.split())
     assert result.exit_code == 0, result.output
 
