@@ -109,7 +109,7 @@ def set_threads(n: int | None) -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     variable = os.environ.get("CPU_COUNT", "")
     count = n or (int(variable) if variable.isdecimal() and int(variable) else cores)
-    with TINYGRAD:
+    with TINYGRAD.lock:
         CPU_COUNT.value = count
         for renderer in (ClangRenderer, CPULLVMRenderer, X86Renderer):
             renderer.global_max = (count, 0, 0)

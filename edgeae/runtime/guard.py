@@ -97,7 +97,7 @@ def import_tinygrad() -> None:
         # It reads its settings at import, and expects a number where other programs expect `DEBUG=*`.
         mend = "unset the environment variable that holds it, often DEBUG or DEV"
         raise Unusable("tinygrad", reason_of(error), mend) from error
-    with TINYGRAD:
+    with TINYGRAD.lock:
         _share_kernel_cache()
 
 

@@ -23,17 +23,23 @@ def tinygrad_on(device: str) -> Iterator[None]:
             the process was forked inside the block, which only a signal's handler can do.
         OutOfMemoryError: as `guard`.
     """
-    with TINYGRAD:
+    TINYGRAD.announce()
+    with TINYGRAD.lock:
+        TINYGRAD.enter()
         workers.prepare()
         forking.refuse_lost(device)
         forks = forking.count_forks()
-        with guard(device):
-            try:
-                yield
-            except EdgeaeError:
-                raise
-            except BaseException:
-                workers.recover()
-                raise
+        try:
+            with guard(device):
+                try:
+                    yield
+                except EdgeaeError:
+                    raise
+                except BaseException:
+                    workers.recover()
+                    raise
+        finally:
+            TINYGRAD.free_left()
         if forking.count_forks() != forks:
             raise DeviceError("this process was forked in the middle of a call of a model: make the call again.")
+    TINYGRAD.leave()

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
+
+_GIVE_WAY_S = 1e-4  # enough for a thread that was woken to take the lock
 
 
 class Turns:
@@ -14,7 +17,11 @@ class Turns:
 
     Python's own lock goes to whoever asks first after a release: a thread that trains in a loop would keep it for ever.
 
+    Where an interrupt may come, use `with turns.lock` between `announce` and `leave`: no other way to take a lock is
+    safe from an exception between taking it and noticing.
+
     Attributes:
+        lock: the lock itself.
         later: calls that free objects of tinygrad, which a thread without the lock left to the one that has it.
     """
 
@@ -23,39 +30,48 @@ class Turns:
         self.renew()
 
     def renew(self) -> None:
-        """Forget who holds the lock and who waits: in a forked process these threads do not exist."""
-        self._lock: Any = threading.RLock()
-        self._next = threading.Lock()  # held by the one thread that waits for `_lock`; the others wait for this one
+        """Forget who holds the lock: in a forked process that thread does not exist."""
+        self.lock: Any = threading.RLock()
+        self.forget_waiters()
 
     def forget_waiters(self) -> None:
         """Forget who waits, but not that this thread holds the lock."""
-        self._next = threading.Lock()
+        self._waiting: set[int] = set()  # threads; one that was interrupted stays until it asks again, and does no harm
 
     def held(self) -> bool:
         """Return whether this thread holds the lock."""
-        return bool(self._lock._is_owned())
+        return bool(self.lock._is_owned())
+
+    def announce(self) -> None:
+        """Say that this thread is about to wait for the lock."""
+        self._waiting.add(threading.get_ident())
+
+    def enter(self) -> None:
+        """Say that this thread has the lock now."""
+        self._waiting.discard(threading.get_ident())
+
+    def leave(self) -> None:
+        """After a release of the lock: free what was left meanwhile, and give way to a thread that waits."""
+        while self.later and not self.held() and self.lock.acquire(blocking=False):
+            try:
+                self.free_left()
+            finally:
+                self.lock.release()
+        if self._waiting and not self.held():
+            time.sleep(_GIVE_WAY_S)
 
     def acquire(self, timeout_s: float = -1) -> bool:
         """Wait for the lock, at most so long; return whether this thread has it now."""
-        if self.held():
-            return bool(self._lock.acquire())
-        if not self._next.acquire(timeout=timeout_s):
-            return False
-        try:
-            return bool(self._lock.acquire(timeout=timeout_s))
-        finally:
-            self._next.release()
+        self.announce()
+        acquired = bool(self.lock.acquire(timeout=timeout_s))
+        self.enter()
+        return acquired
 
     def release(self) -> None:
         """Free what other threads left, and let the next thread in."""
-        self._free_left()
-        self._lock.release()
-        # Something may have been left between the two lines above.
-        while self.later and not self.held() and self._lock.acquire(blocking=False):
-            try:
-                self._free_left()
-            finally:
-                self._lock.release()
+        self.free_left()
+        self.lock.release()
+        self.leave()
 
     def __enter__(self) -> Turns:
         self.acquire()
@@ -70,15 +86,18 @@ class Turns:
         Finalizers run in any thread and at any time. They must not wait, since the thread that has the lock may be
         waiting for theirs, nor change what tinygrad is working on.
         """
-        if not self._lock.acquire(blocking=False):
-            self.later.append(call)
-            return
-        try:
+        if self.held():
             call()
-        finally:
-            self._lock.release()
+        elif not self.lock.acquire(blocking=False):
+            self.later.append(call)
+        else:
+            try:
+                call()
+            finally:
+                self.lock.release()
 
-    def _free_left(self) -> None:
+    def free_left(self) -> None:
+        """Make the calls that other threads left."""
         while self.later:
             call = self.later.popleft()
             with contextlib.suppress(Exception):  # as Python itself does not pass on what a finalizer raises

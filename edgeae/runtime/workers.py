@@ -19,7 +19,7 @@ from typing import Any
 
 from edgeae.runtime.finalizers import free_in_turn
 
-_LONGEST_S = 30.0  # that a replaced thread may go on with its last kernels
+_LONGEST_S = 5.0  # that a replaced thread may go on with its last kernels
 
 
 class _Leave(BaseException):

@@ -436,16 +436,22 @@ def asyncio_to_thread() -> None:
 
 @scenario
 def interrupted_call() -> None:
+    armed = False
+
     def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
+        if armed:
+            raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGALRM, interrupt)
     hook, sys.unraisablehook = sys.unraisablehook, lambda dropped: None  # interrupts that fall into a finalizer
     for wait in np.random.default_rng(time.monotonic_ns()).uniform(0.0002, 0.005, 10):
         with contextlib.suppress(KeyboardInterrupt):
             signal.setitimer(signal.ITIMER_REAL, wait)
+            armed = True
             for _ in range(3):
                 model().reconstruct(IMAGE)
+            armed = False
+        armed = False
         signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, before)
     sys.unraisablehook = hook

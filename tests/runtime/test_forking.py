@@ -41,7 +41,6 @@ QUICK = (
     "pickled",
     "eight-threads-three-models",
     "asyncio-to-thread",
-    "interrupted-call",
     "no-more-threads",
 )
 LONG = (
@@ -49,6 +48,7 @@ LONG = (
     "first-loads-at-once",
     "forkserver",
     "garbage-collected-in-another-thread",
+    "interrupted-call",
     "load-while-another-thread-trains",
     "sessions-freed-by-another-thread",
     "spawn",
