@@ -8,6 +8,9 @@ Importing the package imports neither tinygrad nor NumPy: each name below is imp
 """
 
 import importlib
+import os
+import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 from edgeae._version import __version__
@@ -79,10 +82,32 @@ _HOMES = {
 }
 
 
+_importing = threading.RLock()
+_cut_off = False  # a forked process, of one where another thread was importing
+
+
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'edgeae' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"edgeae.{_HOMES[name]}"), name)
+    home = f"edgeae.{_HOMES[name]}"
+    if _cut_off and getattr(getattr(sys.modules.get(home), "__spec__", None), "_initializing", True):
+        raise EdgeaeError(
+            "this process was forked while another thread imported edgeae, which cannot be gone on with: name "
+            f"edgeae.{name} once before anything forks."
+        )
+    with _importing:
+        return getattr(importlib.import_module(home), name)
+
+
+def _after_fork() -> None:
+    """Find out whether another thread was importing: the locks of its modules stay locked in the child for ever."""
+    global _importing, _cut_off
+    _cut_off = _cut_off or not _importing.acquire(blocking=False)
+    _importing = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def __dir__() -> list[str]:

@@ -15,6 +15,9 @@ A message is one plain sentence that names the file or the argument, in backtick
 command line prints its flag for an argument (cli/flags.py).
 """
 
+NO_THREADS = "the system gives this process no more threads: end other programs, or raise the limit (ulimit -u)."
+NO_FILES = "this process has too many files open: close some, or raise the limit (ulimit -n)."
+
 
 class EdgeaeError(Exception):
     """Base of all errors that edgeae raises on purpose; `str(error)` is the sentence to show.

@@ -15,7 +15,7 @@ import click
 from edgeae.cli.console import Verbosity, complain, show_log
 from edgeae.cli.flags import describe_lack_of_memory
 from edgeae.cli.signals import INTERRUPTED, raise_on_signals
-from edgeae.errors import EdgeaeError, OutOfMemoryError
+from edgeae.errors import NO_FILES, NO_THREADS, EdgeaeError, OutOfMemoryError
 from edgeae.runtime.guard import import_tinygrad
 
 
@@ -84,12 +84,12 @@ def _system_limit(error: BaseException) -> str:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE):
-            return "The system allows no more open files: raise the limit with ulimit -n 1024."
+            return NO_FILES
         if isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno == errno.ENOMEM):
-            return "out of memory; try a smaller image, or raise the limit of ulimit -v."
+            return describe_lack_of_memory("out of memory")
         no_thread = isinstance(cause, RuntimeError) and "can't start new thread" in str(cause)
         if no_thread or (isinstance(cause, OSError) and cause.errno == errno.EAGAIN):
-            return "The system allows no more threads or processes: end some, or raise the limit of ulimit -u."
+            return NO_THREADS
         cause = cause.__cause__ or cause.__context__
     return ""
 

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from edgeae.errors import DataError, ImageError
 from edgeae.images.arrays import fit
 from edgeae.images.files.array_io import read_image
 from edgeae.images.files.listing import ImageFile, Listing, Problem, scan
+from edgeae.runtime.threads import map_in_threads
 
 # In order of preference: of a folder with train, val and test, val is the validation split.
 _TRAIN_NAMES = ("train", "training")
@@ -116,8 +116,7 @@ def decode(files: list[ImageFile], size: int, channels: int) -> Loaded:
         return None
 
     # Threads help because Pillow releases the interpreter's lock while it decodes and resizes.
-    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        outcomes = list(pool.map(load, range(n)))
+    outcomes = map_in_threads(load, range(n), os.cpu_count() or 1)
     problems = [problem for problem in outcomes if problem is not None]
     kept = np.array([row for row, problem in enumerate(outcomes) if problem is None], dtype=np.intp)
     if problems:

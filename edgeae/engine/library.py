@@ -6,7 +6,9 @@ What it says about itself is read and checked first, without running any of its 
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -64,9 +66,10 @@ class CompiledLibrary:
             self._library = ctypes.CDLL(str(path.resolve()))
         except OSError as error:
             raise DeviceError(f"{path} cannot be loaded here: {str(error).splitlines()[0]}.") from None
-        # A handle serves one thread at a time.
-        self._lock, self._handle = threading.Lock(), ctypes.c_void_p()
-        self._function("create", ctypes.c_int)(ctypes.byref(self._handle), threads or 0)
+        self._threads = threads
+        self._lock, self._handle = threading.Lock(), ctypes.c_void_p()  # a handle serves one thread at a time
+        self._create_handle()
+        _opened.add(self)
         self._run = self._method("run_float", pointers=4)
         self._encode = self._method("encode_float", pointers=3)
         self._decode = self._method("decode_float", pointers=3)
@@ -75,6 +78,16 @@ class CompiledLibrary:
     def __del__(self) -> None:
         if getattr(self, "_handle", None):
             getattr(self._library, f"{self._name}_destroy")(self._handle)
+
+    def _create_handle(self) -> None:
+        self._function("create", ctypes.c_int)(ctypes.byref(self._handle), self._threads or 0)
+
+    def leave_handle(self) -> None:
+        """Forget the handle in a forked process, for good: its threads are gone, and one may have been at work in it.
+
+        Libraries made by edgeae 0.1.0 would wait for these threads.
+        """
+        self._lock, self._handle = threading.Lock(), ctypes.c_void_p()
 
     def __str__(self) -> str:
         height, width = self.image_size
@@ -95,6 +108,8 @@ class CompiledLibrary:
         if method != "decode" and x.shape[1:3] != (height, width):
             raise ImageError(f"an image of {x.shape[2]}×{x.shape[1]}: this library was compiled for {width}×{height}.")
         with self._lock:
+            if not self._handle:
+                self._create_handle()
             # A stride of 0 stands for rows without gaps.
             if method == "interpolate":
                 return [self._frames(x, *arrays[1:])]
@@ -135,3 +150,15 @@ class CompiledLibrary:
                 raise EdgeaeError(f"lib{self._name}: {(message(code) or b'error').decode(errors='replace')}.")
 
         return call
+
+
+_opened: weakref.WeakSet[CompiledLibrary] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for library in list(_opened):
+        library.leave_handle()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    os.register_at_fork(after_in_child=_after_fork)

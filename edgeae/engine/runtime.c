@@ -18,6 +18,7 @@ struct NAME {
     pthread_mutex_t mutex;
     pthread_cond_t wake;
     int started;                     // workers
+    pid_t process;                   // whose threads they are: a forked one has none of them
     int caller_at;                   // the processor core that they are kept away from
     char gap0[64];
     _Atomic uint64_t offer;          // the shares of a job that are still to be had, see `offered`
@@ -177,12 +178,19 @@ static void keep_away(NAME *h)
 #endif
 }
 
+static int start_workers(NAME *h);
+
 static void run_job(NAME *h)
 {
     if (h->threads == 1) {
         for (int number = h->first; number < h->end; number++)
             for (int core = 0; core < NAME_THREADS; core++) step(h, number, core);
         return;
+    }
+    if (h->process != getpid()) { // forked; maybe in the middle of another thread's job, which nobody goes on with
+        atomic_store(&h->asleep, 0);
+        atomic_store(&h->offer, offered(atomic_load(&h->offer) >> 40, 0, 0));
+        start_workers(h);
     }
     const unsigned shares = (unsigned)(h->end - h->first) * NAME_THREADS;
     keep_away(h);
@@ -195,17 +203,15 @@ static void run_job(NAME *h)
 
 static void stop_workers(NAME *h)
 {
-    if (h->started) {
-        atomic_store(&h->stop, 1);
-        wake_workers(h);
-        for (int i = 0; i < h->started; i++) pthread_join(h->workers[i], 0);
-    }
-    if (h->threads > 1) {
-        pthread_cond_destroy(&h->wake);
-        pthread_mutex_destroy(&h->mutex);
-    }
+    if (h->threads == 1 || h->process != getpid()) return;
+    atomic_store(&h->stop, 1);
+    wake_workers(h);
+    for (int i = 0; i < h->started; i++) pthread_join(h->workers[i], 0);
+    pthread_cond_destroy(&h->wake);
+    pthread_mutex_destroy(&h->mutex);
 }
 
+// As many as the system gives, if it gives fewer: whoever is there takes all shares.
 static int start_workers(NAME *h)
 {
     if (h->threads == 1) return NAME_OK;
@@ -216,13 +222,11 @@ static int start_workers(NAME *h)
     }
     pthread_attr_setstacksize(&attributes, 262144);
     h->caller_at = -1;
-    int failed = 0;
-    while (h->started + 1 < h->threads && !failed) {
-        failed = pthread_create(&h->workers[h->started], &attributes, work, h);
-        h->started += !failed;
-    }
+    h->process = getpid();
+    h->started = 0;
+    while (h->started + 1 < h->threads && !pthread_create(&h->workers[h->started], &attributes, work, h)) h->started++;
     pthread_attr_destroy(&attributes);
-    return failed ? NAME_NO_THREADS : NAME_OK;
+    return NAME_OK;
 }
 
 #endif

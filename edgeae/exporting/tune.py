@@ -15,7 +15,6 @@ from edgeae.data.datasets import open_training_data
 from edgeae.network import quantize
 from edgeae.network.weight_file import Array
 from edgeae.runtime import devices
-from edgeae.runtime.tinygrad_lock import tinygrad_on
 from edgeae.training.trainer import Trainer
 
 LEARNING_RATES = {"int8": 0.02, "int4": 0.2}  # relative to the run's own
@@ -53,28 +52,27 @@ def tune(
     dataset = open_training_data(model, settings)
     settings = replace(settings, epochs=epochs, lr=settings.lr * LEARNING_RATES[scheme], beta_warmup=0.0)
     report = on_epoch or (lambda epoch, psnr: None)
-    with tinygrad_on(name):
-        trainer = Trainer(model, settings, dataset, (name,))
-        exact = dict(floats)  # the float32 weights that the updates are added to
-        rounded: dict[str, Array] = {}  # the weights that the network works with
+    trainer = Trainer(model, settings, dataset, (name,))
+    exact = dict(floats)  # the float32 weights that the updates are added to
+    rounded: dict[str, Array] = {}  # the weights that the network works with
 
-        def set_rounded() -> None:
-            for key, value in exact.items():
-                rounded[key] = quantize.round_trip(key, value, scheme)
-                trainer.set_weight(key, rounded[key])
+    def set_rounded() -> None:
+        for key, value in exact.items():
+            rounded[key] = quantize.round_trip(key, value, scheme)
+            trainer.set_weight(key, rounded[key])
 
-        def move_update(step: int, loss: float) -> None:
-            for key, value in trainer.weights().items():
-                exact[key] = exact[key] + (value - rounded[key])
-            set_rounded()
-
+    def move_update(step: int, loss: float) -> None:
+        for key, value in trainer.weights().items():
+            exact[key] = exact[key] + (value - rounded[key])
         set_rounded()
-        scores = trainer.validate().output
-        best, best_mse = dict(exact), scores.mse
-        report(0, scores.psnr)
-        for epoch in range(epochs):
-            row = trainer.run_epoch(epoch, move_update)
-            report(epoch + 1, row["val_psnr"])
-            if row["val_mse"] < best_mse:
-                best, best_mse = dict(exact), row["val_mse"]
+
+    set_rounded()
+    scores = trainer.validate().output
+    best, best_mse = dict(exact), scores.mse
+    report(0, scores.psnr)
+    for epoch in range(epochs):
+        row = trainer.run_epoch(epoch, move_update)
+        report(epoch + 1, row["val_psnr"])
+        if row["val_mse"] < best_mse:
+            best, best_mse = dict(exact), row["val_mse"]
     return best

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 
@@ -26,6 +27,10 @@ def load(
 ) -> Session:
     """Load a model onto a device.
 
+    What it returns answers in processes that are forked later, too, unless the device is a GPU or OpenCL, whose
+    drivers cannot be carried over; and it can be pickled for other processes, which load the same file with the same
+    arguments when they unpickle it.
+
     Args:
         model: a shipped name such as `faces-conv`, or the path of a weight file or of a library that `edgeae compile`
             made. Loading a library runs its code: only load what you trust.
@@ -44,12 +49,17 @@ def load(
     if os.fspath(model).endswith(LIBRARIES):
         if device is not None and device.strip().upper() not in ("", "AUTO", "CPU"):
             raise UsageError(f"a compiled library runs on the CPU, not on {device}.")
-        library = CompiledLibrary(Path(model), threads)
-        return Session(library, library.metadata)
-    file = weight_file.read(find_model(model))
-    name = devices.resolve(device)
-    devices.set_threads(threads)
-    return open_session(file, name, batch, max_mem)
+        path = Path(model)
+        library = CompiledLibrary(path, threads)
+        session = Session(library, library.metadata)
+    else:
+        path = find_model(model)
+        file = weight_file.read(path)
+        name = devices.resolve(device)
+        devices.set_threads(threads)
+        session = open_session(file, name, batch, max_mem)
+    session.reopen = functools.partial(load, path.resolve(), device, batch=batch, threads=threads, max_mem=max_mem)
+    return session
 
 
 def open_session(file: WeightFile, device: str, batch: int = 16, max_mem: int | None = None) -> Session:

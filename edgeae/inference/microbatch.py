@@ -18,6 +18,8 @@ from typing import Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from edgeae.errors import NO_THREADS, EdgeaeError
+
 T = TypeVar("T")
 Floats = npt.NDArray[np.float32]
 
@@ -90,8 +92,7 @@ class MicroBatcher(Generic[T]):
         threads = [threading.Thread(target=self._work, args=(jobs, taking), daemon=True) for _ in range(self._workers)]
         self._running = len(threads)
         try:
-            for thread in threads:
-                thread.start()
+            self._start(threads)
             while True:
                 results, batch, ended = self._wait()
                 yield from results
@@ -106,6 +107,18 @@ class MicroBatcher(Generic[T]):
             for thread in threads:
                 if thread.ident is not None:  # else an interrupt came before its start
                     thread.join()
+
+    def _start(self, threads: list[threading.Thread]) -> None:
+        """Start as many threads as the system gives."""
+        for i, thread in enumerate(threads):
+            try:
+                thread.start()
+            except RuntimeError:
+                if i == 0:
+                    raise EdgeaeError(NO_THREADS) from None
+                with self._for_runner:
+                    self._running -= len(threads) - i
+                return
 
     def _wait(self) -> tuple[list[T], list[_Request], bool]:
         """Wait for something to do: results to yield, a batch to run, or the end of all workers."""

@@ -36,7 +36,7 @@ Codes: TypeAlias = npt.NDArray[np.floating[Any]]
 
 
 class Session:
-    """A network with the engine that runs it. Can be called from several threads.
+    """A network with the engine that runs it. Can be called from several threads, and in a process forked later.
 
     Attributes:
         engine: what runs the network.
@@ -46,12 +46,14 @@ class Session:
         batch: most images in one call of the engine.
         max_mem: bytes for the network's layers; `reconstruct` cuts larger images into pieces (tiles.py).
         width, height: of its images; None where the network takes any size.
+        reopen: loads the same model once more, in another process too; None for a model that is in memory only.
     """
 
     def __init__(self, engine: Engine, metadata: Mapping[str, str] | None = None) -> None:
         self.engine, self.metadata = engine, dict(metadata or {})
         self.config, self.device = engine.config, engine.device
         self.batch, self.max_mem = engine.batch, engine.max_mem
+        self.reopen: Callable[[], Session] | None = None
         self.height: int | None = None
         self.width: int | None = None
         if engine.image_size is not None:
@@ -59,6 +61,11 @@ class Session:
 
     def __repr__(self) -> str:
         return f"<edgeae.Session {self.config.arch} {self.engine}>"
+
+    def __reduce__(self) -> tuple[Callable[[], Session], tuple[()]]:
+        if self.reopen is None:
+            raise TypeError("a model that is in memory only cannot be sent to another process: load it there.")
+        return self.reopen, ()
 
     # ---- what users call ---------------------------------------------------------------------------------------------
 

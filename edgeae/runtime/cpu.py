@@ -5,19 +5,20 @@ works of: `CC`, `clang`, the clang inside the `ziglang` wheel and, on x86-64, ti
 no compiler.
 """
 
-import contextlib
 import functools
 import os
 import platform
 import re
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from edgeae.errors import UsageError
+from edgeae.runtime import workers
 from edgeae.runtime.compilers import compile_c, find_clang
-from edgeae.runtime.guard import Unusable, guard, import_tinygrad, mend_for
+from edgeae.runtime.guard import Unusable, import_tinygrad, mend_for
+from edgeae.runtime.tinygrad_lock import tinygrad_on
+from edgeae.runtime.turns import TINYGRAD
 
 BUILT_IN = "built-in X86 code generator"
 
@@ -37,61 +38,30 @@ def prepare_cpu(name: str = "CPU") -> str:
         DeviceError: no compiler works.
     """
     import_tinygrad()
-    with guard(name):
+    with tinygrad_on(name):
         from tinygrad import Device
         from tinygrad.renderer.isa.x86 import X86Renderer
         from tinygrad.runtime.support.compiler_cpu import ClangJITCompiler
 
         device = Device[name]
         compiler = device.renderer.compiler
-        _place_workers()
-    if isinstance(compiler, ClangJITCompiler):
-        clang, failures = find_clang()
-        if clang is not None:
-            # tinygrad's own method accepts only the name of a program, and lets that write its errors to the terminal.
-            flags = ("-O2", f"--target={compiler.arch}-none-unknown-elf", *compiler.args)
-            compiler.compile_to_obj = lambda source: compile_c(clang.command, source, *flags)
-            if compiler.cachekey is not None:
-                compiler.cachekey += f"_edgeae_{clang.version}_{clang.processor}"
-            return clang.name
-        if _runs_x86_renderer():
-            device.renderers.sort(key=lambda renderer: renderer is not X86Renderer)
-        if not isinstance(device.renderer, X86Renderer):
-            reason = f"no C compiler works ({'; '.join(failures)})"
-            raise Unusable(name, reason, mend_for(name, reason))
-    if isinstance(device.renderer, X86Renderer):
-        return BUILT_IN
-    return f"{type(device.renderer).__name__.removesuffix('Renderer')} code generator"
-
-
-def _place_workers() -> None:
-    """Give each of tinygrad's CPU threads cores of its own: those that exist and those that will.
-
-    A thread is often woken on the core of the thread that wakes it. Both share it for some milliseconds until the
-    system notices, so that after a pause the first calls take twice as long. Threads still move among their own cores.
-    """
-    if not hasattr(os, "sched_setaffinity"):
-        return
-    from tinygrad.helpers import CPU_COUNT
-    from tinygrad.runtime.ops_cpu import CPUWorker
-
-    cores = sorted(os.sched_getaffinity(os.getpid()))
-
-    def place(worker: Any, thread: int) -> None:
-        threads = int(CPU_COUNT.value)
-        share = cores[worker.thread_id % threads :: threads] if threads <= len(cores) else cores
-        with contextlib.suppress(OSError):  # a system that forbids it, or has taken cores away meanwhile
-            os.sched_setaffinity(thread, share)
-
-    def run(worker: Any) -> None:
-        place(worker, 0)
-        work(worker)
-
-    work = vars(CPUWorker).get("edgeae_work", CPUWorker.run)
-    CPUWorker.edgeae_work, CPUWorker.run = work, run
-    for worker in threading.enumerate():
-        if isinstance(worker, CPUWorker) and worker.native_id is not None:
-            place(worker, worker.native_id)
+        if isinstance(compiler, ClangJITCompiler):
+            clang, failures = find_clang()
+            if clang is not None:
+                # tinygrad's own method takes only the name of a program, whose errors it lets go to the terminal.
+                flags = ("-O2", f"--target={compiler.arch}-none-unknown-elf", *compiler.args)
+                compiler.compile_to_obj = lambda source: compile_c(clang.command, source, *flags)
+                if compiler.cachekey is not None:
+                    compiler.cachekey += f"_edgeae_{clang.version}_{clang.processor}"
+                return clang.name
+            if _runs_x86_renderer():
+                device.renderers.sort(key=lambda renderer: renderer is not X86Renderer)
+            if not isinstance(device.renderer, X86Renderer):
+                reason = f"no C compiler works ({'; '.join(failures)})"
+                raise Unusable(name, reason, mend_for(name, reason))
+        if isinstance(device.renderer, X86Renderer):
+            return BUILT_IN
+        return f"{type(device.renderer).__name__.removesuffix('Renderer')} code generator"
 
 
 def _runs_x86_renderer() -> bool:
@@ -140,10 +110,11 @@ def set_threads(n: int | None) -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     variable = os.environ.get("CPU_COUNT", "")
     count = n or (int(variable) if variable.isdecimal() and int(variable) else cores)
-    CPU_COUNT.value = count
-    for renderer in (ClangRenderer, CPULLVMRenderer, X86Renderer):
-        renderer.global_max = (count, 0, 0)
-    _place_workers()
+    with TINYGRAD.lock:
+        CPU_COUNT.value = count
+        for renderer in (ClangRenderer, CPULLVMRenderer, X86Renderer):
+            renderer.global_max = (count, 0, 0)
+        workers.place_all()
     return count
 
 
@@ -162,7 +133,8 @@ def load_function(code: bytes) -> Callable[..., None]:
     from tinygrad import Device
     from tinygrad.runtime.ops_cpu import CPUProgram
 
-    program = CPUProgram(Device["CPU"], "kernel", code)
+    with tinygrad_on("CPU"):
+        program = CPUProgram(Device["CPU"], "kernel", code)
 
     def call(*arguments: Any) -> None:
         program.fxn(*arguments)  # `program` owns the memory, so it has to live as long as the function

@@ -19,9 +19,7 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +28,8 @@ from edgeae.errors import DeviceError, EdgeaeError, UsageError
 from edgeae.runtime.backends import ALIASES, AUTO_ORDER, NAMES, RUNS_IN_CHILD_FIRST, absence, describe, targets_in_dev
 from edgeae.runtime.cpu import BUILT_IN, prepare_cpu, set_threads
 from edgeae.runtime.guard import Unusable, guard, import_tinygrad, mend_for
+from edgeae.runtime.threads import map_in_threads
+from edgeae.runtime.tinygrad_lock import tinygrad_on
 
 __all__ = [
     "BUILT_IN",
@@ -45,7 +45,6 @@ __all__ = [
     "supports_half",
 ]
 
-_OPENING = threading.Lock()  # tinygrad may open a device twice when two threads ask for it at once
 _CHILD = "import json, sys; from edgeae.runtime.devices import _report; print(json.dumps(_report(sys.argv[1])))"
 
 
@@ -191,8 +190,7 @@ def probe(name: str, timeout_s: float = 20.0) -> DeviceStatus:
 
 def probe_all(timeout_s: float = 20.0) -> list[DeviceStatus]:
     """Probe all backends at the same time, and return their status in the order of `NAMES`."""
-    with ThreadPoolExecutor(len(NAMES)) as pool:
-        return list(pool.map(lambda name: probe(name, timeout_s), NAMES))
+    return map_in_threads(lambda name: probe(name, timeout_s), NAMES, len(NAMES))
 
 
 def _failed(reason: str, mend: str) -> dict[str, Any]:
@@ -258,7 +256,7 @@ def _open(name: str) -> tuple[str, str]:
     """Open a device, check a number that it computes, and return its kind and detail (see DeviceStatus)."""
     if absent := absence(name):
         raise Unusable(name, *absent)
-    with _OPENING, guard(name):
+    with tinygrad_on(name):  # tinygrad may open a device twice when two threads ask for it at once
         from tinygrad import Device, Tensor
 
         device = Device[name]
@@ -288,7 +286,7 @@ def supports_half(device: str) -> bool:
 
     values = np.array([0.0, 1.0, -2.5, 65504.0, 6.2e-5, 1 / 3], np.float16)
     try:
-        with guard(name):
+        with tinygrad_on(name):
             read = Tensor(values, device=name).cast(dtypes.float32).numpy()
     except DeviceError:
         return False

@@ -10,8 +10,9 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgeae.errors import DeviceError, EdgeaeError, OutOfMemoryError
+from edgeae.errors import NO_FILES, DeviceError, EdgeaeError, OutOfMemoryError
 from edgeae.runtime.kernel_cache import replace_tinygrads_cache
+from edgeae.runtime.turns import TINYGRAD
 
 # The command that makes a backend usable.
 _NVIDIA_MEND = "sudo apt install nvidia-driver (in a container: docker run --gpus all)"
@@ -69,6 +70,7 @@ def guard(device: str) -> Iterator[None]:
 
     Raises:
         OutOfMemoryError: the device or the host has no memory left.
+        EdgeaeError: the process may open no more files.
         DeviceError: anything else.
     """
     collects = gc.isenabled()
@@ -78,6 +80,8 @@ def guard(device: str) -> Iterator[None]:
     except EdgeaeError:
         raise
     except Exception as error:
+        if any(isinstance(leaf, OSError) and leaf.errno in (errno.EMFILE, errno.ENFILE) for leaf in _leaves(error)):
+            raise EdgeaeError(NO_FILES) from error
         reason = reason_of(error)
         if _is_out_of_memory(error):
             raise OutOfMemoryError(f"{device} ran out of memory ({reason})") from error
@@ -105,7 +109,8 @@ def import_tinygrad() -> None:
         # It reads its settings at import, and expects a number where other programs expect `DEBUG=*`.
         mend = "unset the environment variable that holds it, often DEBUG or DEV"
         raise Unusable("tinygrad", reason_of(error), mend) from error
-    replace_tinygrads_cache()
+    with TINYGRAD.lock:
+        replace_tinygrads_cache()
 
 
 def _drop_relative_caches() -> None:

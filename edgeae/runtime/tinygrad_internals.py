@@ -73,9 +73,37 @@ INTERNALS = {
         ),
     ),
     "workers": Internal(
-        "runs CPU kernels in threads of the class `CPUWorker`, with `thread_id` and `run`",
-        "cpu.py gives each of them cores of its own",
-        ("tinygrad.runtime.ops_cpu.CPUWorker",),
+        "runs CPU kernels in threads of the class `CPUWorker`, with `thread_id`, `pool` and `run`; devices in "
+        "`HCQCompiled.cpu_devices` give them lists of commands through `tasks`, and wait for `timeline_signal`",
+        "workers.py gives them cores, replaces them after a fork, and does without them",
+        ("tinygrad.runtime.ops_cpu.CPUWorker", "tinygrad.runtime.support.hcq.HCQCompiled"),
+    ),
+    "memory": Internal(
+        "allocates the CPU's memory in `CPUAllocator._alloc` as an `HCQBuffer` with an `MMIOInterface`",
+        "workers.py keeps it from being shared with forked processes",
+        (
+            "tinygrad.device.BufferSpec",
+            "tinygrad.helpers.mv_address",
+            "tinygrad.runtime.ops_cpu.CPUAllocator",
+            "tinygrad.runtime.support.hcq.HCQBuffer",
+            "tinygrad.runtime.support.hcq.MMIOInterface",
+        ),
+    ),
+    "finalizers": Internal(
+        "frees in `__del__` of tensors, `Buffer`, `HCQGraph` and `HCQSignal`, and wraps some in `suppress_finalizing`",
+        "finalizers.py makes them wait for the lock",
+        (
+            "tinygrad.device.Buffer",
+            "tinygrad.helpers.suppress_finalizing",
+            "tinygrad.runtime.graph.hcq.HCQGraph",
+            "tinygrad.runtime.ops_cpu.CPUComputeQueue",
+            "tinygrad.runtime.support.hcq.HCQSignal",
+        ),
+    ),
+    "opened_devices": Internal(
+        "keeps the names of open devices in `Device._opened_devices`, and forbids devices with `ALLOW_DEVICE_USAGE`",
+        "forking.py leaves drivers alone in a forked process",
+        ("tinygrad.helpers.ALLOW_DEVICE_USAGE",),
     ),
     "compiler": Internal(
         "compiles CPU kernels with `ClangJITCompiler`: `arch`, `args`, `cachekey`, and `compile_to_obj(source)`",

@@ -2,22 +2,44 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from edgeae.runtime import devices
-
-# tinygrad keeps its schedule and its caches in globals, so this holds for all models together.
-_TINYGRAD = threading.RLock()
+from edgeae.errors import DeviceError, EdgeaeError
+from edgeae.runtime import forking, workers
+from edgeae.runtime.guard import guard
+from edgeae.runtime.turns import TINYGRAD
 
 
 @contextmanager
 def tinygrad_on(device: str) -> Iterator[None]:
     """Wait until no other thread runs tinygrad, and turn what fails in the block into one sentence about `device`.
 
+    Whatever ends the block early, an interrupt included, tinygrad's CPU threads are made anew: a task that was
+    announced but never handed over would be waited for forever.
+
     Raises:
-        DeviceError, OutOfMemoryError: as `guard`.
+        DeviceError: as `guard`; or the device was opened before this process was forked and cannot be used in it; or
+            the process was forked inside the block, which only a signal's handler can do.
+        OutOfMemoryError: as `guard`.
     """
-    with _TINYGRAD, devices.guard(device):
-        yield
+    TINYGRAD.announce()
+    with TINYGRAD.lock:
+        TINYGRAD.enter()
+        workers.prepare()
+        forking.refuse_lost(device)
+        forks = forking.count_forks()
+        try:
+            with guard(device):
+                try:
+                    yield
+                except EdgeaeError:
+                    raise
+                except BaseException:
+                    workers.recover()
+                    raise
+        finally:
+            TINYGRAD.free_left()
+        if forking.count_forks() != forks:
+            raise DeviceError("this process was forked in the middle of a call of a model: make the call again.")
+    TINYGRAD.leave()

@@ -41,7 +41,8 @@ def save(trainer: Trainer, folder: Path, rows: list[Row], best_after: int = 0) -
     write_metrics(folder / "metrics.csv", rows)
     write_image(draw_curves(curve_panels(rows), [row["epoch"] for row in rows]), folder / "curves.png")
     _write_preview(trainer, folder / "preview.png")
-    state = {name: value.numpy() for name, value in trainer.state().items()}
+    with trainer.inside_tinygrad():
+        state = {name: value.numpy() for name, value in trainer.state().items()}
     weight_file.write(folder / "last.safetensors", state, metadata)
 
 

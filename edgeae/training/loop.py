@@ -20,7 +20,6 @@ from edgeae.errors import TrainingError, UsageError
 from edgeae.files import write_bytes_atomic
 from edgeae.images.metrics import pooled_psnr
 from edgeae.runtime import devices
-from edgeae.runtime.tinygrad_lock import tinygrad_on
 from edgeae.training import checkpoint
 from edgeae.training.run_data import RunData, open_new, reopen
 from edgeae.training.run_folder import (
@@ -153,18 +152,17 @@ def train(
             raise TrainingError(
                 f"the data of {folder} changed ({data.changes}): go on with `changed_data`, or start anew."
             )
-        with tinygrad_on(names[0]):
-            trainer = Trainer(model, settings, data.dataset, names)
-            if resume:
-                data = _compare_scores(data, trainer, rows, folder, changed_data)
-                checkpoint.restore(trainer, folder)
-            if settings.start is not None and not rows:
-                checkpoint.load_start(trainer, settings.start)
-            if data.changes:
-                notes.add(f"the data changed ({data.changes}); the run goes on with them")
-            if data.validation_changed and rows:
-                data = _reset_best(data, folder, rows, notes)
-            return _run_epochs(trainer, folder, rows, data, notes, on_progress or (lambda progress: None))
+        trainer = Trainer(model, settings, data.dataset, names)
+        if resume:
+            data = _compare_scores(data, trainer, rows, folder, changed_data)
+            checkpoint.restore(trainer, folder)
+        if settings.start is not None and not rows:
+            checkpoint.load_start(trainer, settings.start)
+        if data.changes:
+            notes.add(f"the data changed ({data.changes}); the run goes on with them")
+        if data.validation_changed and rows:
+            data = _reset_best(data, folder, rows, notes)
+        return _run_epochs(trainer, folder, rows, data, notes, on_progress or (lambda progress: None))
 
 
 class _Notes(list[str]):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ from edgeae.network.models import Autoencoder, build
 from edgeae.network.parameters import parameters
 from edgeae.network.weight_file import OPTIMIZER
 from edgeae.runtime.input_buffers import Inputs
+from edgeae.runtime.tinygrad_lock import tinygrad_on
 from edgeae.training.evaluation import MAX_VALIDATION_IMAGES, Evaluation, Trial
 from edgeae.training.optimizer import AdamW
 from edgeae.training.run_folder import Row
@@ -39,6 +40,8 @@ Array = npt.NDArray[Any]
 
 class Trainer:
     """A network with its optimizer and data, which trains and validates one epoch at a time.
+
+    Each method is inside the lock of tinygrad only while it uses tinygrad: other threads may run models between steps.
 
     Attributes:
         config, settings, dataset: what it was made from.
@@ -55,6 +58,14 @@ class Trainer:
             raise TrainingError(f"a batch of {settings.batch} cannot be shared by {len(names)} devices.")
         self.config, self.settings, self.dataset, self._names = config, settings, dataset, names
         self.steps = math.ceil(len(dataset.train) / settings.batch)
+        self._corruption = parse(settings.corrupt)
+        self.trial = Trial.prepare(dataset.val, settings.corrupt, settings.seed, MAX_VALIDATION_IMAGES)
+        self.restored = self.trial.inputs[:0]
+        with self.inside_tinygrad():
+            self._build(names)
+
+    def _build(self, names: tuple[str, ...]) -> None:
+        config, settings = self.config, self.settings
         self.model: Autoencoder = build(config, names[0], settings.seed)
         self._parameters: dict[str, Tensor] = {}
         for name, value, _ in parameters(self.model):
@@ -63,10 +74,6 @@ class Trainer:
             self._parameters[name] = value.shard_(names) if len(names) > 1 else value.realize()
         self._optimizer = AdamW(self._parameters, settings.weight_decay)
         self._jitted_step, self._inputs = TinyJit(self._train_step), Inputs(names)
-
-        self._corruption = parse(settings.corrupt)
-        self.trial = Trial.prepare(dataset.val, settings.corrupt, settings.seed, MAX_VALIDATION_IMAGES)
-        self.restored = self.trial.inputs[:0]
         # Validation runs on the first device: on the trained weights themselves or, with several devices, on a copy.
         validated = self.model if len(names) == 1 else build(config, names[0], settings.seed)
         self._copies = {
@@ -75,6 +82,10 @@ class Trainer:
             if isinstance(value, Tensor) and len(names) > 1
         }
         self.session = Session(TinygradEngine(validated, config, names[0], min(32, settings.batch)))
+
+    def inside_tinygrad(self) -> AbstractContextManager[None]:
+        """Return the lock of tinygrad, for code that reads or writes this object's tensors."""
+        return tinygrad_on(self._names[0])
 
     # ---- the step ----------------------------------------------------------------------------------------------------
 
@@ -110,7 +121,8 @@ class Trainer:
         counter = np.random.Philox(key=self.settings.seed, counter=(0, step, epoch, 0))
         noise = self.model.draw_noise(np.random.Generator(counter), len(batch.inputs), self.settings.skip_drop)
         arrays = [batch.inputs, batch.targets, schedule, *([] if noise is None else [noise])]
-        values = self._jitted_step(*self._inputs(*arrays)).numpy()
+        with self.inside_tinygrad(), Tensor.train():
+            values = self._jitted_step(*self._inputs(*arrays)).numpy()
         return dict(zip(("loss", "recon", "kl"), (float(value) for value in values), strict=False))
 
     def schedule(self, step: int) -> tuple[float, float]:
@@ -141,7 +153,7 @@ class Trainer:
         sums: dict[str, float] = {}
         lr = beta = 0.0
         stream = prefetch(self._batches(epoch))
-        with Tensor.train(), closing(stream):
+        with closing(stream):
             for step, batch in enumerate(stream):
                 lr, beta = self.schedule(epoch * self.steps + step)
                 losses = self.train_batch(batch, np.array([lr, beta], np.float32), epoch, step)
@@ -186,7 +198,8 @@ class Trainer:
     def validate(self) -> Evaluation:
         """Score the network on the validation images, which are damaged the same way every time."""
         for name, copy in self._copies.items():
-            copy.assign(Tensor(self._parameters[name].numpy(), device=self._names[0])).realize()
+            with self.inside_tinygrad():
+                copy.assign(Tensor(self._parameters[name].numpy(), device=self._names[0])).realize()
 
         def run(x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
             self.restored = self.session.run_floats(x)
@@ -198,11 +211,13 @@ class Trainer:
 
     def weights(self) -> dict[str, Array]:
         """Return the network's parameters, float32."""
-        return {name: value.numpy() for name, value in self._parameters.items()}
+        with self.inside_tinygrad():
+            return {name: value.numpy() for name, value in self._parameters.items()}
 
     def set_weight(self, name: str, value: Array) -> None:
         """Change a parameter between two steps, in the memory that the recorded step uses."""
-        self._parameters[name].assign(Tensor(np.ascontiguousarray(value), device=self._names[0])).realize()
+        with self.inside_tinygrad():
+            self._parameters[name].assign(Tensor(np.ascontiguousarray(value), device=self._names[0])).realize()
 
     def state(self) -> dict[str, Tensor]:
         """Return all that is carried from step to step: parameters, and `optimizer.…` as weight files name it."""
@@ -211,8 +226,9 @@ class Trainer:
     def load(self, values: Mapping[str, Array]) -> None:
         """Replace parameters and optimizer state, by the names of `state`, before the first step."""
         state = self.state()
-        for name, value in values.items():
-            tensor = Tensor(np.ascontiguousarray(value, np.float32), device=self._names[0])
-            if len(self._names) > 1:
-                tensor = tensor.shard(self._names)
-            state[name].replace(tensor.contiguous().realize())
+        with self.inside_tinygrad():
+            for name, value in values.items():
+                tensor = Tensor(np.ascontiguousarray(value, np.float32), device=self._names[0])
+                if len(self._names) > 1:
+                    tensor = tensor.shard(self._names)
+                state[name].replace(tensor.contiguous().realize())

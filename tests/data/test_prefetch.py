@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from edgeae.data.prefetch import prefetch
+from edgeae.errors import EdgeaeError
 
 
 def prefetch_threads() -> list[threading.Thread]:
@@ -75,3 +76,27 @@ def test_prefetch_stops_its_thread_and_closes_the_producer(end: str) -> None:
                 ahead.throw(KeyboardInterrupt)  # type: ignore[attr-defined]
     assert closed.is_set()
     assert prefetch_threads() == []
+
+
+def test_where_the_system_gives_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert list(prefetch(iter(range(5)))) == list(range(5))
+
+
+def test_a_thread_that_a_fork_left_behind_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    release = threading.Event()
+
+    def items() -> Iterator[int]:
+        yield 1
+        release.wait(10)
+
+    stream = prefetch(items())
+    assert next(stream) == 1
+    monkeypatch.setattr(threading.Thread, "is_alive", lambda thread: False)
+    monkeypatch.setattr(threading.Thread, "join", lambda thread: None)
+    with pytest.raises(EdgeaeError, match="forked in the middle"):
+        next(stream)
+    release.set()

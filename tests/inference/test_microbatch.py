@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from edgeae.errors import DeviceError
+from edgeae.errors import DeviceError, EdgeaeError
 from edgeae.inference.microbatch import MicroBatcher, batch_size
 
 
@@ -210,3 +210,28 @@ def test_a_rare_shape_does_not_wait_for_ever() -> None:
         return 0
 
     assert max(batcher.run(iter([common, common, common, common, rare]))) < 300
+
+
+@pytest.mark.parametrize("given", [1, 2])
+def test_fewer_threads_than_asked_for(given: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    start, started = threading.Thread.start, []
+
+    def limited(thread: threading.Thread) -> None:
+        if len(started) == given:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    batcher: MicroBatcher[int] = MicroBatcher(lambda x: x, 4, 8, 100)
+    assert sorted(batcher.run(iter([lambda i=i: i for i in range(20)]))) == list(range(20))
+
+
+def test_no_thread_at_all_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    batcher: MicroBatcher[int] = MicroBatcher(lambda x: x, 4, 8, 100)
+    with pytest.raises(EdgeaeError, match="no more threads"):
+        list(batcher.run(iter([lambda: 1])))

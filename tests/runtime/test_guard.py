@@ -1,5 +1,6 @@
 """Errors of tinygrad and of drivers become one sentence."""
 
+import errno
 import os
 import pickle
 import subprocess
@@ -117,3 +118,8 @@ def test_an_unusable_device_survives_pickling() -> None:
     error = Unusable("CL", "it is off", "turn it on")
     assert str(error) == "CL is not usable: it is off; to mend it: turn it on."
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+def test_too_many_open_files_are_told_as_such() -> None:
+    with pytest.raises(EdgeaeError, match="too many files open"), guard("CPU"):
+        raise OSError(errno.EMFILE, "Too many open files", "kernel.c")

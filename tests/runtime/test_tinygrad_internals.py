@@ -182,9 +182,40 @@ def check_threads() -> None:
 @check
 def check_workers() -> None:
     from tinygrad.runtime.ops_cpu import CPUWorker
+    from tinygrad.runtime.support.hcq import HCQCompiled
 
     assert callable(CPUWorker.run)
     assert "thread_id" in inspect.signature(CPUWorker.__init__).parameters
+    device = Device["CPU"]
+    assert device in HCQCompiled.cpu_devices and device.error_state is None
+    Tensor.zeros(4, device="CPU").contiguous().realize()
+    device.synchronize()
+    assert device.tasks.empty() and device.timeline_signal.value == device.timeline_value - 1
+
+
+@check
+def check_memory() -> None:
+    importable("memory")
+    from tinygrad.device import BufferSpec
+    from tinygrad.runtime.ops_cpu import CPUAllocator
+
+    assert list(inspect.signature(CPUAllocator(Device["CPU"])._alloc).parameters)[-2:] == ["size", "options"]
+    assert BufferSpec().external_ptr is None
+
+
+@check
+def check_finalizers() -> None:
+    importable("finalizers")
+    for name in INTERNALS["finalizers"].names:
+        module, _, attribute = name.rpartition(".")
+        kind = getattr(importlib.import_module(module), attribute)
+        assert attribute == "suppress_finalizing" or "__del__" in vars(kind), f"{attribute} has no __del__"
+
+
+@check
+def check_opened_devices() -> None:
+    assert Device["CPU"].device in Device._opened_devices
+    assert helpers.ALLOW_DEVICE_USAGE.value == 1
 
 
 @check

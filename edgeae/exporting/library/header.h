@@ -2,7 +2,8 @@
 //
 // One image in, one image out: @WIDTH@ x @HEIGHT@ pixels, rows from the top, channels beside each other. Bytes are 0 to
 // 255, floats 0 to 1. Many images follow each other without a gap. A handle serves one thread at a time; make one for
-// each. After NAME_create nothing is allocated. The calling thread needs 16 KB of stack.
+// each. After NAME_create nothing is allocated. The calling thread needs 16 KB of stack. In a process that is forked
+// afterwards a handle works too: its first call there starts new threads.
 
 #ifndef NAME_H
 #define NAME_H
@@ -38,13 +39,13 @@ enum {
     NAME_BAD_SIZE = 2,      // a negative count, fewer than 2 steps, or a stride shorter than a row
     NAME_NO_MEMORY = 3,
     NAME_NO_PROCESSOR = 4,  // it was compiled for @PROCESSOR@, which this processor is not
-    NAME_NO_THREADS = 5,    // the system gives none
+    NAME_NO_THREADS = 5,    // the system gives no locks for them
     NAME_WRONG_OUTPUT = 6,  // of NAME_selftest
 };
 
 typedef struct NAME NAME;
 
-// Makes a handle; `threads` 0 is as many as it can use. On an error *handle is null.
+// Makes a handle; `threads` 0 is as many as it can use, fewer if the system gives no more. On an error *handle is null.
 NAME_API int NAME_create(NAME **handle, int threads);
 NAME_API void NAME_destroy(NAME *handle); // null is allowed
 

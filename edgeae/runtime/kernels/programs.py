@@ -11,7 +11,6 @@ import contextlib
 import functools
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from edgeae.runtime.compilers import Compiler, find_compiler
 from edgeae.runtime.cpu import link_object
 from edgeae.runtime.kernel_cache import open_cache
 from edgeae.runtime.kernels.plans import INSTRUCTION_SETS, NARROW, Constants, InstructionSet
+from edgeae.runtime.threads import map_in_threads
 
 _WITHOUT = {"avx2": ("-mno-avx512f",), "plain": ("-mno-avx512f", "-mno-avx")}
 
@@ -193,10 +193,9 @@ def compiled_together() -> Iterator[None]:
     finally:
         _gathered.reset(token)
     if texts:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            codes = pool.map(lambda item: _compile(*item), texts.items())
-            for (text, machine), code in zip(texts.items(), codes, strict=True):
-                _put(_key(text, machine), code)
+        codes = map_in_threads(lambda item: _compile(*item), texts.items(), os.cpu_count())
+        for (text, machine), code in zip(texts.items(), codes, strict=True):
+            _put(_key(text, machine), code)
 
 
 def compile_text(text: str, machine: InstructionSet) -> bytes:
