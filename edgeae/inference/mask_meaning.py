@@ -21,7 +21,7 @@ Kind: TypeAlias = Literal["gray", "strokes", "erased", "painted", "bright", "col
 BLACK, WHITE = 0.1, 0.9  # below the one nothing is replaced, from the other on everything
 LOST = 0.25  # the share from which on a pixel is lost: see `is_lost`
 _HALF = 0.5
-_MOST = 0.5  # of the picture: a mask that replaces more may be inverted
+MOST = 0.5  # of the picture: a mask that replaces more may be inverted
 _STEPS = 65_535
 _SCALES = (255, 1023, 4095)  # whites of 8, 10 and 12 bits in values of 16
 _COLORFUL = 4  # of 15: least difference of the channels of a colour that is no gray
@@ -96,7 +96,7 @@ class Palette:
     @property
     def may_be_erased(self) -> bool:
         """Whether it depends on the photo what a mask with transparency means: if it looks like that."""
-        return self.alpha_says_something and (self.opaque_part > _MOST or not self.is_flat)
+        return self.alpha_says_something and (self.opaque_part > MOST or not self.is_flat)
 
     @property
     def most_opaque(self) -> float:
@@ -172,7 +172,7 @@ def _choose_of_transparent(palette: Palette, like_photo: bool | None) -> Plane:
     gray = _CHROMA < _COLORFUL
     black, white = counts[gray & (_LIGHT < 2)].sum(), counts[gray & (_LIGHT >= 14)].sum()
     black_and_white = black and white and black + white >= 0.9 * counts.sum()
-    mostly = palette.opaque_part > _MOST
+    mostly = palette.opaque_part > MOST
     if like_photo and palette.may_be_erased:
         if mostly:
             return Plane("erased")
@@ -218,6 +218,7 @@ class Meaning:
         black, white: values of it that count as 0 and as 1.
         hard: whether its edges are hard but for the noise of compression: then shares are 0 and 1 only.
         replaced: the mean share.
+        gray: the part of the pixels that is replaced in part.
         note: what was understood, as a half sentence, where that is not plain.
     """
 
@@ -226,6 +227,7 @@ class Meaning:
     white: float = 1.0
     hard: bool = False
     replaced: float = 0.0
+    gray: float = 0.0
     note: str = ""
 
     def shares(self, rows: Rows, mode: str) -> Floats:
@@ -297,17 +299,28 @@ def choose_scale(levels: Levels, plane: Plane, lossy: bool, white: int = 255) ->
         said.append(f"the mask's lowest value replaces {least:.0%} everywhere")
     # JPEG and WebP keep colors at half the resolution: edges between two of them are never sharp.
     hard = _has_noise(levels, lossy) or (lossy and plane.kind in ("bright", "colorful"))
-    meaning = Meaning(plane, black, full, hard)
     steps = np.arange(_STEPS + 1, dtype=np.float32) / np.float32(_STEPS)
-    replaced = float(meaning._to_shares(steps) @ levels.counts / levels.counts.sum())
-    gray = float(levels.between(BLACK, WHITE).sum() / levels.counts.sum())
-    if gray > _MOST and not meaning.hard:
+    replaced = float(Meaning(plane, black, full, hard)._to_shares(steps) @ levels.counts / levels.counts.sum())
+    gray = 0.0 if hard else float(levels.between(BLACK, WHITE).sum() / levels.counts.sum())
+    if gray > MOST:
         said.append(f"{gray:.0%} of the mask is gray, and replaced in part")
+    faint = found[(found > found[0]) & (found < BLACK * _STEPS)]
+    if most >= BLACK and not lossy and _are_classes(levels.counts, found, faint):
+        said.append(f"values of up to {faint[-1] / _STEPS * white:.3g} count as black")
     if replaced == 0:
         said.append("nothing is replaced")
-    if replaced > _MOST:
+    if replaced > MOST:
         said.append(f"the mask replaces {replaced:.0%} of the picture: if black marks the damage, invert it")
-    return Meaning(plane, black, full, meaning.hard, replaced, "; ".join(said))
+    return Meaning(plane, black, full, hard, replaced, gray, "; ".join(said))
+
+
+def _are_classes(counts: Counts, found: npt.NDArray[np.intp], faint: npt.NDArray[np.intp]) -> bool:
+    """Return whether the faint ones of the values found may be meant, such as numbers of classes beside a white border.
+
+    They are few, and neither the noise of a black ground nor the soft edges of what is marked.
+    """
+    dark, marked = counts[found[0]], counts[found[found >= BLACK * _STEPS]].sum()
+    return len(found) <= _FLAT and bool(dark > counts[faint].sum() > marked / 4)
 
 
 _PLANES = {

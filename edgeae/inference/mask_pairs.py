@@ -37,19 +37,23 @@ def add_masks(items: Sequence[Item], mask: Path, inputs: Sequence[Path] = ()) ->
 
     Raises:
         ImageError: there is no such file or folder, or the one mask cannot be read or marks nothing.
-        UsageError: `mask` is a folder of photos.
+        UsageError: the photos lie in the folder of masks, or a result would lie there or replace a mask.
     """
     if not is_folder(mask):
         if not os.path.lexists(mask):
             raise ImageError(f"{mask} does not exist: check the name of the mask.")
         require_marks(mask)
         others = [item for item in items if not _is_same(item.source, mask)] or items
+        _check_targets(others, mask)
         return [replace(item, mask=mask) for item in others], []
-    if any(is_folder(path) and path.samefile(mask) for path in inputs):
-        raise UsageError(f"{mask} is the folder of the photos: name another one with `mask`.")
-    masks = [file.path for file in scan(mask, mask).files]
     inside = Path(os.path.realpath(mask))
-    photos = [item for item in items if not Path(os.path.realpath(item.source)).is_relative_to(inside)]
+    photos = [item for item in items if not _is_in(item.source, inside)]
+    # A shell's `scans/*` also names scans/masks; but photos in a folder below the masks would be lost.
+    below = [path for path in inputs if is_folder(path) and _is_in(path, inside) and not path.samefile(mask)]
+    if items and (below or not photos):
+        raise UsageError(f"{mask} is the folder of the photos, or above it: name a folder of masks alone with `mask`.")
+    _check_targets(photos, mask)
+    masks = [file.path for file in scan(mask, mask).files]
     roots = [path if is_folder(path) else fixed_part(path) for path in inputs if is_folder(path) or is_pattern(path)]
     folder = MaskFolder(mask, masks, {item.source: _names_of_mask(item.source, roots) for item in photos})
     masked, failed = list[Item](), list[Failed]()
@@ -67,6 +71,20 @@ def _names_of_mask(source: Path, roots: Sequence[Path]) -> list[Path]:
         if source.is_relative_to(root):
             return [source.relative_to(root)]
     return [Path(*source.parts[i:]) for i in range(bool(source.anchor), len(source.parts))]
+
+
+def _check_targets(items: Iterable[Item], mask: Path) -> None:
+    """Check that no result replaces the mask, or lies in the folder of masks, where it would be taken for one."""
+    place = Path(os.path.realpath(mask))
+    for item in items:
+        for target in (item.target, item.comparison):
+            if target is not None and _is_in(target, place):
+                what = "lie among the masks" if is_folder(mask) else "replace the mask"
+                raise UsageError(f"{target} would {what}: name another place with `output`.")
+
+
+def _is_in(path: Path, place: Path) -> bool:
+    return Path(os.path.realpath(path)).is_relative_to(place)
 
 
 def _is_same(a: Path, b: Path) -> bool:
@@ -130,23 +148,24 @@ class MaskFolder:
     def _mend(self, photo: Path) -> str:
         """Say what to do, and name a mask that may be meant."""
         same_stem = self._by_stem.get(photo.stem, [])
+        own = f", such as {self._photos[photo][0].with_suffix('.png')}" if len(self._photos[photo]) == 1 else ""
         if same_stem and all(mask.with_suffix("") in self._folders for mask in same_stem):
-            return f"{same_stem[0]} is that of another photo, add one at its own path"
+            return f"{same_stem[0]} is that of another photo, add one at its own path{own}"
         if same_stem and self._photos_by_stem[photo.stem] > 1:
-            return f"{same_stem[0]} fits several photos, add one for each at its own path"
+            return f"{same_stem[0]} fits several photos, add one for each at its own path{own}"
         close = self._find_close(photo.stem)
         return f"rename {self._by_stem[close][0]} if that is its mask" if close else "add one"
 
     def _find_close(self, stem: str) -> str | None:
-        """Return the name of a mask that is nearly a photo's: as long as there are not too many to compare."""
+        """Return the name of a mask that is nearly a photo's and no other's, if there are not too many to compare."""
         self._compared += len(self._by_stem)
         if self._compared > _MOST_COMPARED:
             return None
-        normal = _normalize(stem)
-        for other in sorted(self._by_stem):
+        normal, free = _normalize(stem), sorted(self._by_stem.keys() - self._photos_by_stem.keys())
+        for other in free:
             if _normalize(other) == normal or (len(stem) > 1 and normal in _normalize(other)):
                 return other
-        return next(iter(difflib.get_close_matches(stem, self._by_stem, 1, 0.75)), None)
+        return next(iter(difflib.get_close_matches(stem, free, 1, 0.75)), None)
 
 
 def _normalize(name: str) -> str:

@@ -14,8 +14,8 @@ What carries the value (`mask_meaning` has the details):
 - Colors, where they stand on black or on white: all that is not black, or all that is colored.
 
 A mask is drawn on the photo as it is shown, that is upright, or on the photo as it is stored where only that size fits.
-Square photos, and those that are mirrored or upside down, do not tell one from the other: theirs is drawn upright, or
-has the same EXIF orientation.
+Square photos, and those that are mirrored or upside down, do not tell one from the other: theirs is taken as drawn
+upright, which is told, or has the same EXIF orientation.
 
 Anything else is refused in one sentence; what is not plain is told in `Mask.note`. An empty mask is told there too, and
 refused where it is the only one of a run (`require_marks`).
@@ -44,6 +44,7 @@ from edgeae.inference import inpainting, tiles
 from edgeae.inference.inpainting import HoleTraining, has_square
 from edgeae.inference.mask_meaning import (
     BLACK,
+    MOST,
     Levels,
     MeaningError,
     Palette,
@@ -96,6 +97,8 @@ class Mask:
                 for count in _counts(mask):
                     levels.add(plane.values(mask.read(count), mask.mode))
             self.meaning = choose_scale(levels, plane, lossy, colours.white_level(mask.dtype))
+            if self.meaning.gray > MOST and self._looks_like_photo(0):
+                raise MeaningError("looks like the photo itself: paint the damage white on black in another file.")
         except MeaningError as error:
             raise ImageError(f"{mask.name} {error}") from error
         pages = "of the mask's pages or frames the first is taken" if "of which the first" in mask.note else ""
@@ -131,10 +134,10 @@ class Mask:
 
             def read_mask(count: int) -> Rows:
                 rows = mask.read(count)
-                return colours.to_depth(
-                    np.concatenate([colours.convert(rows[..., :-1], mask.mode[:-1], "L"), rows[..., -1:]], axis=-1),
-                    np.uint8,
-                )
+                if not mask.mode.endswith("A"):
+                    return colours.to_depth(colours.convert(rows, mask.mode, "LA"), np.uint8)
+                bright = colours.convert(rows[..., :-1], mask.mode[:-1], "L")  # alpha is not laid on white
+                return colours.to_depth(np.concatenate([bright, rows[..., -1:]], axis=-1), np.uint8)
 
             read = self._align(mask, read_mask)
             for count in _counts(photo):
@@ -182,7 +185,8 @@ def _match(mask: Photo, photo: Picture) -> tuple[int, str]:
         ImageError: the mask has another size, however it is turned.
     """
     if mask.shown_size == photo.shown_size:
-        return mask.orientation, ""
+        both_fit = mask.orientation == UPRIGHT != photo.orientation and mask.shown_size == (photo.width, photo.height)
+        return mask.orientation, "the mask is taken as drawn on the photo as it is shown, upright" if both_fit else ""
     size = mask.width, mask.height
     if size == photo.shown_size:
         return UPRIGHT, "the mask is upright, although its EXIF orientation says otherwise"
@@ -213,12 +217,16 @@ def _to_source(mask: MaskSource) -> ImageSource:
     """Return a source that can be read several times.
 
     Raises:
-        ImageError: an array of a wrong shape, type or range.
+        ImageError: no mask can be read from an object of this type, or an array has a wrong shape, type or range.
     """
-    if isinstance(mask, np.ndarray):
-        return _to_pil(mask)
     if isinstance(mask, str | os.PathLike | bytes | bytearray | memoryview | Image.Image):
         return mask
+    if hasattr(mask, "__array__"):  # PyTorch's tensors too
+        return _to_pil(np.asarray(mask))
+    if not hasattr(mask, "read"):
+        raise ImageError(
+            f"A mask cannot be read from a {type(mask).__name__}: give a path, bytes, a PIL image or an array."
+        )
     return mask.read()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -12,7 +13,7 @@ from typing import BinaryIO
 
 from edgeae.config import task_of
 from edgeae.errors import UsageError
-from edgeae.files import atomic_write, set_date
+from edgeae.files import atomic_write, is_same_file, set_date
 from edgeae.images import colours
 from edgeae.images.arrays import to_uint8
 from edgeae.images.damage.apply import damage_rows
@@ -117,11 +118,13 @@ def restore(
 
     Raises:
         ImageError: the photo or the mask cannot be read, or the result does not fit into the format.
-        UsageError: the format is unknown, the memory too little, or a `vae` has a mask.
+        UsageError: the format is unknown, the memory too little, the target the mask, or a `vae` has a mask.
         EdgeaeError: the target cannot be written.
         DeviceError: the device failed.
     """
     options = options or Options()
+    if isinstance(target, Path) and isinstance(mask, str | os.PathLike) and is_same_file(target, Path(mask)):
+        raise UsageError(f"{target} would replace the mask: name another place with `output`.")
     with ExitStack() as stack:
         photo = stack.enter_context(Photo(source, name))
         kind = photo.format

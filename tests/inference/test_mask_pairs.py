@@ -29,7 +29,7 @@ SITUATIONS: dict[str, tuple[list[str], list[str], list[str]]] = {
     "one of two sub-folders lacks its mask": (
         ["s/a.png", "t/a.png"],
         ["s/a.png"],
-        ["s/a.png", "s/a.png is that of another"],
+        ["s/a.png", "s/a.png is that of another photo, add one at its own path, such as t/a.png."],
     ),
     "two photos, one mask above both": (["s/a.png", "t/a.png"], ["a.png"], ["fits several", "fits several"]),
     "one photo, masks in two sub-folders": (["a.png"], ["s/a.png", "t/a.png"], ["s/a.png and t/a.png: keep one"]),
@@ -50,6 +50,7 @@ SITUATIONS: dict[str, tuple[list[str], list[str], list[str]]] = {
         ["no mask of its name"],
     ),
     "a letter wrong": (["holiday.jpg"], ["hollday.png", "other.png"], ["rename hollday.png if"]),
+    "a mask that another photo has": (["2021.05.jpg", "2021.06.jpg"], ["2021.05.png"], ["2021.05.png", ": add one."]),
     "nothing alike": (["a.jpg"], ["zzz.png"], [": add one"]),
     "no image among the masks": (["a.jpg"], ["a.txt", "a.psd"], [": add one"]),
     "droppings": (["a.jpg"], ["a.png", "._a.png", ".cache/a.png"], ["a.png"]),
@@ -106,13 +107,64 @@ def test_masks_among_the_photos_are_no_photos(tmp_path: Path) -> None:
     assert tmp_path / "in" / "b.png" not in [item.source for item in items] and len(items) == 3
 
 
-def test_what_makes_no_sense(tmp_path: Path) -> None:
-    touch(tmp_path, "in/a.png")
+# id: inputs, mask
+AMONG_THE_PHOTOS = {
+    "the folder itself": (["in"], "in"),
+    "the folder above": (["in"], "."),
+    "two folders above": (["in/s"], "."),
+    "a photo of the folder": (["in/a.png"], "in"),
+    "photos of the folder and below": (["in/a.png", "in/s/b.png"], "in"),
+    "a pattern in the folder": (["in/**/*.png"], "in"),
+    "one of two folders lies in it": (["in", "more"], "more/.."),
+    "one of two folders lies below": (["in/s", "more"], "in"),
+}
+
+
+@pytest.mark.parametrize("situation", AMONG_THE_PHOTOS)
+def test_photos_in_the_folder_of_masks_are_not_lost(
+    situation: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    touch(Path(), "in/a.png", "in/s/b.png", "more/c.png")
+    names, mask = AMONG_THE_PHOTOS[situation]
+    inputs = [Path(name) for name in names]
+    with pytest.raises(UsageError, match=r"is the folder of the photos, or above it: name a folder of masks alone"):
+        add_masks(collect(inputs, Path("out")), Path(mask), inputs)
+
+
+def test_a_shell_that_names_the_masks_too(tmp_path: Path) -> None:
+    """As `scans/*` does."""
+    touch(tmp_path, "in/a.jpg", "in/b.jpg", "in/masks/a.png", "in/masks/b.png")
+    inputs = sorted((tmp_path / "in").iterdir())
+    items, failed = add_masks(collect(inputs, tmp_path / "out"), tmp_path / "in" / "masks", inputs)
+    assert [item.source.name for item in items] == ["a.jpg", "b.jpg"] and not failed
+
+
+@pytest.mark.parametrize("output", ["masks", "masks/new", "in/../masks", "link"])
+@pytest.mark.parametrize("photo_name", ["a.png", "a.jpg"])
+def test_no_result_lies_among_the_masks(output: str, photo_name: str, tmp_path: Path) -> None:
+    touch(tmp_path, f"in/{photo_name}", "masks/a.png")
+    (tmp_path / "link").symlink_to(tmp_path / "masks")
     inputs = [tmp_path / "in"]
-    with pytest.raises(UsageError, match=r"is the folder of the photos: name another one with `mask`\."):
-        add_masks(collect(inputs), tmp_path / "in" / "..", [tmp_path])
+    with pytest.raises(UsageError, match=r"would lie among the masks: name another place with `output`\."):
+        add_masks(collect(inputs, tmp_path / output, overwrite=True), tmp_path / "masks", inputs)
+
+
+@pytest.mark.parametrize("target", ["mask.png", "./in/../mask.png", "link.png", "in.compare.png"])
+def test_no_result_replaces_the_mask(target: str, tmp_path: Path) -> None:
+    touch(tmp_path, "in/a.png")
+    mask = tmp_path / ("in.compare.png" if "compare" in target else "mask.png")
+    Image.linear_gradient("L").save(mask)
+    (tmp_path / "link.png").symlink_to(mask)
+    items = collect([tmp_path / "in" / "a.png"], tmp_path / target.replace(".compare", ""), compare=True)
+    with pytest.raises(UsageError, match=r"would replace the mask: name another place with `output`\."):
+        add_masks(items, mask, [tmp_path / "in" / "a.png"])
+
+
+def test_a_mask_that_does_not_exist(tmp_path: Path) -> None:
+    touch(tmp_path, "in/a.png")
     with pytest.raises(ImageError, match=r"gone\.png does not exist"):
-        add_masks(collect(inputs), tmp_path / "gone.png", inputs)
+        add_masks(collect([tmp_path / "in"]), tmp_path / "gone.png", [tmp_path / "in"])
 
 
 @pytest.mark.skipif(not hasattr(os, "symlink"), reason="no links")

@@ -29,7 +29,7 @@ from helpers.masks import (
 )
 from PIL import Image, ImageOps
 
-from edgeae.errors import ImageError
+from edgeae.errors import ImageError, UsageError
 from edgeae.images.files.reader import Photo
 from edgeae.inference.load import load
 from edgeae.inference.masks import Mask, MaskSource, require_marks
@@ -55,6 +55,8 @@ REFUSED: dict[str, tuple[Way, str]] = {
     "white and opaque": (Way(stack(FULL, FULL, FULL, FULL)), "is white everywhere"),
     "classes": (Way(np.where(HOLE, NOISE[..., 0] % 3 + 1, 0)), "values of up to 3 of 255"),
     "two odd colors": (Way(palette((30, 60, 90), (200, 180, 20))), "has colors that do not tell"),
+    "a gray copy of the photo": (Way(DAMAGED.mean(axis=-1)), "looks like the photo itself"),
+    "a gray JPEG of the photo": (Way(DAMAGED.mean(axis=-1), "jpg"), "looks like the photo itself"),
     "another photo": (Way(NOISE), "is a picture and no mask"),
     "strokes on the photo": (Way(np.where(HOLE[..., None], [255, 0, 0], DAMAGED)), "is a picture and no mask"),
     "white layer with erased damage": (Way(stack(FULL, FULL, FULL, 255 - PLAIN)), "or damage that was erased"),
@@ -87,6 +89,12 @@ TOLD: dict[str, tuple[Way, str]] = {
     "strokes of half opacity": (Way(stack(FULL, ZERO, ZERO, PLAIN // 2)), "value is 127 of 255: no more than 50%"),
     "a gray background": (Way(np.where(HOLE, 255, 60)), "lowest value replaces 24% everywhere"),
     "a gray photo": (Way(NOISE.mean(axis=-1)), "of the mask is gray, and replaced in part"),
+    "a class beside a white border": (
+        Way(np.where(HOLE, 1, np.where(np.arange(WIDTH) < 3, 255, 0))),
+        "values of up to 1 count as black",
+    ),
+    "two classes beside a gray one": (Way(np.where(HOLE, NOISE[..., 0] % 2 * 10 + 5, 0) + 90 * np.eye(HEIGHT, WIDTH)),
+        "count as black"),
     "black corrections of white strokes": (
         Way(np.dstack([np.where(np.arange(WIDTH)[:, None] < 50, 255, 0) * np.ones((HEIGHT, 1, 3)), PLAIN])),
         "the white on its transparent layer",
@@ -218,6 +226,8 @@ def test_a_mask_of_a_turned_photo(session: Session, orientation: int, drawn: str
     after = pixels(tmp_path / "x.png")
     assert np.array_equal(after[~HOLE], DAMAGED[~HOLE]) and (after != DAMAGED)[HOLE].any(axis=-1).all()
     said = {"as stored": "as it is stored, and is turned with it", "upright, orientation kept": "the mask is upright"}
+    if orientation in (2, 3, 4):
+        said["upright"] = "as drawn on the photo as it is shown, upright"
     assert said.get(drawn, "") in result.note and bool(result.note) == (drawn in said)
 
 
@@ -275,6 +285,29 @@ def test_arrays_that_are_no_masks(array: np.ndarray, says: str) -> None:
         shares(array)
 
 
+class Tensor:
+    """A tensor of another library, as a model of segmentation gives it."""
+
+    def __array__(self, dtype: object = None, copy: object = None) -> np.ndarray:
+        return HOLE
+
+
+@pytest.mark.parametrize("mask", [[[0, 1]], 7, {"mask": 1}, object()], ids=["list", "number", "dictionary", "object"])
+def test_objects_that_are_no_masks(mask: object) -> None:
+    assert np.array_equal(shares(Tensor())[0], PLAIN)  # type: ignore[arg-type]
+    with pytest.raises(
+        ImageError, match=r"A mask cannot be read from a \w+: give a path, bytes, a PIL image or an array"
+    ):
+        shares(mask)  # type: ignore[arg-type]
+
+
+def test_the_mask_is_not_replaced_by_the_result(session: Session, tmp_path: Path) -> None:
+    source, mask = save(tmp_path / "photo.png", DAMAGED), save(tmp_path / "mask.png", PLAIN)
+    with pytest.raises(UsageError, match="would replace the mask"):
+        repair(session, source, mask, tmp_path / ".." / tmp_path.name / "mask.png")
+    assert np.array_equal(pixels(mask), PLAIN)
+
+
 def test_a_photo_is_not_its_own_mask(session: Session, tmp_path: Path) -> None:
     source = save(tmp_path / "photo.png", DAMAGED)
     (tmp_path / "link.png").symlink_to(source)
@@ -316,7 +349,11 @@ COMMANDS: dict[str, tuple[list[str], int, str]] = {
     "no such file": (["photo.png", "--mask", "gone.png"], 1, "gone.png does not exist: check the name of the mask."),
     "no such file, for a folder": (["in", "--mask", "gone.png"], 1, "gone.png does not exist"),
     "the photo itself": (["photo.png", "--mask", "photo.png"], 1, "photo.png is its own mask"),
-    "the folder itself": (["in", "--mask", "in"], 2, "in is the folder of the photos: name another one with --mask."),
+    "the folder itself": (
+        ["in", "--mask", "in"],
+        2,
+        "in is the folder of the photos, or above it: name a folder of masks alone with --mask.",
+    ),
     "a folder without the photo's": (["photo.png", "--mask", "in"], 1, "photo.png has no mask of its name in in"),
     "no image": (["in", "--mask", "text.png"], 1, "text.png is not an image that can be read"),
     "one mask, several sizes": (["in", "--mask", "mask.png"], 3, "1 of 2 images could not be restored."),

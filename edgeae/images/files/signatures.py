@@ -89,6 +89,8 @@ _KINDS = (
     _Kind(4, b"wide", "a video (QuickTime)", _VIDEO),
     _Kind(0, b"\x8aMNG\r\n", "an animation (MNG)", _EXPORT),
     _Kind(0, b"ID3", "a sound (MP3)", "give a picture."),
+    _Kind(30, b"mimetypeapplication/x-krita", "a Krita document", _EXPORT),
+    _Kind(30, b"mimetypeimage/openraster", "an OpenRaster document", _EXPORT),
     _Kind(0, b"PK\3\4", "a ZIP archive or an Office document", _UNPACK),
     _Kind(0, b"PK\5\6", "an empty ZIP archive", "give a picture."),
     _Kind(0, b"\x1f\x8b", "a file packed with gzip", _UNPACK),
@@ -219,6 +221,8 @@ def _name_other(head: bytes, name: str) -> str | None:
     if has_raw_suffix(name):
         return RAW
     if _is_text(head):
+        if head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"["):
+            return f"{_NOT} a JSON document, as annotation tools write: export the picture itself as PNG."
         return f"{_NOT} a text: check where it came from."
     return None
 
