@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from edgeae.images.files import exif, photoshop
+from edgeae.images.files.exif_block import clean_tags
 from edgeae.images.files.signatures import RAW, has_raw_suffix
 from edgeae.images.files.xmp import clean_xmp
 
@@ -167,7 +168,7 @@ def append_pages(file: bytes, read: exif.Read, pages: Sequence[exif.Tags]) -> by
     (directory,) = struct.unpack_from("<I", file, 4)
     links = [directory + 2 + 12 * struct.unpack_from("<H", file, directory)[0]]  # where the next one's position stands
     for page in pages:
-        tags = {tag: value for tag, value in page.items() if tag not in _DROPPED}
+        tags = dict(clean_tags({tag: value for tag, value in page.items() if tag not in _DROPPED})[0])
         for starts_tag, counts_tag in ((273, 279), (324, 325)):
             starts, counts = exif.numbers(page, starts_tag), exif.numbers(page, counts_tag)
             moved = []
