@@ -22,7 +22,7 @@ _MOST_TIFFS = 64  # that are looked into; no camera's notes have so many
 _PICTURE_TAGS = (273, 324, 513, 330)  # of a directory that has a picture: strips, tiles, JPEG data, more directories
 _BLOCK_BYTES, _BLOCKS, _AMONG = 512, 6, 9  # 3 KB: 32×32 pixels in colour; a few blocks between may be rough
 _SMOOTH = 0.35  # of the standard deviation; independent bytes have more than 1
-# The same beginnings in base64, plain, for addresses, or in JSON, wherever a text begins with them: 100 letters or more.
+# The same beginnings in base64 (plain, of addresses, in JSON), wherever a text begins with them: 100 letters or more.
 _BASE64 = re.compile(
     rb"(?<![A-Za-z0-9+/])(?:\\?[/_]9j\\?[/_]|iVBORw0KGgo|R0lGOD|UklGR|SUkqA|TU0AK|AAAA[A-Za-z0-9+/]{4}ZnR5c"
     rb"|Qk[0-3][A-Za-z0-9+/_-]{5}AAAA)(?:[A-Za-z0-9+/=_\\-]|\s|&#(?:xA|xD|10|13);){100}"

@@ -15,7 +15,7 @@ from PIL import ExifTags, Image, JpegImagePlugin
 
 from edgeae.images.files import jpeg_segments, photoshop, png_texts
 from edgeae.images.files.embedded import has_picture
-from edgeae.images.files.exif import EXIF, IPTC, ORIENTATION, XMP, Field, Tags, number, parse_tags
+from edgeae.images.files.exif import IPTC, ORIENTATION, XMP, Field, Tags, number, parse_tags
 from edgeae.images.files.exif_block import clean_tags, drop_pictures
 from edgeae.images.files.pillow_guard import mute_warnings
 from edgeae.images.files.png_writer import PngWriter

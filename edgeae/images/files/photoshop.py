@@ -49,7 +49,7 @@ def clean_resources(block: bytes) -> tuple[bytes, list[str]]:
 
 
 def _clean_iptc(data: bytes) -> tuple[bytes, list[str]]:
-    """Return captions without those that hold a picture (IPTC IIM 4.2, chapter 1), and the names of what is left out."""
+    """Return captions (IPTC IIM 4.2, chapter 1) without those that hold a picture, and what is left out."""
     parts, position, lost = [], 0, False
     while data[position : position + 1] == b"\x1c" and position + 5 <= len(data):
         record, dataset, length = struct.unpack_from(">BBH", data, position + 1)
