@@ -32,8 +32,11 @@ _HEX = re.compile(
     rb"|49492a00|4d4d002a)(?:[0-9a-f]|\s){200}",
     re.I | re.S,
 )
+_BASE64_PARTS = (b"9j", b"iVBORw0KGgo", b"R0lGOD", b"UklGR", b"SUkqA", b"TU0AK", b"ZnR5c", b"AAAA")
+_HEX_PARTS = (b"ffd8ff", b"89504e47", b"47494638", b"52494646", b"49492a00", b"4d4d002a")
 _ZLIB = re.compile(rb"x[\x01\x5e\x9c\xda]")
-_MOST_TRIES, _MOST_STREAMS, _MOST_INFLATED = 4096, 16, 1 << 20  # starts, streams, and bytes of one, that are looked at
+_MOST_TRIES, _MOST_STREAMS = 4096, 16  # that are looked into
+_PACKED_BYTES, _MOST_INFLATED = 1 << 16, 1 << 18  # of a stream: its beginning shows what it is
 
 
 def has_picture(data: bytes) -> bool:
@@ -44,9 +47,16 @@ def has_picture(data: bytes) -> bool:
 def _has_plain(data: bytes) -> bool:
     """Return whether a picture that is not packed begins in `data`; its text may be of two bytes a letter."""
     texts = (data, data.replace(b"\0", b"")) if b"\0" in data else (data,)
-    if any(_BASE64.search(text) or _HEX.search(text) for text in texts):
+    if any(map(_has_text, texts)):
         return True
     return bool(_OTHERS.search(data)) or _has_jpeg(data) or _has_tiff(data)
+
+
+def _has_text(text: bytes) -> bool:
+    """Return whether a picture is written in `text`; its rare parts are looked for first, which is quick."""
+    base64 = any(part in text for part in _BASE64_PARTS) and bool(_BASE64.search(text))
+    lower = text.lower()
+    return base64 or (any(part in lower for part in _HEX_PARTS) and bool(_HEX.search(lower)))
 
 
 def _has_packed(data: bytes) -> bool:
@@ -56,7 +66,9 @@ def _has_packed(data: bytes) -> bool:
         if tries == _MOST_TRIES or streams == _MOST_STREAMS:
             return True
         try:
-            unpacked = zlib.decompressobj().decompress(memoryview(data)[match.start() :], _MOST_INFLATED)
+            unpacked = zlib.decompressobj().decompress(
+                data[match.start() : match.start() + _PACKED_BYTES], _MOST_INFLATED
+            )
         except zlib.error:
             continue
         streams += 1
