@@ -104,6 +104,7 @@ def import_tinygrad() -> None:
         DeviceError: it is missing, or an environment variable makes its import fail.
     """
     _drop_relative_caches()
+    os.environ.setdefault("PATH", os.defpath)  # tinygrad reads it, and an empty environment (`env -i`) has none
     try:
         with _without_pickles():
             import tinygrad  # noqa: F401
