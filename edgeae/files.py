@@ -212,7 +212,6 @@ def _sentence(path: str | os.PathLike[str], error: OSError) -> str:
         errno.EACCES: "permission is denied; write to a folder of your own",
         errno.EPERM: "permission is denied; write to a folder of your own",
         errno.EROFS: "its file system is read-only; write somewhere else",
-        errno.EMFILE: "the system allows no more open files; raise the limit with ulimit -n 1024",
         errno.ENAMETOOLONG: "its name is too long; give a shorter one",
         errno.EMFILE: "this process has too many files open; raise its limit (ulimit -n 1024)",
         errno.ENFILE: "this machine has too many files open; close other programs",

@@ -182,7 +182,6 @@ def test_as_a_program() -> None:
         "train conv --data photos.npz --lr nan",
         "train conv --data photos.npz --corrupt rust",
         "train vae --data photos.npz --code 8",
-        "train --resume runs/x --epochs 9",
         "train --resume runs/x --no-augment",
         "train conv --resume runs/x",
         "evaluate faces-conv",
