@@ -30,6 +30,7 @@ from edgeae.data.datasets import open_dataset
 from edgeae.network import models
 from edgeae.network.layers import Conv2d, Init, Layer, ResBlock, UpConv2d
 from edgeae.runtime.tinygrad_lock import tinygrad_on
+from edgeae.runtime.turns import TINYGRAD
 from edgeae.training.trainer import Trainer
 
 SIZE = 64
@@ -200,7 +201,7 @@ def train_and_score(variant: Variant, data: Path, run: Path, epochs: int) -> Mea
         np.savez(path, train=train, val=val)
     settings = TrainConfig(**{"data": str(path), **recipe.train, "epochs": epochs, **variant.train})
     clean = np.load(path)["val"].astype(np.float32) / 255
-    with variant.patched(), tinygrad_on("CPU"):
+    with variant.patched(), TINYGRAD.turn, tinygrad_on("CPU"):
         trainer = Trainer(model, settings, open_dataset(settings.data, size=SIZE), ("CPU",))
         mean = trainer.weights()
 

@@ -22,6 +22,7 @@ from edgeae.network.tracing import Step, trace
 from edgeae.network.weight_file import read
 from edgeae.runtime import devices
 from edgeae.runtime.tinygrad_lock import tinygrad_on
+from edgeae.runtime.turns import TINYGRAD
 
 COPIES = 8  # of a layer in one graph, each on its own input: what a graph's call costs counts an eighth
 ROUNDS = 15
@@ -104,7 +105,7 @@ def profile(
         raise UsageError(f"batch must be 1 or more, and sides multiples of {config.stride}.")
     if not config.takes_any_size and (width, height) != (config.size, config.size):
         raise UsageError(f"this vae takes images of {config.size}×{config.size} only.")
-    with tinygrad_on(name), Tensor.train(False):
+    with TINYGRAD.turn, tinygrad_on(name), Tensor.train(False):
         network = file.build(name, devices.supports_half(name))
         names = layer_names(network)
         shape = (batch, height, width, config.in_channels)

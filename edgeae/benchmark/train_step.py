@@ -14,6 +14,7 @@ from edgeae.data.datasets import Dataset, Split
 from edgeae.data.report import Report
 from edgeae.network.weight_file import WeightFile
 from edgeae.runtime.tinygrad_lock import tinygrad_on
+from edgeae.runtime.turns import TINYGRAD
 from edgeae.training.trainer import Trainer
 
 LEARNING_RATE, BETA = 1e-4, 0.1  # β is the weight of a vae's KL term
@@ -31,7 +32,7 @@ def make_trainer(file: WeightFile, batch: int, device: str) -> Trainer:
     config, settings = file.config, make_settings(batch)
     split = Split(np.zeros((batch, config.size, config.size, config.in_channels), np.uint8), None, [""] * batch)
     dataset = Dataset(split, split, settings.data, Report(settings.data, config.size, batch, batch))
-    with tinygrad_on(device):
+    with TINYGRAD.turn, tinygrad_on(device):
         trainer = Trainer(config, settings, dataset, (device,))
         for name, value in file.floats().items():
             trainer.set_weight(name, value)
@@ -51,7 +52,7 @@ def step_function(trainer: Trainer, images: Sequence[Floats], device: str) -> Ca
     schedule = np.array([LEARNING_RATE, BETA], np.float32)
 
     def step(number: int) -> float:
-        with tinygrad_on(device), Tensor.train():
+        with TINYGRAD.turn, tinygrad_on(device), Tensor.train():
             return trainer.train_batch(batches[number % len(batches)], schedule, 0, number)["loss"]
 
     return step

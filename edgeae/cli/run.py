@@ -236,7 +236,11 @@ def _restore_photos(
         note(f"{done} restored{existed}, {failed} failed, in {seconds:.1f} s ({done / seconds:.1f} images/s)")
     if failed or missed:
         sentences = [f"{failed} of {count} images could not be restored"] if failed else []
-        sentences += [f"{missed} {'photo was' if missed == 1 else 'photos or folders were'} left out"] if missed else []
+        sentences += (
+            [f"{missed} {'photo or folder was' if missed == 1 else 'photos or folders were'} left out"]
+            if missed
+            else []
+        )
         sentence = f"{', and '.join(sentences)}."
         if done or skipped:
             raise PartialError(sentence)

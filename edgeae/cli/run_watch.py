@@ -21,6 +21,7 @@ _MOST_LINES = 5  # about photos that are left out for one reason
 
 def watch_folder(session: Session, folder: Path, output: Path | None, settings: Options, overwrite: bool) -> None:
     """Restore what comes into a folder until Ctrl-C, which ends the command well."""
+    from edgeae.images.files.kinds import UNFINISHED
     from edgeae.images.files.listing import LeftOut
     from edgeae.inference.folder import Failed, Skipped, restore_each
     from edgeae.inference.photo import Restored
@@ -30,6 +31,7 @@ def watch_folder(session: Session, folder: Path, output: Path | None, settings: 
     counts: Counter[type] = Counter()
     failed: set[str] = set()  # a photo that was read too early, and comes again whole, is none of them
     missed: Counter[str] = Counter()
+    left_out: set[LeftOut] = set()
     note(f"watching {folder}; Ctrl-C ends it")
     try:
         with closing(
@@ -41,6 +43,9 @@ def watch_folder(session: Session, folder: Path, output: Path | None, settings: 
                     case Notice():
                         note(f"{outcome.source} {outcome.reason}")
                     case LeftOut():
+                        left_out.add(outcome)
+                        if outcome.reason == UNFINISHED:  # it comes again by its own name; told at the end if not
+                            continue
                         missed[outcome.reason] += 1
                         if missed[outcome.reason] <= _MOST_LINES:
                             complain(f"{outcome.path} is left out: {outcome.reason}")
@@ -55,8 +60,12 @@ def watch_folder(session: Session, folder: Path, output: Path | None, settings: 
                         emit(None, describe(outcome), False)
     except KeyboardInterrupt:
         note(f"{counts[Restored]} restored, {counts[Skipped]} existed already, {len(failed)} failed")
+    left_out = {one for one in left_out if os.path.lexists(one.path)}  # others have been renamed, or taken away
+    for one in sorted(left_out)[:_MOST_LINES]:
+        if one.reason == UNFINISHED:
+            complain(f"{one.path} is left out: {one.reason}")
     sentences = [f"{len(failed)} images could not be restored"] if failed else []
-    sentences += [f"{missed.total()} photos or folders were left out"] if missed else []
+    sentences += [f"{len(left_out)} photos or folders were left out"] if left_out else []
     if sentences:
         raise PartialError(f"{', and '.join(sentences)}.")
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edgeae.data.array_files import MIN_SIDE, require_memory
 from edgeae.data.fingerprint import digest_file
+from edgeae.data.layout import TRAIN_NAMES, VAL_NAMES, describe_layout
 from edgeae.data.pairs import pair
 from edgeae.errors import DataError, ImageError
 from edgeae.images.arrays import fit
@@ -18,9 +19,6 @@ from edgeae.images.files.array_io import read_image
 from edgeae.images.files.listing import ImageFile, Listing, Problem, scan
 from edgeae.runtime.threads import map_in_threads
 
-# In order of preference: of a folder with train, val and test, val is the validation split.
-_TRAIN_NAMES = ("train", "training")
-_VAL_NAMES = ("val", "valid", "validation", "test", "testing")
 _IDX_IMAGES = re.compile(r"(train|val|validation|t10k|test)-images[-.]idx[34]-ubyte(\.gz)?")
 # The two images of a pair may differ in size, but in aspect ratio only by rounding.
 _ASPECT_TOLERANCE = 0.02
@@ -54,8 +52,8 @@ class Loaded:
 def split_folders(root: Path) -> tuple[Path, Path] | None:
     """Return the sub-folders of training and validation images, or None unless `root` has both."""
     folders = {path.name.lower(): path for path in sorted(root.iterdir(), reverse=True) if path.is_dir()}
-    train = next((folders[name] for name in _TRAIN_NAMES if name in folders), None)
-    val = next((folders[name] for name in _VAL_NAMES if name in folders), None)
+    train = next((folders[name] for name in TRAIN_NAMES if name in folders), None)
+    val = next((folders[name] for name in VAL_NAMES if name in folders), None)
     return (train, val) if train and val else None
 
 
@@ -148,6 +146,8 @@ def list_folder(root: Path, targets: Path | None) -> tuple[dict[str, Listing], l
     folders = split_folders(root)
     parts = {"train": folders[0], "val": folders[1]} if folders else {"all": root}
     listings = {part: _without_runs(scan(folder, root, targets), root, notes) for part, folder in parts.items()}
+    if not folders:
+        notes += describe_layout(root, [file.name for file in listings["all"].files])
     if targets is None:
         return listings, notes
     for part, folder in parts.items():

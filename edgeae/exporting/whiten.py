@@ -24,6 +24,7 @@ from edgeae.network.models import VAE, build
 from edgeae.network.parameters import parameters
 from edgeae.network.weight_file import Array
 from edgeae.runtime.tinygrad_lock import tinygrad_on
+from edgeae.runtime.turns import TINYGRAD
 
 _BATCH = 64
 
@@ -69,7 +70,7 @@ def _moments(
     floats: Mapping[str, Array], config: ModelConfig, images: npt.NDArray[np.float32], device: str
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Of the images' codes: the mean (d,), C^(1/2) (d, d), which is symmetric, and the mean σ² (d,)."""
-    with tinygrad_on(device):
+    with TINYGRAD.turn, tinygrad_on(device):
         model = build(config, device)
         assert isinstance(model, VAE)
         for name, value, _ in parameters(model):

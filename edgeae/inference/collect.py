@@ -7,6 +7,7 @@ is always taken.
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import os
 import unicodedata
@@ -18,8 +19,8 @@ from pathlib import Path
 from edgeae.errors import EdgeaeError, ImageError, UsageError
 from edgeae.files import is_file, is_folder, is_same_file, names_one_file
 from edgeae.images.files.formats import WRITE_FORMATS, format_of
-from edgeae.images.files.kinds import is_dropping, read_suffixes, why_left_out
-from edgeae.images.files.listing import LeftOut, scan
+from edgeae.images.files.kinds import is_dropping, read_suffixes, why_left_out, why_unlisted
+from edgeae.images.files.listing import TWICE, LeftOut, scan, walk
 
 _OUT, _COMPARE = ".out", ".compare.png"
 _RESULT = "result of an earlier run"
@@ -137,7 +138,7 @@ def _stems(name: str) -> Iterator[str]:
 
 def _expand(path: Path, output: Path | None, alone: bool, on_left_out: Callable[[LeftOut], None]) -> Iterator[Item]:
     """Yield the photos of one input, which is `alone` or one of several."""
-    if not alone and is_dropping(path.name) and os.path.lexists(path):  # of `*` in a shell
+    if not alone and is_dropping(path.name, path.parent.name) and os.path.lexists(path):  # of `*` in a shell
         on_left_out(LeftOut(str(path), "leftover of a system, not a photo", False))
     elif is_folder(path):
         yield from _expand_folder(path, output, on_left_out)
@@ -161,12 +162,20 @@ def _expand_folder(path: Path, output: Path | None, on_left_out: Callable[[LeftO
 
 
 def _expand_pattern(pattern: Path, output: Path | None, on_left_out: Callable[[LeftOut], None]) -> Iterator[Item]:
-    base, found = fixed_part(pattern), False
+    base, unlisted = fixed_part(pattern), list[LeftOut]()
     names_kind = not glob.has_magic(pattern.suffix) and pattern.suffix  # such as *.dat: these very files are meant
-    for file in map(Path, sorted(glob.glob(str(pattern), recursive=True))):  # noqa: PTH207
-        if any(is_dropping(part) for part in file.relative_to(base).parts):
-            continue
-        if is_folder(file):
+    files = sorted(set(_search(base, pattern.relative_to(base).parts, unlisted.append)))
+    for left_out in unlisted:
+        on_left_out(left_out)
+    found, locate = bool(unlisted), _Locator()
+    results = None if output is None else Path(os.path.realpath(output))
+    if results is not None and Path(os.path.realpath(base)).is_relative_to(results):
+        results = None
+    for file in files:
+        if results is not None and locate(file).is_relative_to(results):
+            if not is_folder(file):
+                on_left_out(LeftOut(str(file), _RESULT, False))
+        elif is_folder(file):
             if "**" not in pattern.parts:
                 on_left_out(LeftOut(str(file), "folder: name it, or write ** in the pattern", True))
         elif names_kind or file.suffix.lower() in read_suffixes():
@@ -180,14 +189,42 @@ def _expand_pattern(pattern: Path, output: Path | None, on_left_out: Callable[[L
         raise ImageError(f"{pattern} matches no file: check the pattern.")
 
 
+def _search(folder: Path, parts: Sequence[str], on_unlisted: Callable[[LeftOut], None]) -> Iterator[Path]:
+    """Yield what the parts of a pattern match under a folder, as `glob.glob` does, which is silent where it is denied.
+
+    Leftovers of systems are passed over, and a loop of links ends.
+    """
+    part, *rest = parts
+    if part == "**":
+        for subfolder, content in walk(folder):
+            if all(one.reason != TWICE or one.path != str(subfolder) for one in content.left_out):
+                yield from _search(subfolder, rest or ["*"], on_unlisted)
+        return
+    try:
+        names = [entry.name for entry in folder.iterdir()] if glob.has_magic(part) else [part]
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        on_unlisted(LeftOut(str(folder), *why_unlisted(error)))
+        return
+    for name in fnmatch.filter(names, part) if glob.has_magic(part) else names:
+        path = folder / name
+        if is_dropping(name, folder.name) or (name.startswith(".") and not part.startswith(".")):
+            continue
+        if rest:
+            yield from _search(path, rest, on_unlisted) if is_folder(path) else ()
+        elif os.path.lexists(path):
+            yield path
+
+
 def fixed_part(pattern: Path) -> Path:
-    """Return the folder down to which a pattern has no wildcards."""
-    parts = []
+    """Return the folder down to which a pattern has no wildcards; a folder `[1]` that exists has none."""
+    base = Path()
     for part in pattern.parent.parts:
-        if glob.has_magic(part):
+        if is_pattern(base / part):
             break
-        parts.append(part)
-    return Path(*parts)
+        base /= part
+    return base
 
 
 def _once(items: Iterable[Item], locate: _Locator) -> Iterator[Item]:

@@ -14,7 +14,8 @@ from edgeae.network import weight_file
 from edgeae.network.shipped import LIBRARIES, find_model
 from edgeae.network.weight_file import WeightFile
 from edgeae.runtime import devices
-from edgeae.runtime.tinygrad_lock import tinygrad_on
+from edgeae.runtime.tinygrad_lock import refuse_nested, tinygrad_on
+from edgeae.runtime.turns import TINYGRAD
 
 
 def load(
@@ -74,6 +75,7 @@ def open_session(file: WeightFile, device: str, batch: int = 16, max_mem: int | 
         UsageError: `batch` is below 1.
         DeviceError: the device failed.
     """
-    with tinygrad_on(device):
+    refuse_nested()
+    with TINYGRAD.turn, tinygrad_on(device):
         network = file.build(device, devices.supports_half(device))
     return Session(TinygradEngine(network, file.config, device, batch, max_mem), file.metadata)

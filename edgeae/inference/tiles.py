@@ -26,6 +26,7 @@ from edgeae.errors import UsageError
 from edgeae.network.models import build
 from edgeae.network.tracing import Trace, trace
 from edgeae.runtime.tinygrad_lock import tinygrad_on
+from edgeae.runtime.turns import TINYGRAD
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Rows: TypeAlias = npt.NDArray[Any]
@@ -91,7 +92,7 @@ def default_memory() -> int:
 @lru_cache(maxsize=32)
 def _trace(config: ModelConfig) -> tuple[Trace, int]:
     """Return what `reconstruct` does with an image, and the number of the value that is the code."""
-    with tinygrad_on("CPU"):
+    with TINYGRAD.turn, tinygrad_on("CPU"):
         model = build(config, "CPU")  # its weights are neither allocated nor loaded
     image = (1, config.size, config.size, config.in_channels)
     return trace(model.reconstruct, image), trace(model.features, image).outputs[0]

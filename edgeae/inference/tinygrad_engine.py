@@ -18,7 +18,8 @@ from edgeae.network.models import Autoencoder
 from edgeae.runtime.input_buffers import Inputs
 from edgeae.runtime.jit import free_cached_buffers, was_just_captured
 from edgeae.runtime.kernels.programs import compiled_together
-from edgeae.runtime.tinygrad_lock import tinygrad_on
+from edgeae.runtime.tinygrad_lock import refuse_nested, tinygrad_on
+from edgeae.runtime.turns import TINYGRAD
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 
@@ -101,7 +102,8 @@ class TinygradEngine:
 
     def _run_graph(self, method: str, *arrays: Floats) -> list[Floats]:
         key = (method, *(array.shape for array in arrays))
-        with tinygrad_on(self.device), Tensor.train(False):
+        refuse_nested()
+        with TINYGRAD.turn, tinygrad_on(self.device), Tensor.train(False):
             # Taken out while it runs, so that a graph that failed is not kept; put back last, as the newest.
             graph = self.graphs.pop(key, None) or self._compile(getattr(self.model, method), arrays)
             results: list[Floats] = [tensor.numpy() for tensor in graph.jit(*graph.inputs(*arrays))]

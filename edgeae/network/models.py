@@ -25,6 +25,7 @@ from tinygrad import Tensor
 from edgeae.config import ModelConfig
 from edgeae.network.layers import Conv2d, Init, Layer, Linear, ResBlock, UpConv2d
 from edgeae.runtime.tinygrad_lock import tinygrad_on
+from edgeae.runtime.turns import TINYGRAD
 
 Array = npt.NDArray[np.float32]
 
@@ -286,5 +287,5 @@ def build(config: ModelConfig, device: str, seed: int | None = None) -> Autoenco
         seed: draws the first weights; None leaves them unallocated, for weights that are about to be loaded.
     """
     rng = None if seed is None else np.random.default_rng(seed)
-    with tinygrad_on(device):
+    with TINYGRAD.turn, tinygrad_on(device):
         return _CLASSES[config.arch](config, Init(device, rng))

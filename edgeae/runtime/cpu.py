@@ -38,7 +38,7 @@ def prepare_cpu(name: str = "CPU") -> str:
         DeviceError: no compiler works.
     """
     import_tinygrad()
-    with tinygrad_on(name):
+    with TINYGRAD.turn, tinygrad_on(name):
         from tinygrad import Device
         from tinygrad.renderer.isa.x86 import X86Renderer
         from tinygrad.runtime.support.compiler_cpu import ClangJITCompiler
@@ -133,7 +133,7 @@ def load_function(code: bytes) -> Callable[..., None]:
     from tinygrad import Device
     from tinygrad.runtime.ops_cpu import CPUProgram
 
-    with tinygrad_on("CPU"):
+    with TINYGRAD.turn, tinygrad_on("CPU"):
         program = CPUProgram(Device["CPU"], "kernel", code)
 
     def call(*arguments: Any) -> None:

@@ -30,6 +30,7 @@ from edgeae.runtime.cpu import BUILT_IN, prepare_cpu, set_threads
 from edgeae.runtime.guard import Unusable, guard, import_tinygrad, mend_for
 from edgeae.runtime.threads import map_in_threads
 from edgeae.runtime.tinygrad_lock import tinygrad_on
+from edgeae.runtime.turns import TINYGRAD
 
 __all__ = [
     "BUILT_IN",
@@ -256,7 +257,7 @@ def _open(name: str) -> tuple[str, str]:
     """Open a device, check a number that it computes, and return its kind and detail (see DeviceStatus)."""
     if absent := absence(name):
         raise Unusable(name, *absent)
-    with tinygrad_on(name):  # tinygrad may open a device twice when two threads ask for it at once
+    with TINYGRAD.turn, tinygrad_on(name):  # tinygrad may open a device twice when two threads ask for it at once
         from tinygrad import Device, Tensor
 
         device = Device[name]
@@ -286,7 +287,7 @@ def supports_half(device: str) -> bool:
 
     values = np.array([0.0, 1.0, -2.5, 65504.0, 6.2e-5, 1 / 3], np.float16)
     try:
-        with tinygrad_on(name):
+        with TINYGRAD.turn, tinygrad_on(name):
             read = Tensor(values, device=name).cast(dtypes.float32).numpy()
     except DeviceError:
         return False

@@ -27,9 +27,9 @@ _PLAIN = ("CPU", "DISK", "NPY", "NULL", "PYTHON", "TINYFS")  # devices of tinygr
 
 
 class _State(threading.local):
-    """Whether the thread that forks took the lock for it."""
+    """Whether the fork of this thread is to release the lock; false inside a call, where only a signal's handler is."""
 
-    took = False
+    is_to_release = False
 
 
 _state = _State()
@@ -53,30 +53,37 @@ def refuse_lost(device: str) -> None:
 
 
 def _before() -> None:
-    inside = TINYGRAD.held()  # by a signal's handler in the middle of a call: nothing is to be waited for then
-    _state.took = TINYGRAD.acquire(_PATIENCE_S)
-    if _state.took and not inside:
+    if TINYGRAD.held():  # by a signal's handler in the middle of a call: nothing is to be waited for then
+        return
+    _state.is_to_release = True  # said first: an interrupt may come after each step
+    if TINYGRAD.lock.acquire(timeout=_PATIENCE_S):
         workers.wait_until_idle()
 
 
 def _after_in_parent() -> None:
-    if _state.took:
-        _state.took = False
-        TINYGRAD.release()
+    if _state.is_to_release:
+        _state.is_to_release = False
+        _release()
 
 
 def _after_in_child() -> None:
     global _forks
     _forks += 1
-    took, _state.took = _state.took, False
     if not TINYGRAD.held():  # the fork waited in vain, or was made by C code that does not say so beforehand
         TINYGRAD.renew()
         _reset_settings()
     _leave_drivers()
     workers.renew()
-    if took:
+    if _state.is_to_release:
+        _state.is_to_release = False
         TINYGRAD.forget_waiters()
-        TINYGRAD.release()
+        _release()
+
+
+def _release() -> None:
+    if TINYGRAD.held():
+        TINYGRAD.free_left()
+        TINYGRAD.lock.release()
 
 
 def _reset_settings() -> None:

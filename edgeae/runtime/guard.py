@@ -6,9 +6,11 @@ import gc
 import os
 import re
 import subprocess
+import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 
 from edgeae.errors import NO_FILES, DeviceError, EdgeaeError, OutOfMemoryError
 from edgeae.runtime.kernel_cache import replace_tinygrads_cache
@@ -62,8 +64,8 @@ class Unusable(DeviceError):
 def guard(device: str) -> Iterator[None]:
     """Turn what tinygrad raises inside the block into an error of one sentence.
 
-    The original error becomes its `__cause__`. EdgeaeError, KeyboardInterrupt, and errors that did not pass through
-    code of tinygrad are left as they are.
+    The original error becomes its `__cause__`. EdgeaeError, KeyboardInterrupt, errors that did not pass through code of
+    tinygrad, and those that only passed by (a time limit of the caller's) are left as they are.
 
     Python's cyclic garbage collection is off inside the block. It may run in the thread that works off the CPU's queue,
     where freeing an unused graph waits for that same queue, forever (tinygrad 0.13.0).
@@ -80,6 +82,8 @@ def guard(device: str) -> Iterator[None]:
     except EdgeaeError:
         raise
     except Exception as error:
+        if _is_the_callers(error):
+            raise
         if any(isinstance(leaf, OSError) and leaf.errno in (errno.EMFILE, errno.ENFILE) for leaf in _leaves(error)):
             raise EdgeaeError(NO_FILES) from error
         reason = reason_of(error)
@@ -100,6 +104,7 @@ def import_tinygrad() -> None:
         DeviceError: it is missing, or an environment variable makes its import fail.
     """
     _drop_relative_caches()
+    os.environ.setdefault("PATH", os.defpath)  # tinygrad reads it, and an empty environment (`env -i`) has none
     try:
         with _without_pickles():
             import tinygrad  # noqa: F401
@@ -182,6 +187,22 @@ def _is_out_of_memory(error: BaseException) -> bool:
         or re.search(words, str(leaf), re.IGNORECASE)
         for leaf in _leaves(error)
     )
+
+
+def _is_the_callers(error: BaseException) -> bool:
+    """Return whether a signal's handler or another thread threw this into a call, as limits of time do.
+
+    It is of a class that neither Python nor tinygrad has, or it was raised below a function that got the frame that
+    it interrupted as an argument, as only handlers do.
+    """
+    if type(error).__module__.split(".")[0] not in {*sys.stdlib_module_names, "tinygrad", "numpy"}:
+        return True
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        values = [*frame.f_locals.values()]
+        values += [item for value in values if type(value) is tuple for item in value]
+        if any(value is frame.f_back for value in values if type(value) is FrameType):
+            return True
+    return False
 
 
 def _passed_tinygrad(error: BaseException) -> bool:

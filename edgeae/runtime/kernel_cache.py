@@ -60,15 +60,17 @@ class KernelCache:
         name = _hash(key)
         if (code := self.memory.get(name)) is not None:
             return code
-        if self.folder is None or not self._is_safe():
+        folder = self._find_safe_folder()
+        if folder is None:
             return None
-        path = self.folder / name
+        path = folder / name
         try:
             code = _read(path)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError):
-            self._tell(f"Compiling kernels anew whose files in {self.folder} are damaged or not this user's own.")
+        except (OSError, ValueError) as error:
+            _pass_on(error)
+            self._tell(f"Compiling kernels anew whose files in {folder} are damaged or not this user's own.")
             return None
         with contextlib.suppress(OSError):  # so that `_shrink` finds out what is used
             if time.time() - path.stat().st_mtime > _DAY_S:
@@ -78,38 +80,42 @@ class KernelCache:
     def put(self, key: str, code: bytes) -> None:
         """Keep the code of a key: on disk, or where that fails, until the process ends."""
         name = _hash(key)
-        if self.folder is not None and self._is_writable and self._is_safe():
+        if self._is_writable and (folder := self._find_safe_folder()) is not None:
             try:
-                self._write(self.folder / name, code)
+                self._write(folder / name, code)
                 return
             except OSError as error:
+                _pass_on(error)
                 self._is_writable = False
                 mend = f"free some space, or {ELSEWHERE}" if error.errno in _FULL else ELSEWHERE
-                self._tell(_ANEW + f"{self.folder} cannot be written ({error.strerror or error}); {mend}.")
+                self._tell(_ANEW + f"{folder} cannot be written ({error.strerror or error}); {mend}.")
         self.memory[name] = code
-        while sum(map(len, self.memory.values())) > _MEMORY_BYTES:
-            del self.memory[next(iter(self.memory))]
+        excess = sum(map(len, list(self.memory.values()))) - _MEMORY_BYTES
+        for oldest in list(self.memory):  # copies: other threads may put at the same time
+            if excess <= 0:
+                break
+            excess -= len(self.memory.pop(oldest, b""))
 
-    def _is_safe(self) -> bool:
-        """Return whether nobody else can write to the folder, which is looked at until it exists."""
-        assert self.folder is not None
-        if self._is_checked:
-            return True
-        if is_file(self.folder):
+    def _find_safe_folder(self) -> Path | None:
+        """Return the folder if nobody else can write to it; it is looked at until it exists."""
+        folder = self.folder  # another thread may give it up meanwhile
+        if folder is None or self._is_checked:
+            return folder
+        if is_file(folder):
             with contextlib.suppress(OSError):
-                self.folder.replace(self.folder.with_name(f"{self.folder.name}.damaged"))
-                self._tell(f"{self.folder} was not a folder; what it was is {self.folder}.damaged now.")
-        if intruder := find_intruder(self.folder):
+                folder.replace(folder.with_name(f"{folder.name}.damaged"))
+                self._tell(f"{folder} was not a folder; what it was is {folder}.damaged now.")
+        if intruder := find_intruder(folder):
             self._give_up(intruder)
-            return False
-        self._is_checked = is_folder(self.folder)
-        return True
+            return None
+        self._is_checked = is_folder(folder)
+        return folder
 
     def _write(self, path: Path, code: bytes) -> None:
         if not is_folder(path.parent):  # never made, or deleted meanwhile
             make_private(path.parent)
             self._is_checked = False
-            if not self._is_safe():  # somebody was faster
+            if self._find_safe_folder() is None:  # somebody was faster
                 raise PermissionError(0, "others may write to it")
         entry = MAGIC + _digest(path.name, code) + code
         temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.tmp")
@@ -142,6 +148,12 @@ class KernelCache:
 
 
 _O_FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+
+
+def _pass_on(error: Exception) -> None:
+    """Raise an error that is not the disk's: a time limit of the caller's, which Python counts as an OSError."""
+    if isinstance(error, TimeoutError) and error.errno is None:
+        raise error
 
 
 def _hash(key: str) -> str:

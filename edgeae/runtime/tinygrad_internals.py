@@ -74,9 +74,14 @@ INTERNALS = {
     ),
     "workers": Internal(
         "runs CPU kernels in threads of the class `CPUWorker`, with `thread_id`, `pool` and `run`; devices in "
-        "`HCQCompiled.cpu_devices` give them lists of commands through `tasks`, and wait for `timeline_signal`",
+        "`HCQCompiled.cpu_devices` give them lists of commands through `tasks`, and wait for `timeline_signal`; a wait "
+        "calls `CPUSignal._sleep`",
         "workers.py gives them cores, replaces them after a fork, and does without them",
-        ("tinygrad.runtime.ops_cpu.CPUWorker", "tinygrad.runtime.support.hcq.HCQCompiled"),
+        (
+            "tinygrad.runtime.ops_cpu.CPUSignal",
+            "tinygrad.runtime.ops_cpu.CPUWorker",
+            "tinygrad.runtime.support.hcq.HCQCompiled",
+        ),
     ),
     "memory": Internal(
         "allocates the CPU's memory in `CPUAllocator._alloc` as an `HCQBuffer` with an `MMIOInterface`",

@@ -22,6 +22,9 @@ from edgeae.runtime.finalizers import free_in_turn
 _LONGEST_S = 5.0  # that a replaced thread may go on with its last kernels
 
 
+_written_later: list[Any] = []  # signals whose memory must not be used again
+
+
 class _Leave(BaseException):
     """Ends a worker."""
 
@@ -29,14 +32,24 @@ class _Leave(BaseException):
 @functools.cache
 def prepare() -> None:
     """Change tinygrad's CPU device as this module says. Call it before the device is opened, inside the lock."""
-    from tinygrad.runtime.ops_cpu import CPUAllocator, CPUWorker
+    from tinygrad.runtime.ops_cpu import CPUAllocator, CPUSignal, CPUWorker
 
-    work, start, allocate = CPUWorker.run, threading.Thread.start, CPUAllocator._alloc
+    work, start, allocate, sleep = CPUWorker.run, threading.Thread.start, CPUAllocator._alloc, CPUSignal._sleep
 
     def run(worker: Any) -> None:
         place(worker, 0)
         with contextlib.suppress(_Leave):
             work(worker)
+        for others in worker.pool:
+            others.put([_leave, 1, 0])
+        if hasattr(worker.tasks, "left"):
+            worker.tasks.left.set()
+
+    def sleep_or_leave(signal: Any, waited_ms: int) -> None:
+        worker = threading.current_thread()
+        if isinstance(worker, CPUWorker) and hasattr(worker.tasks, "left"):
+            raise _Leave  # what it waits for was to be given by the call that was interrupted
+        sleep(signal, waited_ms)
 
     def start_or_do_without(worker: Any) -> None:
         try:
@@ -44,7 +57,7 @@ def prepare() -> None:
         except RuntimeError:  # the system gives no more threads: whoever waits for this one does its tasks
             worker.tasks.join = functools.partial(_do_tasks_of, worker)
 
-    CPUWorker.run, CPUWorker.start = run, start_or_do_without
+    CPUWorker.run, CPUWorker.start, CPUSignal._sleep = run, start_or_do_without, sleep_or_leave
     if sys.platform != "win32":
         CPUAllocator._alloc = functools.partialmethod(_allocate, allocate)
     free_in_turn()
@@ -128,7 +141,9 @@ def wait_until_idle() -> None:
 def recover() -> None:
     """Replace the workers after a call that was interrupted or failed, when they have finished what they have."""
     for device in _devices():
-        _retire(device.tasks)
+        if not _retire(device.tasks):  # it will write to its signal, when it has finished
+            _written_later.append(device.timeline_signal)
+            device.timeline_signal = device.new_signal(is_timeline=True)
     renew()
 
 
@@ -140,20 +155,17 @@ def renew() -> None:
         device.error_state = None
 
 
-def _retire(tasks: queue.Queue[Any]) -> None:
+def _retire(tasks: Any) -> bool:
+    """Let the worker of these tasks leave after the kernels that it has; return whether it has left."""
     if getattr(tasks, "_device", None) is not None or "join" in vars(tasks):
-        return  # it has no worker
-    finished = threading.Event()
+        return True  # there is none
+    tasks.left = threading.Event()  # from here on it waits for nobody
+    tasks.put([_leave, 1, 0])
+    return bool(tasks.left.wait(_LONGEST_S))
 
-    def leave(number: int) -> None:
-        worker: Any = threading.current_thread()
-        for others in worker.pool:
-            others.put([leave, 1, 0])
-        finished.set()
-        raise _Leave
 
-    tasks.put([leave, 1, 0])
-    finished.wait(_LONGEST_S)
+def _leave(number: int) -> None:
+    raise _Leave
 
 
 def _devices() -> list[Any]:

@@ -21,6 +21,7 @@ from edgeae.inference.golden import make_golden
 from edgeae.network import weight_file
 from edgeae.network.shipped import find_model
 from edgeae.network.weight_file import WeightFile
+from edgeae.runtime.turns import TINYGRAD
 from edgeae.training.run_folder import Row, best_row, curve_panels, read_metrics, write_metrics
 from edgeae.training.trainer import Trainer
 
@@ -41,7 +42,7 @@ def save(trainer: Trainer, folder: Path, rows: list[Row], best_after: int = 0) -
     write_metrics(folder / "metrics.csv", rows)
     write_image(draw_curves(curve_panels(rows), [row["epoch"] for row in rows]), folder / "curves.png")
     _write_preview(trainer, folder / "preview.png")
-    with trainer.inside_tinygrad():
+    with TINYGRAD.turn, trainer.inside_tinygrad():
         state = {name: value.numpy() for name, value in trainer.state().items()}
     weight_file.write(folder / "last.safetensors", state, metadata)
 

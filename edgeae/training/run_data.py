@@ -10,6 +10,7 @@ from pathlib import Path
 from edgeae.config import DataRecord, ModelConfig, TrainConfig
 from edgeae.data.datasets import Dataset, open_training_data
 from edgeae.data.fingerprint import combine, describe_changes
+from edgeae.data.folders import is_run_folder
 from edgeae.data.report import Report
 from edgeae.data.sources import BUILTIN_NAMES
 from edgeae.errors import DataError
@@ -93,7 +94,9 @@ def reopen(
     if after.digest == record.digest:
         return RunData(dataset, after)
     changes = describe_changes(files, dataset.members) if files else ""
-    changes = changes or f"{after.images:,} images instead of {record.images:,}, or others"
+    if not changes:
+        is_same_count = after.images == record.images
+        changes = "other images" if is_same_count else f"{after.images:,} images instead of {record.images:,}"
     if after.content == record.content:
         return RunData(dataset, after, notes=(f"the data are the same under other names: {changes}",))
     return RunData(dataset, after, changes, after.validation != record.validation)
@@ -125,6 +128,7 @@ def _find(folder: Path, text: str, path: str | None, near: str | None, argument:
         places.append(folder.absolute() / near)
     elif not path:  # an older version kept what the user wrote, who was most often in a folder above the run
         places += [parent / text for parent in folder.absolute().parents]
+        places.sort(key=is_run_folder)  # last, as runs are often called like their data
     found = next((place for place in places if _exists(place)), None)
     if found is None:
         raise DataError(

@@ -31,6 +31,7 @@ from edgeae.network.parameters import parameters
 from edgeae.network.weight_file import OPTIMIZER
 from edgeae.runtime.input_buffers import Inputs
 from edgeae.runtime.tinygrad_lock import tinygrad_on
+from edgeae.runtime.turns import TINYGRAD
 from edgeae.training.evaluation import MAX_VALIDATION_IMAGES, Evaluation, Trial
 from edgeae.training.optimizer import AdamW
 from edgeae.training.run_folder import Row
@@ -61,7 +62,7 @@ class Trainer:
         self._corruption = parse(settings.corrupt)
         self.trial = Trial.prepare(dataset.val, settings.corrupt, settings.seed, MAX_VALIDATION_IMAGES)
         self.restored = self.trial.inputs[:0]
-        with self.inside_tinygrad():
+        with TINYGRAD.turn, self.inside_tinygrad():
             self._build(names)
 
     def _build(self, names: tuple[str, ...]) -> None:
@@ -84,7 +85,7 @@ class Trainer:
         self.session = Session(TinygradEngine(validated, config, names[0], min(32, settings.batch)))
 
     def inside_tinygrad(self) -> AbstractContextManager[None]:
-        """Return the lock of tinygrad, for code that reads or writes this object's tensors."""
+        """Return what code that reads or writes this object's tensors enters after `TINYGRAD.turn`."""
         return tinygrad_on(self._names[0])
 
     # ---- the step ----------------------------------------------------------------------------------------------------
@@ -121,7 +122,7 @@ class Trainer:
         counter = np.random.Philox(key=self.settings.seed, counter=(0, step, epoch, 0))
         noise = self.model.draw_noise(np.random.Generator(counter), len(batch.inputs), self.settings.skip_drop)
         arrays = [batch.inputs, batch.targets, schedule, *([] if noise is None else [noise])]
-        with self.inside_tinygrad(), Tensor.train():
+        with TINYGRAD.turn, self.inside_tinygrad(), Tensor.train():
             values = self._jitted_step(*self._inputs(*arrays)).numpy()
         return dict(zip(("loss", "recon", "kl"), (float(value) for value in values), strict=False))
 
@@ -198,7 +199,7 @@ class Trainer:
     def validate(self) -> Evaluation:
         """Score the network on the validation images, which are damaged the same way every time."""
         for name, copy in self._copies.items():
-            with self.inside_tinygrad():
+            with TINYGRAD.turn, self.inside_tinygrad():
                 copy.assign(Tensor(self._parameters[name].numpy(), device=self._names[0])).realize()
 
         def run(x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -211,12 +212,12 @@ class Trainer:
 
     def weights(self) -> dict[str, Array]:
         """Return the network's parameters, float32."""
-        with self.inside_tinygrad():
+        with TINYGRAD.turn, self.inside_tinygrad():
             return {name: value.numpy() for name, value in self._parameters.items()}
 
     def set_weight(self, name: str, value: Array) -> None:
         """Change a parameter between two steps, in the memory that the recorded step uses."""
-        with self.inside_tinygrad():
+        with TINYGRAD.turn, self.inside_tinygrad():
             self._parameters[name].assign(Tensor(np.ascontiguousarray(value), device=self._names[0])).realize()
 
     def state(self) -> dict[str, Tensor]:
@@ -226,7 +227,7 @@ class Trainer:
     def load(self, values: Mapping[str, Array]) -> None:
         """Replace parameters and optimizer state, by the names of `state`, before the first step."""
         state = self.state()
-        with self.inside_tinygrad():
+        with TINYGRAD.turn, self.inside_tinygrad():
             for name, value in values.items():
                 tensor = Tensor(np.ascontiguousarray(value, np.float32), device=self._names[0])
                 if len(self._names) > 1:

@@ -222,11 +222,21 @@ def test_watch_until_interrupted(tree: list[str], shelf: Path) -> None:
     while not Path("out/a.png").exists():
         assert time.monotonic() < deadline and program.poll() is None
         time.sleep(0.05)
+    Path("in/later.png.part").write_bytes(b"half")  # of a download
     Image.fromarray(photo()).save("in/new.png")
     while not Path("out/new.png").exists():
         assert time.monotonic() < deadline and program.poll() is None
         time.sleep(0.05)
+    assert program.poll() is None
+    Image.fromarray(photo()).save("in/later.png.part", "PNG")
+    Path("in/later.png.part").rename("in/later.png")
+    while not Path("out/later.png").exists():
+        assert time.monotonic() < deadline and program.poll() is None
+        time.sleep(0.05)
+    Path("in/never.jpg.crdownload").write_bytes(b"half")
+    time.sleep(0.7)
     program.send_signal(signal.SIGINT)
     stdout, stderr = program.communicate(timeout=60)
     assert program.returncode == 3 and "Traceback" not in stderr  # one is broken, one still empty
-    assert "out/new.png  36×24" in stdout and "5 restored, 0 existed already, 1 failed" in stderr
+    assert "out/new.png  36×24" in stdout and "6 restored, 0 existed already, 1 failed" in stderr
+    assert "later.png.part" not in stderr and "in/never.jpg.crdownload is left out" in stderr

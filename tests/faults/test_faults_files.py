@@ -290,7 +290,7 @@ WHERE = [
     Case(
         "run a folder of dangling links",
         "run links -m faces-conv -o out",
-        "1 photo was left out",
+        "1 photo or folder was left out",
         make=lambda: (Path("links").mkdir(), Path("links/gone.png").symlink_to("nothing")),
     ),
     Case(

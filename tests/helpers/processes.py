@@ -287,7 +287,7 @@ def subprocess_waits_for_nobody() -> None:
     held, done = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with TINYGRAD:
+        with TINYGRAD.lock:
             held.set()
             done.wait(ANSWER_S)
 

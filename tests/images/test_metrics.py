@@ -1,7 +1,5 @@
 """Metrics against scikit-image, SciPy and the formulas written out."""
 
-import time
-
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
@@ -157,13 +155,3 @@ def test_masks_that_do_not_fit(mask: np.ndarray) -> None:
     a, b = pair(2, 8, 8, 3)
     with pytest.raises(ImageError, match="mask"):
         psnr(a, b, mask=mask)
-
-
-def test_ssim_of_a_validation_batch_takes_well_under_a_second() -> None:
-    a, b = (x.astype(np.float32) for x in pair(128, 64, 64, 3))
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        ssim(a, b)
-        times.append(time.perf_counter() - start)
-    assert min(times) < 0.6  # measured 0.1 s; the margin is for a busy machine

@@ -1,7 +1,9 @@
 """Which photos are taken, and where their results go: no two to one place, none over a photo, no result as a photo."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers import photo
@@ -74,6 +76,49 @@ def test_patterns(tree: Path, tmp_path: Path) -> None:
     assert [item.target.name for item in collect([tree / "*.png"])] == ["a.out.png"]
     save(tree / "odd[1].png")
     assert collect([tree / "odd[1].png"])[0].source == tree / "odd[1].png"  # a file of that name is no pattern
+
+
+def test_a_pattern_in_a_folder_with_brackets(tree: Path) -> None:
+    save(tree / "scans [1]" / "a.png")
+    save(tree / "scans 1" / "b.png")
+    assert [item.source.name for item in collect([tree / "scans [1]" / "*.png"])] == ["a.png"]
+
+
+@pytest.mark.parametrize("pattern", ["*/*.png", "**/*.png", "no/*.png", "*/in/*.png"])
+def test_a_pattern_says_which_folders_cannot_be_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pattern: str
+) -> None:
+    save(tmp_path / "yes" / "a.png")
+    save(tmp_path / "no" / "in" / "b.png")
+    denied = tmp_path / "no" / "in" if pattern == "*/in/*.png" else tmp_path / "no"
+    for name in ("listdir", "scandir"):
+        real = getattr(os, name)
+
+        def deny(folder: str | Path, real: Callable[..., Any] = real) -> Any:
+            if Path(folder) == denied:
+                raise PermissionError(13, "Permission denied")
+            return real(folder)
+
+        monkeypatch.setattr(os, name, deny)
+    left_out: list[LeftOut] = []
+    items = collect([tmp_path / pattern], tmp_path / "out", on_left_out=left_out.append)
+    assert [item.source.name for item in items] == (
+        ["a.png"] if pattern.startswith("*") and denied.name == "no" else []
+    )
+    assert [(one.path, one.missed) for one in left_out] == [(str(denied), True)]
+
+
+def test_a_pattern_ends_in_loops_of_links(tree: Path, tmp_path: Path) -> None:
+    for name in ("one", "two", "three"):
+        (tree / "deep" / name).symlink_to(tree)
+    assert [item.source.name for item in collect([tree / "**" / "*.webp"], tmp_path / "out")] == ["d.webp"]
+
+
+def test_a_pattern_does_not_take_its_own_results(tree: Path) -> None:
+    save(tree / "deep" / "out" / "d.png")
+    left_out: list[LeftOut] = []
+    items = collect([tree / "**" / "*.png"], tree / "deep" / "out", on_left_out=left_out.append)
+    assert [item.source.name for item in items] == ["a.png"] and len(left_out) == 1
 
 
 def test_one_file(tmp_path: Path) -> None:

@@ -123,3 +123,9 @@ def test_an_unusable_device_survives_pickling() -> None:
 def test_too_many_open_files_are_told_as_such() -> None:
     with pytest.raises(EdgeaeError, match="too many files open"), guard("CPU"):
         raise OSError(errno.EMFILE, "Too many open files", "kernel.c")
+
+
+def test_an_environment_without_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PATH")
+    import_tinygrad()
+    assert os.environ["PATH"] == os.defpath

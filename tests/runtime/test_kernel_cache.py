@@ -491,3 +491,26 @@ def test_tinygrad_writes_no_pickles(tmp_path: Path) -> None:
     profile, viz, kept, cache_dir = json.loads(done.stdout.splitlines()[-1])
     assert (profile, viz, kept) == (0, 0, "1") and Path(cache_dir).is_absolute()
     assert not list(tmp_path.iterdir())
+
+
+def test_threads_put_into_the_memory_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel_cache, "_MEMORY_BYTES", 1000)
+    cache = KernelCache(None)
+
+    def put(thread: int) -> None:
+        for i in range(300):
+            cache.put(f"{thread} {i}", bytes(100))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(put, range(8)))
+    cache.put("last", bytes(100))
+    assert len(cache.memory) == 10 and cache.get("last")
+
+
+def test_a_time_limit_of_the_caller_is_not_the_disks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(path: Path) -> bytes:
+        raise TimeoutError("too slow")
+
+    monkeypatch.setattr(kernel_cache, "_read", read)
+    with pytest.raises(TimeoutError):
+        KernelCache(tmp_path / "kernels").get("key")

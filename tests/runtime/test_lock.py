@@ -1,9 +1,12 @@
 """The lock around tinygrad: in turn, and never left out."""
 
 import gc
+import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -27,24 +30,25 @@ def test_a_thread_in_a_loop_lets_others_in() -> None:
 
     def loop() -> None:
         while not done.is_set():
-            with turns:
+            with turns.turn:
+                turns.enter()
                 time.sleep(0.001)
 
     thread = threading.Thread(target=loop)
     thread.start()
     begun = time.monotonic()
     for _ in range(20):
-        with turns:
-            pass
+        with turns.turn:
+            turns.enter()
     done.set()
     thread.join()
     assert time.monotonic() - begun < 10
 
 
-def test_the_lock_is_reentrant_and_can_be_waited_for_in_vain() -> None:
+def test_the_lock_is_reentrant() -> None:
     turns, outcome = Turns(), []
-    with turns, turns:
-        thread = threading.Thread(target=lambda: outcome.append(turns.acquire(timeout_s=0.01)))
+    with turns.turn, turns.turn:
+        thread = threading.Thread(target=lambda: outcome.append(turns.lock.acquire(blocking=False)))
         thread.start()
         thread.join()
     assert outcome == [False] and not turns.held()
@@ -52,11 +56,12 @@ def test_the_lock_is_reentrant_and_can_be_waited_for_in_vain() -> None:
 
 def test_what_another_thread_frees_waits_for_the_lock() -> None:
     turns, freed = Turns(), []
-    with turns:
+    with turns.turn:
         thread = threading.Thread(target=lambda: turns.free(lambda: freed.append(turns.held())))
         thread.start()
         thread.join()
         assert not freed
+        turns.free_left()  # as `tinygrad_on` does
     assert freed == [True]
     turns.free(lambda: freed.append(turns.held()))
     assert freed == [True, True]
@@ -78,7 +83,7 @@ def uses(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 def test_a_use_outside_the_lock_is_found(device: str) -> None:
     with watch_tinygrad() as found:
         Tensor.zeros(3, device=device).realize()
-        with tinygrad_on(device):
+        with TINYGRAD.turn, tinygrad_on(device):
             count = len(found)
             Tensor.zeros(4, device=device).contiguous().realize()
         assert count and len(found) == count
@@ -133,8 +138,8 @@ def test_a_command_uses_tinygrad_in_the_lock(
     (tmp_path / "photos").mkdir()
     for path in ("a.png", *(f"photos/{i}.png" for i in range(12))):
         Image.fromarray(IMAGE).save(path)
-    with tinygrad_on(device):
-        line = line.replace("FLOATS", str(tiny_file("conv", golden=True)))
+    line = line.replace("FLOATS", str(tiny_file("conv", golden=True)))
+    uses.clear()  # the helper's own
     result = CliRunner().invoke(main, line.split())
     assert result.exit_code == 0, result.output
 
@@ -142,10 +147,10 @@ def test_a_command_uses_tinygrad_in_the_lock(
 def test_an_interrupted_call_leaves_nothing_to_wait_for(device: str) -> None:
     from tinygrad import Device
 
-    with pytest.raises(KeyboardInterrupt), tinygrad_on("CPU"):
+    with pytest.raises(KeyboardInterrupt), TINYGRAD.turn, tinygrad_on("CPU"):
         Device["CPU"].next_timeline()  # announced, and never handed over
         raise KeyboardInterrupt
-    with tinygrad_on("CPU"):
+    with TINYGRAD.turn, tinygrad_on("CPU"):
         assert Tensor([1.0, 2.0], device="CPU").sum().item() == 3
     assert not TINYGRAD.held()
 
@@ -153,10 +158,10 @@ def test_an_interrupted_call_leaves_nothing_to_wait_for(device: str) -> None:
 def test_an_error_of_a_worker_does_not_stay(device: str) -> None:
     from tinygrad import Device
 
-    with pytest.raises(edgeae.DeviceError, match="broken"), tinygrad_on("CPU"):
+    with pytest.raises(edgeae.DeviceError, match="broken"), TINYGRAD.turn, tinygrad_on("CPU"):
         Device["CPU"].error_state = RuntimeError("broken")
         Device["CPU"].synchronize()
-    with tinygrad_on("CPU"):
+    with TINYGRAD.turn, tinygrad_on("CPU"):
         assert Tensor([1.0, 2.0], device="CPU").sum().item() == 3
 
 
@@ -169,3 +174,91 @@ def test_a_session_in_memory_cannot_be_sent(tiny_file: Callable[..., Any], devic
     session = open_session(weight_file.read(tiny_file("conv")), device)
     with pytest.raises(TypeError, match="load it there"):
         pickle.dumps(session)
+
+
+def test_an_interrupt_leaves_the_lock_free_while_its_traceback_is_kept(device: str) -> None:
+    def interrupt(number: int, frame: object) -> None:
+        if armed:
+            raise KeyboardInterrupt
+
+    def try_lock() -> bool:
+        taken: bool = TINYGRAD.lock.acquire(timeout=5)
+        if taken:
+            TINYGRAD.lock.release()
+        return taken
+
+    armed, hook, random = False, sys.unraisablehook, np.random.default_rng(0)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    sys.unraisablehook = lambda dropped: None  # interrupts that fall into a finalizer
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            for wait in random.uniform(2e-6, 2e-4, 300):
+                kept = None
+                try:
+                    signal.setitimer(signal.ITIMER_REAL, wait)
+                    armed = True
+                    for _ in range(5):
+                        with TINYGRAD.turn, tinygrad_on("CPU"):
+                            pass
+                        TINYGRAD.free(lambda: None)
+                    armed = False
+                except KeyboardInterrupt as interrupt_:
+                    armed, kept = False, interrupt_
+                assert pool.submit(try_lock).result(), kept
+    finally:
+        armed = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        sys.unraisablehook = hook
+        gc.enable()
+
+
+class _SoftTimeLimit(Exception):
+    """As celery and rq raise in a signal's handler."""
+
+
+@pytest.mark.parametrize("error", [TimeoutError("too slow"), _SoftTimeLimit(), ValueError("mine")], ids=repr)
+def test_a_time_limit_of_the_caller_passes_through(error: Exception, device: str) -> None:
+    def handler(number: int, frame: object) -> None:
+        raise error
+
+    def work() -> None:
+        Tensor([1.0], device="CPU").realize()
+
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        with pytest.raises(type(error)) as caught, TINYGRAD.turn, tinygrad_on("CPU"):
+            signal.setitimer(signal.ITIMER_REAL, 0.001)
+            while True:
+                work()
+        assert caught.value is error
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_a_handler_cannot_call_a_model_in_the_middle_of_a_call(device: str) -> None:
+    session = edgeae.load("faces-conv", device="CPU")
+    with TINYGRAD.turn, pytest.raises(edgeae.EdgeaeError, match="set a flag"):
+        session.reconstruct(IMAGE)
+
+
+def test_an_interrupt_between_two_steps_of_a_graph(device: str) -> None:
+    from tinygrad import Device
+
+    session = edgeae.load("faces-conv", device="CPU")
+    expected = [session.reconstruct(IMAGE) for _ in range(3)][-1]
+    tasks: Any = Device["CPU"].tasks
+    put = tasks.put
+
+    def interrupted(item: object) -> None:
+        del tasks.put
+        put(item)  # its first command waits for a signal that comes after this
+        raise KeyboardInterrupt
+
+    tasks.put = interrupted
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        session.reconstruct(IMAGE)
+    assert np.array_equal(session.reconstruct(IMAGE), expected)
+    assert time.monotonic() - begun < 4

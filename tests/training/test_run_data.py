@@ -255,6 +255,24 @@ def test_a_run_of_an_older_version_resumes(copy: Path, device: str, monkeypatch:
     assert reopen(run, model, stored).record.path == str(copy / "photos")
 
 
+def test_other_images_of_the_same_number_without_a_list_of_files(copy: Path) -> None:
+    run = copy / "runs" / "first"
+    (run / "files.csv").unlink()
+    shutil.copy(copy / "photos/1.png", copy / "photos/2.png")
+    assert reopen(run, *read_run(run)).changes == "other images"
+
+
+def test_a_run_of_an_older_version_that_is_called_like_its_data(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = (copy / "runs" / "first").rename(copy / "runs" / "photos")
+    document = json.loads((run / "config.json").read_text())
+    del document["data_record"]
+    (run / "config.json").write_text(json.dumps(document))
+    model, stored = read_run(run)
+    for place in ("/", copy / "runs"):
+        monkeypatch.chdir(place)
+        assert reopen(run, model, stored).record.path == str(copy / "photos")
+
+
 def test_pictures_of_runs_are_no_data(copy: Path) -> None:
     photos, run = copy / "photos", copy / "runs" / "first"
     shutil.copytree(run, photos / "runs" / "first")

@@ -158,15 +158,16 @@ def pack_tags(tags: Tags, start: int) -> bytes:
 
 def add_tags(file: bytes, tags: Tags) -> bytes:
     """Return a little-endian TIFF file with more tags in its (first and only) directory, which moves to the end."""
-    return _append_directory(file, {**tags, **_own_entries(file)})
+    return _append_directory(file, {**tags, **own_entries(file)})
 
 
 def replace_tags(file: bytes, tags: Tags) -> bytes:
     """Return what `add_tags` returns, with tags that count before the file's own."""
-    return _append_directory(file, {**_own_entries(file), **tags})
+    return _append_directory(file, {**own_entries(file), **tags})
 
 
-def _own_entries(file: bytes) -> dict[int, bytes]:
+def own_entries(file: bytes) -> dict[int, bytes]:
+    """Return the entries of a little-endian TIFF file's first directory, as they are in it."""
     (start,) = struct.unpack_from("<I", file, 4)
     (count,) = struct.unpack_from("<H", file, start)
     entries = (file[at : at + 12] for at in range(start + 2, start + 2 + 12 * count, 12))

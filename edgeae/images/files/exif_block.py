@@ -10,8 +10,14 @@ from edgeae.images.files import exif
 from edgeae.images.files.embedded import has_picture, has_pixels
 
 _SUBDIRECTORIES = {exif.EXIF: (exif.INTEROP,), exif.GPS: (), exif.INTEROP: ()}
-# Where a directory keeps pictures: strips, tiles, JPEG data, more directories, Photoshop's layers.
-_PICTURE_TAGS = (273, 279, 324, 325, 330, 513, 514, 34377, 37724)
+# Where a directory keeps pictures: strips, tiles, JPEG data, more directories, Windows' thumbnail, Photoshop's layers.
+_PICTURE_TAGS = (273, 279, 324, 325, 330, 513, 514, 20507, 34377, 37724)
+# Texts of two bytes a letter, which look like pixels: Windows' title, comment, author, words, subject; user's comment.
+_WIDE_TEXTS = (*range(40091, 40096), 37510)
+_BYTES = (exif.BYTE, exif.UNDEFINED, 6)  # types of what may be pixels
+_ICC_PROFILE, _JPEG_TABLES = 34675, 347  # the latter is the beginning of a JPEG, without a picture
+_CLEANED = (_ICC_PROFILE, _JPEG_TABLES, exif.XMP, 34377, 37724)  # tags that are looked at elsewhere
+_SHORT = 64  # bytes, too few for a picture
 _PREVIEW_BYTES = 512  # of what belongs to no entry, from which on it is called a preview
 _SPARE_BYTES = 1 << 16
 _BROKEN_BYTES = 256  # a block that cannot be read is kept up to this length, too short for a picture
@@ -32,6 +38,11 @@ def reset_orientation(block: bytes) -> bytes:
     return bytes(changed)
 
 
+def has_copy(tag: int, kind: int, value: bytes) -> bool:
+    """Return whether the value of a tag, of some type, holds a picture."""
+    return has_picture(value) or (kind in _BYTES and tag not in _WIDE_TEXTS and has_pixels(value))
+
+
 def drop_pictures(block: bytes) -> tuple[bytes, list[str]]:
     """Return an EXIF block without thumbnail and previews, and the names of what is left out.
 
@@ -45,6 +56,23 @@ def drop_pictures(block: bytes) -> tuple[bytes, list[str]]:
         if len(block) <= _BROKEN_BYTES:
             return block, []
         return b"", ["broken EXIF data"]
+
+
+def clean_tags(tags: exif.Tags) -> tuple[exif.Tags, list[str]]:
+    """Return a TIFF's directory without tags that hold a picture besides its own, and the names of what is left out.
+
+    XMP data and Photoshop's resources, from which pictures alone can be taken, are left to others.
+    """
+    kept, lost = dict(tags), list[str]()
+    for tag, value in tags.items():
+        if isinstance(value, exif.Field):
+            if tag not in _CLEANED and len(value.data) > _SHORT and has_copy(tag, value.kind, value.data):
+                del kept[tag]
+                lost.append("camera notes with a preview" if tag == exif.MAKER_NOTE else "preview")
+        elif not isinstance(value, bytes):
+            kept[tag], inside = clean_tags(value)
+            lost += inside
+    return kept, list(dict.fromkeys(lost))
 
 
 class _Cleaner:
@@ -115,8 +143,8 @@ class _Cleaner:
             if self._left < 0:
                 raise struct.error("values overlap")
             value = self._block[at : at + size]
-            if has_picture(value) or (tag == exif.MAKER_NOTE and has_pixels(value)):
-                self._lost.append(name)
+            if has_copy(tag, kind, value):
+                self._lost += [] if name in self._lost else [name]
                 return False
             self._use(at, size)
         return True

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from edgeae.images.files.kinds import HIDDEN, Reason, is_dropping, read_suffixes, why_broken, why_left_out
+from edgeae.images.files.kinds import HIDDEN, is_dropping, read_suffixes, why_broken, why_left_out, why_unlisted
 
 TWICE = "link to a folder that is taken under its own name"
 
@@ -102,7 +102,7 @@ def read_folder(folder: Path) -> FolderContent:
     content, suffixes = FolderContent(), read_suffixes()
     with os.scandir(folder) as entries:
         for entry in entries:
-            if is_dropping(entry.name):
+            if is_dropping(entry.name, folder.name):
                 continue
             path, hidden = folder / entry.name, entry.name.startswith(".")
             if _is_folder(entry):
@@ -153,8 +153,7 @@ def walk(
             seen.add(identity)
             content = read(folder, status)
         except OSError as error:
-            reason = Reason(f"folder that cannot be listed ({error.strerror}); check its permissions", True)
-            yield folder, FolderContent(left_out=[LeftOut(str(folder), *reason)])
+            yield folder, FolderContent(left_out=[LeftOut(str(folder), *why_unlisted(error))])
             continue
         for subfolder in sorted(content.subfolders, reverse=True):
             (links if subfolder.is_link else folders).append(subfolder.path)

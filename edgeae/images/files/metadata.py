@@ -14,9 +14,9 @@ import numpy as np
 from PIL import ExifTags, Image, JpegImagePlugin
 
 from edgeae.images.files import jpeg_segments, photoshop, png_texts
-from edgeae.images.files.embedded import has_picture, has_pixels
-from edgeae.images.files.exif import EXIF, IPTC, MAKER_NOTE, ORIENTATION, XMP, Field, Tags, number, parse_tags
-from edgeae.images.files.exif_block import drop_pictures
+from edgeae.images.files.embedded import has_picture
+from edgeae.images.files.exif import IPTC, ORIENTATION, XMP, Field, Tags, number, parse_tags
+from edgeae.images.files.exif_block import clean_tags, drop_pictures
 from edgeae.images.files.pillow_guard import mute_warnings
 from edgeae.images.files.png_writer import PngWriter
 from edgeae.images.files.xmp import clean_xmp
@@ -27,7 +27,6 @@ _MAX_DPI = 65_536  # JPEG has 16 bits for it
 _WEBP_QUALITY = 90
 _XMP_ORIENTATION = re.compile(rb"""(tiff:Orientation(?:=["']|>))[2-8]""")
 _IMAGE_RESOURCES, _LAYERS = 34377, 37724  # Photoshop's tags
-_JPEG_TABLES = 347  # a TIFF's tag: the beginning of a JPEG, without a picture
 _ICC_PROFILE, _ACROSS, _DOWN, _UNIT = 34675, 282, 283, 296  # a TIFF's tags
 _PER_INCH = {2: 1.0, 3: 2.54}  # units of resolution, by their number
 _TIFF_COMPRESSIONS = {  # Pillow's names
@@ -68,6 +67,13 @@ class Metadata:
         """Note that something is left out."""
         self.lost += [name for name in dict.fromkeys(names) if name not in self.lost]
 
+    def take_icc(self, profile: bytes | None) -> None:
+        """Take over a colour profile, unless somebody has hidden a picture in it."""
+        self.icc = profile or None
+        if profile and has_picture(profile):
+            self.icc = None
+            self.lose(["colour profile with a picture"])
+
     def take_exif(self, block: bytes) -> None:
         """Take over an EXIF block, but for its pictures."""
         self.exif, lost = drop_pictures(block)
@@ -88,7 +94,8 @@ class Metadata:
 def read_metadata(image: Image.Image, file: BinaryIO) -> Metadata:
     """Return the metadata of an image that Pillow has opened from `file`."""
     info = image.info
-    metadata = Metadata(icc=info.get("icc_profile") or None)
+    metadata = Metadata()
+    metadata.take_icc(info.get("icc_profile"))
     if isinstance(info.get("xmp"), bytes) and not isinstance(image, JpegImagePlugin.JpegImageFile):
         metadata.take_xmp(info["xmp"])
     with suppress(TypeError, ValueError):
@@ -114,11 +121,10 @@ def read_tiff_metadata(file: BinaryIO) -> tuple[Metadata, int]:
     """Return the metadata of a TIFF that Pillow does not open, and its orientation."""
     metadata, tags = Metadata(), _read_tags(file)
     _take_tiff(metadata, file)
-    for tag, take in ((_ICC_PROFILE, "icc"), (XMP, "xmp")):
-        if isinstance(value := tags.get(tag), Field):
-            setattr(metadata, take, value.data)
-    if metadata.xmp:
-        metadata.take_xmp(metadata.xmp)
+    if isinstance(value := tags.get(_ICC_PROFILE), Field):
+        metadata.take_icc(value.data)
+    if isinstance(value := tags.get(XMP), Field):
+        metadata.take_xmp(value.data)
     across, down = tags.get(_ACROSS), tags.get(_DOWN)
     unit = _PER_INCH.get(number(tags, _UNIT, 2))
     if unit and isinstance(across, Field) and isinstance(down, Field) and (across.kind, down.kind) == (5, 5):
@@ -187,11 +193,6 @@ def _take_segments(metadata: Metadata, image: JpegImagePlugin.JpegImageFile, fil
 def _take_tiff(metadata: Metadata, file: BinaryIO) -> None:
     """Take over the tags of a TIFF's first directory."""
     tags = dict(_read_tags(file))
-    notes = tags.get(EXIF)
-    note = notes.get(MAKER_NOTE) if isinstance(notes, dict) else None
-    if isinstance(notes, dict) and isinstance(note, Field) and (has_picture(note.data) or has_pixels(note.data)):
-        tags[EXIF] = {tag: value for tag, value in notes.items() if tag != MAKER_NOTE}
-        metadata.lose(["camera notes with a preview"])
     resources, iptc = tags.pop(_IMAGE_RESOURCES, None), tags.pop(IPTC, None)
     block = resources.data if isinstance(resources, Field) else b""
     if isinstance(iptc, Field) and not photoshop.iptc_of(block):
@@ -199,11 +200,8 @@ def _take_tiff(metadata: Metadata, file: BinaryIO) -> None:
     metadata.take_resources(block)
     if _LAYERS in tags:
         metadata.lose(["Photoshop layers"])
-    for tag, value in list(tags.items()):
-        if tag != _JPEG_TABLES and isinstance(value, Field) and len(value.data) > 64 and has_picture(value.data):
-            del tags[tag]
-            metadata.lose(["preview"])
-    metadata.tags = tags
+    metadata.tags, lost = clean_tags(tags)
+    metadata.lose(lost)
 
 
 def _jpeg_options(image: JpegImagePlugin.JpegImageFile) -> dict[str, Any]:

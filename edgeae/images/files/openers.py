@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
+from PIL import Image
 
 from edgeae.errors import ImageError
 from edgeae.images.arrays import Rows
@@ -16,6 +18,7 @@ from edgeae.images.files.exif_block import reset_orientation
 from edgeae.images.files.heif import FORMAT as HEIF
 from edgeae.images.files.heif import HeifPicture
 from edgeae.images.files.metadata import UPRIGHT, Metadata, read_png_metadata, read_tiff_metadata, upright_xmp
+from edgeae.images.files.pillow_guard import mute_warnings
 from edgeae.images.files.png_interlaced import read_interlaced
 from edgeae.images.files.png_reader import PngReader
 from edgeae.images.files.tiff_pages import Pages, sort_pages
@@ -77,6 +80,7 @@ def open_png(file: BinaryIO, png: PngReader) -> Opened | None:
     metadata, orientation = read_png_metadata(png.chunks)
     opened = Opened("PNG", png.width, png.height, png.mode, png.dtype, orientation, metadata, rows)
     opened.notes += describe_left_out(png)
+    metadata.lose(png.lost)
     if png.animated:
         opened.notes.append("it is an animation, of which the first frame is restored")
     return opened
@@ -124,11 +128,16 @@ def open_heif(file: BinaryIO) -> Opened:
 
 def open_wide_tiff(file: BinaryIO, read: exif.Read, name: str, narrow: bool = False) -> Opened | None:
     """Open a TIFF that `WideTiff` reads, with `narrow` also those of 8 bits; None for others."""
+    image: Image.Image | None = None
     try:
-        pages = sort_pages(read, name)
+        if not is_wide(exif.parse_tags(read), narrow):
+            return None
+        with suppress(Exception), mute_warnings():  # Pillow takes most, if with 8 bits only: enough to compare pages
+            image = Image.open(file, formats=["TIFF"])
+        pages = sort_pages(read, name, image)
     except struct.error:
         return None
-    if pages.refused or not is_wide(pages.tags, narrow):
+    if pages.refused:
         return None
     wide = WideTiff(file, pages.tags, pages.order)
     metadata, orientation = read_tiff_metadata(file)

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator
 
 from edgeae.images.files import exif
-from edgeae.images.files.embedded import has_picture
+from edgeae.images.files.embedded import has_picture, has_pixels
 from edgeae.images.files.exif_block import drop_pictures
 from edgeae.images.files.xmp import clean_xmp
 
@@ -20,6 +20,9 @@ START = b"Photoshop 3.0\0"  # of such a segment in a JPEG file
 _SIGNATURES = (b"8BIM", b"MeSa", b"PHUT", b"AgHg", b"DCSR")
 _THUMBNAILS = (1033, 1036)
 IPTC_RESOURCE, _EXIF_RESOURCES, _XMP_RESOURCE = 1028, (1058, 1059), 1060
+_PLUG_INS = range(4000, 5000)
+_IPTC_PREVIEWS = ((2, 200), (2, 201), (2, 202))  # (record, dataset): format, its version, data
+_IPTC_OBJECT = (7, 8, 9)  # records of a whole picture
 _SEGMENT_BYTES = 65_533
 _PROFILE = re.compile(rb"\s*([^\n]*)\n\s*(\d+)\s*\n([0-9a-fA-F\s]*)$")  # a name, the length, the digits
 
@@ -35,12 +38,33 @@ def clean_resources(block: bytes) -> tuple[bytes, list[str]]:
             cleaned, removed = drop_pictures(data)
         elif number == _XMP_RESOURCE:
             cleaned, removed = clean_xmp(data)
-        elif has_picture(data):
+        elif number == IPTC_RESOURCE:
+            cleaned, removed = _clean_iptc(data)
+        elif has_picture(data) or (number in _PLUG_INS and has_pixels(data)):
             cleaned, removed = b"", ["picture in Photoshop's data"]
         lost += [name for name in removed if name not in lost]
         if cleaned or not data:
             parts.append(head + struct.pack(">I", len(cleaned)) + cleaned + bytes(len(cleaned) % 2))
     return b"".join(parts), lost
+
+
+def _clean_iptc(data: bytes) -> tuple[bytes, list[str]]:
+    """Return captions (IPTC IIM 4.2, chapter 1) without those that hold a picture, and what is left out."""
+    parts, position, lost = [], 0, False
+    while data[position : position + 1] == b"\x1c" and position + 5 <= len(data):
+        record, dataset, length = struct.unpack_from(">BBH", data, position + 1)
+        start = position + 5
+        if length & 0x8000:  # so many bytes give the length
+            start += length & 0x7FFF
+            length = int.from_bytes(data[position + 5 : start], "big")
+        whole, position = data[position : start + length], start + length
+        if (record, dataset) in _IPTC_PREVIEWS or record in _IPTC_OBJECT or has_picture(whole):
+            lost = True
+        else:
+            parts.append(whole)
+    if not lost and not has_picture(data):  # nor in what follows them
+        return data, []
+    return b"".join(parts), ["preview among the captions (IPTC)"]
 
 
 def _resources(block: bytes) -> Iterator[tuple[bytes, int, bytes]]:

@@ -43,7 +43,9 @@ def check_values(image: Image.Image) -> None:
     values = np.asarray(image)
     if image.mode == "F" and not (values.min() >= 0 and values.max() <= 1):
         raise ImageError("has float pixels outside 0 to 1: scale them, or save it with 8 or 16 bits.")
-    if image.mode.startswith("I") and (values.min() < 0 or values.max() > 0xFFFF):
+    if image.mode.startswith("I") and values.min() < 0:
+        raise ImageError("has pixels below 0 (signed numbers): save it with 8 or 16 bits, without a sign.")
+    if image.mode.startswith("I") and values.max() > 0xFFFF:
         raise ImageError("has more than 16 bits a pixel: save it with 8 or 16.")
 
 

@@ -30,6 +30,8 @@ _KEPT = b"iCCP gAMA cHRM sRGB cICP mDCV cLLI pHYs eXIf tEXt zTXt iTXt tIME".spli
 _KEPT_BYTES = 2**24  # of all of them together, unpacked
 _KEPT_CHUNKS = 1000
 _MOST_UNPACKED = 2**20  # of one, as Pillow reads them
+_TOLD_BYTES = 64  # of a private chunk, or of what follows the last: smaller ones hold no picture
+_FRAMES = (b"fcTL", b"fdAT")  # of an animation
 _MOST_CHUNKS = 2**20  # of any kind: a picture of 1 GB in chunks of 1 kB
 _START = SIGNATURE + b"\0\0\0\x0dIHDR"
 _PALETTE = 3  # a colour type
@@ -59,6 +61,7 @@ class PngReader:
         interlaced: whether the file is; then `read` raises ImageError, and Pillow has to read it.
         animated: whether the file is an APNG; `read` returns its default image.
         chunks: (type, data), in the file's order, of what is worth keeping: profiles, resolution, EXIF, texts, time.
+        lost: names of what is in other chunks, or behind the last, and no result has.
         left_out: number of such chunks that are too large, or past a limit for all: 1,000, and 16 MiB unpacked.
     """
 
@@ -85,6 +88,7 @@ class PngReader:
         self._tables: dict[bytes, bytes] = {}  # PLTE and tRNS
         self._idat_start, self._idat_bytes = 0, 0
         self.animated, self.left_out = False, 0
+        self.lost: list[str] = []
         self.chunks = tuple(self._scan())
         too_little = self.height * (1 + self._row_bytes) > _MOST_INFLATED * self._idat_bytes
         _require(self._idat_start > 0 and (self.interlaced or not too_little))
@@ -165,7 +169,14 @@ class PngReader:
                 self.animated = True
             else:  # neither a second IHDR nor an unknown critical chunk
                 _require(kind == b"IEND" or kind[:1].islower())
+                if kind[1:2].islower() and length >= _TOLD_BYTES and kind not in _FRAMES:
+                    self._lose("content credentials" if kind == b"caBX" else "private chunks")
             position, previous = position + length + 12, kind
+        if self._size - position >= _TOLD_BYTES and any(self._read_at(position, _TOLD_BYTES)):
+            self._lose("data after the picture's end")
+
+    def _lose(self, name: str) -> None:
+        self.lost += [] if name in self.lost else [name]
 
     def _chunk_at(self, position: int) -> tuple[bytes, int]:
         """Return type and length of the chunk that begins at `position`, and require that it ends within the file."""

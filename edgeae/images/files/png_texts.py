@@ -36,7 +36,10 @@ def clean_chunks(chunks: Sequence[Chunk]) -> tuple[list[Chunk], bytes, list[str]
             continue
         text = _text_of(kind, data, left)
         if text is None:
-            kept.append((kind, data))
+            if has_picture(data):
+                lost.append("colour profile with a picture" if kind == b"iCCP" else "picture in a text")
+            else:
+                kept.append((kind, data))
             continue
         key, content = text
         left -= len(content)
@@ -52,7 +55,7 @@ def clean_chunks(chunks: Sequence[Chunk]) -> tuple[list[Chunk], bytes, list[str]
             kept += made
             resources += block
             lost += removed
-        elif has_picture(content) or has_picture(key):
+        elif has_picture(content) or has_picture(data):
             lost.append("picture in a text")
         else:
             kept.append((kind, data))

@@ -59,7 +59,7 @@ _MODES = {  # Pillow's modes, and those of the rows that are read from them
     "1": "L", "L": "L", "LA": "LA", "La": "LA", "P": "RGB", "PA": "RGBA", "RGB": "RGB", "RGBX": "RGB", "RGBA": "RGBA",
     "RGBa": "RGBA", "CMYK": "CMYK", "YCbCr": "RGB", "HSV": "RGB", "I;16": "L", "I;16B": "L", "I": "L", "F": "L",
 }  # fmt: skip
-_WHITE_IS_ZERO = 0  # a TIFF's photometric interpretation
+_WHITE_IS_ZERO, _SIGNED = 0, 2  # a TIFF's photometric interpretation, and its format of a sample
 
 
 class Photo:
@@ -223,6 +223,7 @@ class Photo:
                 source.close()
                 self._open_other()
                 self.metadata, self.orientation = read_png_metadata(png.chunks)
+                self.metadata.lose(png.lost)
                 self._notes += describe_left_out(png)
         elif signatures.is_heif(head):
             opened = open_heif(self._file)
@@ -333,6 +334,8 @@ class Photo:
         bits = image.tag_v2.get(ExifTags.Base.BitsPerSample, (1,))
         if bits == (12,):  # which Pillow leaves at 0 to 4095 in a type of 16 bits
             raise ImageError("has 12 bits a pixel: save it with 8 or 16.")
+        if self.dtype == np.uint8 and self.pages is not None and _SIGNED in exif.numbers(self.pages.tags, 339):
+            raise ImageError(signatures.name_tiff(self.pages.tags))
         if self.dtype != np.uint8:
             self._negative = image.tag_v2.get(ExifTags.Base.PhotometricInterpretation) == _WHITE_IS_ZERO
         elif max(bits) > 8:

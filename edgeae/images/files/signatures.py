@@ -8,8 +8,11 @@ where a maker stores them as plain TIFF.
 from __future__ import annotations
 
 import re
+import struct
 from pathlib import PurePath
 from typing import BinaryIO, NamedTuple
+
+from PIL import features
 
 from edgeae.images.files import exif
 
@@ -105,11 +108,16 @@ _KINDS = (
     _Kind(0, b"SQLite format 3\0", "a database (such as Thumbs.db or a photo catalogue)", "give a picture."),
     _Kind(0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Office document or Thumbs.db", "give a picture."),
     _Kind(0, b"version https://git-lfs", "a pointer of Git LFS, not the picture", "fetch it with `git lfs pull`."),
+    _Kind(0, b"L\0\0\0\x01\x14\2\0", "a shortcut of Windows", "give the picture that it leads to."),
+    _Kind(0, b"Salted__", "an encrypted file", "decrypt it first."),
     _Kind(0, b"bplist00", "a property list of macOS", "give a picture."),
     _Kind(0, b"\0\5\x16\7", "a resource fork of macOS (._NAME)", "give the file without `._`."),
     _Kind(0, b"\x93NUMPY", "a NumPy array", "save it as PNG or TIFF first."),
     _Kind(0, b"\x89HDF\r\n", "an HDF5 file", "save the picture in it as PNG or TIFF first."),
 )
+_BASE64 = re.compile(rb"\s*(?:data:image/[\w+.-]+;base64,)?\s*(?:/9j/|iVBORw0KGgo|R0lGOD|UklGR)[A-Za-z0-9+/=\s]{64}")
+_BEGINNING = "is not an image that can be read, only the beginning of {} or a damaged one: copy or download it again."
+_FRAME_HEADERS, _JPEG_LS = (0xC0, 0xC1, 0xC2, 0xC3, 0xC9, 0xCA, 0xCB), 0xF7  # markers
 _NETPBM = re.compile(rb"P[1-7FfXx][\s#]")
 _MARKUP = re.compile(
     rb"(?:\xef\xbb\xbf)?\s*(?:<!--.*?-->\s*)*<(!doctype html|html|head|body|\?xml|svg|!doctype svg)", re.I | re.S
@@ -191,7 +199,7 @@ def name_kind(file: BinaryIO, name: str = "") -> str | None:
 
 def _name_media(head: bytes, brand: bytes) -> str:
     if is_avif(head):
-        return AVIF
+        return _BEGINNING.format("an AVIF") if features.check("avif") else AVIF
     if is_heif(head):
         return HEIC
     if brand in (b"jp2 ", b"jpx ", b"jpm "):
@@ -207,6 +215,8 @@ def _name_other(head: bytes, name: str) -> str | None:
             return f"{_NOT} {kind.name}: {kind.mend}"
     if _NETPBM.match(head):
         return f"{_NOT} a PNM picture: {_EXPORT}"
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        head = head.decode("utf-16", "replace").encode()
     if markup := _MARKUP.match(head):
         if b"svg" in markup[1].lower() or b"<svg" in head.lower():
             return f"{_NOT} an SVG drawing: export it as PNG in the size you need."
@@ -217,7 +227,9 @@ def _name_other(head: bytes, name: str) -> str | None:
         return f"{_NOT} a RIFF file of another kind than WebP: give a picture."
     for start, format in _PICTURE_STARTS.items():
         if head.startswith(start):
-            return f"is not an image that can be read, only the beginning of a {format}: copy or download it again."
+            return _name_jpeg(head) if format == "JPEG" else _BEGINNING.format(f"a {format}")
+    if sentence := _name_wrapped(head):
+        return sentence
     if has_raw_suffix(name):
         return RAW
     if _is_text(head):
@@ -225,6 +237,37 @@ def _name_other(head: bytes, name: str) -> str | None:
             return f"{_NOT} a JSON document, as annotation tools write: export the picture itself as PNG."
         return f"{_NOT} a text: check where it came from."
     return None
+
+
+def _name_jpeg(head: bytes) -> str:
+    """Say why a JPEG is not understood, by its frame header if that is near the start."""
+    position = 2
+    while head[position : position + 1] == b"\xff" and position + 5 <= len(head):
+        marker, (length,) = head[position + 1], struct.unpack_from(">H", head, position + 2)
+        if marker == _JPEG_LS:
+            return f"{_NOT} a JPEG-LS picture: {_EXPORT}"
+        if marker in _FRAME_HEADERS:
+            if head[position + 4] != 8:
+                return f"{_NOT} a JPEG of {head[position + 4]} bits a channel: save it with 8, or as PNG or TIFF."
+            break
+        position += 2 + length
+    return _BEGINNING.format("a JPEG")
+
+
+def _name_wrapped(head: bytes) -> str:
+    """Name a picture that begins behind other bytes, or that is written as text; empty for others."""
+    if _BASE64.match(head):
+        return f"{_NOT} a picture written as text (base64): decode it first."
+    found = re.search(rb"\xff\xd8\xff[\xdb\xe0-\xef]|\x89PNG\r\n\x1a\n", head)
+    if found:
+        kind = "PNG" if found[0].startswith(b"\x89") else "JPEG"
+        return (
+            f"{_NOT} a {kind} behind {found.start()} other bytes, "
+            "as a faulty upload or download leaves: copy or download it again."
+        )
+    if head.startswith((b"\xc3\xbf\xc3\x98\xc3\xbf", b"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd")):
+        return f"{_NOT} a picture that a program has changed as if it were text: copy or download it again."
+    return ""
 
 
 def _is_text(head: bytes) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from edgeae.images.files import exif, photoshop
+from edgeae.images.files.exif_block import clean_tags
 from edgeae.images.files.signatures import RAW, has_raw_suffix
 from edgeae.images.files.xmp import clean_xmp
 
@@ -24,6 +25,7 @@ _DNG_VERSION = 50706
 _JPEG_DATA = (513, 514, 519, 520, 521)  # of the old kind of JPEG in TIFF, whose positions are all over the file
 _DROPPED = (_SUBDIRECTORIES, 37724, 34377, exif.XMP, *_JPEG_DATA)  # taken over otherwise, or not at all
 _OLD_JPEG = 6
+_PIECES = ((273, 279), (324, 325))  # tags of the positions and lengths of strips, and of tiles
 _SIZE = 4  # GiB that positions in a TIFF reach
 _ALIKE = 12  # grey levels of mean difference, under which two small pictures are one
 _COMPARED = 32  # pixels a side
@@ -37,7 +39,7 @@ class Pages:
     Attributes:
         tags: of the first page.
         order: of the file's bytes, as `struct` writes it.
-        others: directories of pages that are pictures of their own.
+        others: directories of pages that are pictures of their own, empty for one that repeats the first.
         copies: whether there are smaller copies of the first.
         refused: why the file cannot be taken for a photo, or empty.
         stuck: why the other pages cannot be copied, or empty.
@@ -78,7 +80,9 @@ def sort_pages(read: exif.Read, name: str, image: Image.Image | None = None) -> 
     for index, page in enumerate(others, 1):
         if _is_reduced(page):
             continue
-        if image is not None and index <= _MOST_COMPARED and _same_shape(first, page) and _alike(image, index):
+        if _size_of(page) == _size_of(first):
+            pages.others.append({} if _repeats(read, first, page) else page)
+        elif image is not None and index <= _MOST_COMPARED and _same_shape(first, page) and _alike(image, index):
             pages.copies = True
             if _area(page) > _area(first):
                 pages.refused = SMALL_PREVIEW
@@ -86,7 +90,7 @@ def sort_pages(read: exif.Read, name: str, image: Image.Image | None = None) -> 
             pages.others.append(page)
     if image is not None:
         image.seek(0)
-    pages.stuck = next(filter(None, (_why_stuck(page, layout.order) for page in pages.others)), "")
+    pages.stuck = next(filter(None, (_why_stuck(page, layout.order) for page in pages.others if page)), "")
     return pages
 
 
@@ -115,17 +119,18 @@ def _is_reduced(page: exif.Tags) -> bool:
     return bool(exif.number(page, 254) & 1) or exif.number(page, 255) == 2
 
 
+def _size_of(page: exif.Tags) -> tuple[int, int]:
+    return exif.number(page, 256), exif.number(page, 257)
+
+
 def _area(page: exif.Tags) -> int:
-    return exif.number(page, 256) * exif.number(page, 257)
+    width, height = _size_of(page)
+    return width * height
 
 
 def _same_shape(first: exif.Tags, page: exif.Tags) -> bool:
-    """Return whether two pages of different sizes have the same aspect ratio, within the rounding of the smaller."""
-    (width, height), (other_width, other_height) = (
-        (exif.number(tags, 256), exif.number(tags, 257)) for tags in (first, page)
-    )
-    if (width, height) == (other_width, other_height):
-        return False
+    """Return whether two pages have the same aspect ratio, within the rounding of the smaller."""
+    (width, height), (other_width, other_height) = _size_of(first), _size_of(page)
     return abs(width * other_height - height * other_width) <= 1.5 * max(width, height, other_width, other_height)
 
 
@@ -139,6 +144,20 @@ def _alike(image: Image.Image, index: int) -> bool:
     except Exception:  # a page that cannot be read is none that can be compared
         return False
     return float(np.abs(small[0] - small[1]).mean()) < _ALIKE
+
+
+def _repeats(read: exif.Read, first: exif.Tags, page: exif.Tags) -> bool:
+    """Return whether a page is stored as the first is, byte for byte."""
+    for starts_tag, counts_tag in _PIECES:
+        counts = exif.numbers(first, counts_tag)
+        if counts != exif.numbers(page, counts_tag):
+            return False
+        for start, other, count in zip(
+            exif.numbers(first, starts_tag), exif.numbers(page, starts_tag), counts, strict=False
+        ):
+            if start != other and read(start, count) != read(other, count):
+                return False
+    return True
 
 
 # ---- copying ---------------------------------------------------------------------------------------------------------
@@ -160,15 +179,15 @@ def append_pages(file: bytes, read: exif.Read, pages: Sequence[exif.Tags]) -> by
     Args:
         file: the file of one page.
         read: reads the bytes of the file that the pages are from.
-        pages: their directories.
+        pages: their directories, an empty one for a page that shows what the file does.
     """
     parts = [file, bytes(len(file) % 2)]
     position = sum(map(len, parts))
     (directory,) = struct.unpack_from("<I", file, 4)
     links = [directory + 2 + 12 * struct.unpack_from("<H", file, directory)[0]]  # where the next one's position stands
     for page in pages:
-        tags = {tag: value for tag, value in page.items() if tag not in _DROPPED}
-        for starts_tag, counts_tag in ((273, 279), (324, 325)):
+        tags = dict(clean_tags({tag: value for tag, value in page.items() if tag not in _DROPPED})[0])
+        for starts_tag, counts_tag in _PIECES:
             starts, counts = exif.numbers(page, starts_tag), exif.numbers(page, counts_tag)
             moved = []
             for start, count in zip(starts, counts, strict=False):
@@ -178,6 +197,7 @@ def append_pages(file: bytes, read: exif.Read, pages: Sequence[exif.Tags]) -> by
                 position += len(data) + len(data) % 2
             if moved:
                 tags[starts_tag] = exif.Field(exif.LONG, len(moved), struct.pack(f"<{len(moved)}I", *moved))
+        tags = tags if page else dict(exif.own_entries(file))
         if isinstance(xmp := page.get(exif.XMP), exif.Field) and (cleaned := clean_xmp(xmp.data)[0]):
             tags[exif.XMP] = exif.Field(exif.BYTE, len(cleaned), cleaned)
         if isinstance(block := page.get(34377), exif.Field):

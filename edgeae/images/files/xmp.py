@@ -84,9 +84,11 @@ def clean_xmp(xmp: bytes, extended: bool = False) -> tuple[bytes, list[str]]:
         document.parse()
     except (expat.ExpatError, UnicodeDecodeError, ValueError):
         return (b"", ["broken XMP data"]) if _SUSPECT.search(text) or has_picture(text) else (xmp, [])
-    if not document.cuts:
-        return xmp, []
-    return _cut(text, document.cuts), document.lost
+    kept = _cut(text, document.cuts) if document.cuts else xmp
+    # What is in comments, instructions for programs, or spread over several elements.
+    if has_picture(_to_utf8(kept)) or has_picture(_TAG.sub(b" ", text := _cut(text, document.cuts))):
+        return b"", [*document.lost, "XMP data with a picture"]
+    return kept, document.lost
 
 
 def _to_utf8(xmp: bytes) -> bytes:

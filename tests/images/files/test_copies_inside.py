@@ -207,6 +207,10 @@ def resource(number: int, data: bytes) -> bytes:
     return b"8BIM" + struct.pack(">HHI", number, 0, len(data)) + data + bytes(len(data) % 2)
 
 
+def iptc(dataset: int, data: bytes) -> bytes:
+    return struct.pack(">BBBH", 0x1C, 2, dataset, len(data)) + data
+
+
 CAPTION = resource(1028, b"\x1c\x02x\0\x03sea")
 PHOTOSHOP_THUMB = struct.pack(">IIIIIIHH", 1, 64, 48, 192, len(RAW), len(JPEG), 24, 1) + JPEG
 RESOURCES = {
@@ -215,8 +219,11 @@ RESOURCES = {
     + CAPTION,
     "8bim-exif": CAPTION + resource(1058, exif_with_thumbnail("jpeg", True)),
     "8bim-xmp": CAPTION + resource(1060, XMPS["xmp-thumbnails"]),
+    "8bim-plugin-uncompressed": CAPTION + resource(4005, RAW),
+    "8bim-preview-among-captions": resource(1028, b"\x1c\x02x\0\x03sea" + iptc(202, JPEG)),
     "8bim-plugin": CAPTION + resource(4005, b"mani" + PNG),
 }
+PACKED = zlib.compress(RAW)
 EXIFS = {
     "exif-thumbnail": exif_with_thumbnail("jpeg", False),
     "exif-thumbnail-big-endian": exif_with_thumbnail("jpeg", True),
@@ -228,6 +235,9 @@ EXIFS = {
     "notes-uncompressed-gray": exif_with_notes(b"EDGE" + np.asarray(Image.fromarray(SCENE).convert("L")).tobytes()),
     "notes-preview-behind": exif_with_notes(b"SONY DSC \0\0\0" + bytes(40), JPEG),
     "notes-raw-behind": exif_with_notes(b"EDGE" + bytes(40), RAW),
+    "windows-thumbnail": tiff_block([(271, 2, 5, b"Edge\0"), (20507, 1, len(RAW), RAW)], [], False),
+    "private-packed": tiff_block([(271, 2, 5, b"Edge\0"), (50001, 7, len(PACKED), PACKED)], [], False),
+    "private-uncompressed": tiff_block([(271, 2, 5, b"Edge\0"), (50001, 7, len(RAW), RAW)], [], False),
     "comment-jpeg": tiff_block([(270, 2, len(JPEG), JPEG), (271, 2, 5, b"Edge\0")], [], False),
 }
 TEXTS = {
@@ -296,6 +306,8 @@ def png_with(name: str) -> bytes:
         extra = chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMPS[name])
     elif name == "c2pa":
         extra = chunk(b"caBX", JPEG)
+    elif name == "profile-behind":
+        extra = chunk(b"iCCP", b"x\0\0" + zlib.compress(b"a profile") + JPEG)
     elif name == "after-end":
         return data + JPEG
     else:
@@ -311,7 +323,7 @@ def png_with(name: str) -> bytes:
     return data[:33] + extra + data[33:]
 
 
-PNGS = [*EXIFS, *XMPS, *TEXTS, "c2pa", "after-end"]
+PNGS = [*EXIFS, *XMPS, *TEXTS, "c2pa", "profile-behind", "after-end"]
 
 
 def webp_with(name: str) -> bytes:
@@ -335,13 +347,15 @@ def tiff_with(name: str) -> bytes:
         tags[37724] = b"Adobe Photoshop Document Data Block\0" + RAW
     elif name == "description":
         tags[270] = B64
+    if name == "same-page":
+        return file(SCENE, "TIFF", save_all=True, append_images=[Image.fromarray(SCENE)])
     if name in ("small-page", "small-page-flagged"):
         small = Image.fromarray(THUMB)
         if name.endswith("flagged"):
             small.encoderinfo = {"tiffinfo": {254: 1}}  # type: ignore[attr-defined]
         return file(SCENE, "TIFF", save_all=True, append_images=[small])
     data = file(SCENE, "TIFF", tiffinfo=tags)
-    if name in ("subifd", "notes-in-tiff"):
+    if name in ("subifd", "notes-in-tiff", "comment-in-tiff"):
         from edgeae.images.files import exif
 
         long = lambda *values: exif.Field(4, len(values), struct.pack(f"<{len(values)}I", *values))  # noqa: E731
@@ -353,12 +367,13 @@ def tiff_with(name: str) -> bytes:
             table = exif.pack_tags(small, len(data))
             data = exif.add_tags(data + table, {330: long(len(data))})
         else:
-            data = exif.add_tags(data, {34665: {37500: exif.Field(7, len(JPEG), JPEG)}})
+            tag = 37500 if name == "notes-in-tiff" else 37510
+            data = exif.add_tags(data, {34665: {tag: exif.Field(7, len(JPEG), JPEG)}})
     return data
 
 
 TIFFS = [*XMPS, *RESOURCES, "private-tag", "layers", "description", "small-page", "small-page-flagged", "subifd"]
-TIFFS += ["notes-in-tiff"]
+TIFFS += ["notes-in-tiff", "comment-in-tiff", "same-page"]
 SOURCES: list[tuple[str, str, Callable[[str], bytes]]] = [
     *(("jpg", name, jpeg_with) for name in JPEGS),
     *(("png", name, png_with) for name in PNGS),
@@ -387,17 +402,18 @@ def test_the_plate_is_nowhere_in_the_result(
         result = restore(source, out, SESSION, mask=mask, network=lambda piece: np.full_like(piece, 0.5))
         found = out.read_bytes()
         assert not leaks(found), target
-        if name not in ("after-end", "notes-preview-behind", "notes-raw-behind", "private-tag") and name != "c2pa":
+        if name not in ("notes-preview-behind", "notes-raw-behind", "private-tag", "same-page"):
             assert "without its" in result.note
         if name in XMPS and not name.startswith("8bim"):
             kept = Image.open(io.BytesIO(found)).info["xmp"]
             assert b"at the sea" in kept and b"Thumbnails" not in kept and b"GImage:Data" not in kept
 
 
-def test_captions_of_photoshop_stay(tmp_path) -> None:
+@pytest.mark.parametrize("name", ["8bim-1036", "8bim-preview-among-captions"])
+def test_captions_of_photoshop_stay(name: str, tmp_path) -> None:
     for format, make in (("jpg", jpeg_with), ("tif", tiff_with)):
         source = tmp_path / f"photo.{format}"
-        source.write_bytes(make("8bim-1036"))
+        source.write_bytes(make(name))
         for target in ("jpg", "png", "tif"):
             out = tmp_path / f"out.{target}"
             restore(source, out, SESSION, network=lambda piece: piece)

@@ -2,8 +2,11 @@
 
 import base64
 import io
+import re
 import struct
 import time
+import zlib
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -27,6 +30,43 @@ def test_pictures_are_found_as_they_are_and_in_base64(format: str) -> None:
     assert has_picture(bytes(7) + data)
     if format != "JPEG2000":
         assert has_picture(b'<a b="' + base64.b64encode(data) + b'"/>')
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        zlib.compress,
+        lambda data: data.hex().encode(),
+        lambda data: b" FF" + data.hex().upper().encode()[2:],
+        base64.urlsafe_b64encode,
+        lambda data: base64.b64encode(data).replace(b"/", b"\\/"),
+        lambda data: base64.b64encode(data).decode().encode("utf-16-le"),
+        lambda data: zlib.compress(base64.b64encode(data)),
+    ],
+    ids=[
+        "zlib",
+        "hex",
+        "hex-capitals",
+        "base64-of-addresses",
+        "base64-in-json",
+        "base64-of-two-bytes",
+        "packed-base64",
+    ],
+)
+def test_pictures_are_found_in_other_forms(write: Callable[[bytes], bytes]) -> None:
+    assert has_picture(b"ab=" + write(saved("JPEG")))
+
+
+B64 = base64.b64encode(saved("JPEG")).decode()
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [f"<!-- {B64} -->", f"<?shot {B64}?>", f"<b>{'</b><b>'.join(re.findall('.{1,76}', B64))}</b>"],
+    ids=["comment", "instruction", "in-pieces"],
+)
+def test_xmp_data_with_a_picture_beside_their_values_go_as_a_whole(inside: str) -> None:
+    assert clean_xmp(f"<a>{inside}</a>".encode()) == (b"", ["XMP data with a picture"])
 
 
 def random_bytes(seed: int) -> bytes:

@@ -28,7 +28,8 @@ DROPPINGS = [
     "._a.jpg", ".thumbnails/a.jpg", ".Trash-1000/files/a.jpg", ".Trashes/a.jpg", "$RECYCLE.BIN/a.jpg",
     "System Volume Information/a.jpg", "lost+found/a.jpg", "Thumbs.db", "THUMBS.DB", "ehthumbs_vista.db", ".DS_Store",
     "desktop.ini", ".picasaoriginals/a.jpg", ".picasa.ini", ".dtrash/a.jpg", ".git/a.jpg", "Photos.lrdata/a.jpg",
-    ".edgeae-0123456789abcdef.tmp", "~$a.jpg", ".stversions/a.jpg",
+    ".edgeae-0123456789abcdef.tmp", "~$a.jpg", ".stversions/a.jpg", "@sharebin/a.jpg",
+    "Photos Library.photoslibrary/resources/derivatives/a.jpg", "old.aplibrary/Thumbnails/a.jpg",
 ]  # fmt: skip
 
 
@@ -51,6 +52,10 @@ def test_names_that_only_look_like_droppings(name: str) -> None:
     ("a.jp2", b"", "JPEG 2000", True), ("a.DNG", b"", "develop", True), ("a.cr3", b"", "develop", True),
     ("a.psd", b"", "editor", True), ("a.mpo", b"", "rename it to .jpg", True), ("a.exr", b"", "another kind", True),
     ("IMG_1", JPEG, "JPEG picture without", True), ("a.jpg~", JPEG, "JPEG picture without", True),
+    ("a.jpg.part", b"", "not copied or downloaded", True), ("a.jpg.crdownload", JPEG, "not copied", True),
+    ("IMG.filepart", JPEG, "not copied", True), ("b.png.tmp", bytes(9), "not copied", True),
+    ("notes.tmp", b"text", "not a picture", False), ("a.tar.gz", b"", "unpack", False), ("a.zip", b"", "unpack", False),
+    ("PXL_1.MP", b"", "video", False), ("IMG.insp", JPEG, "rename it to .jpg", True),
     ("a.jpg(1)", b"\x89PNG\r\n\x1a\n" + bytes(9), "PNG picture without", True),
     (".a.HEIC.icloud", b"bplist", "iCloud", True), (".notes.txt.icloud", b"bplist", "", False),
     ("a.mov", b"", "video", False), ("a.xmp", b"", "data about", False), ("a.jpg.json", b"", "data about", False),
@@ -66,6 +71,14 @@ def test_reasons(tmp_path: Path, name: str, content: bytes, words: str, missed: 
     assert found.files == [] and [one.missed for one in found.left_out] == ([missed] if words else [])
     assert all(words in one.reason and name not in one.reason for one in found.left_out)
     assert bool(found.problems) == missed
+
+
+@pytest.mark.parametrize("end", ["_original", "~", ".bak", ".orig"])
+def test_an_earlier_copy_beside_its_photo_is_not_missed(tmp_path: Path, end: str) -> None:
+    make(tmp_path / "a.jpg", JPEG)
+    make(tmp_path / f"a.jpg{end}", JPEG)
+    [one] = scan(tmp_path, tmp_path).left_out
+    assert "earlier copy" in one.reason and not one.missed
 
 
 def test_broken_links(tmp_path: Path) -> None:

@@ -268,7 +268,8 @@ def test_data_that_are_no_image(data: bytes) -> None:
     [
         (tiff(wide().tobytes()[:1296], (12,), 1), "12 bits a pixel: save it with 8 or 16"),
         (tiff((wide().astype("<u4") << 8).tobytes(), (32,), 1), "more than 16 bits a pixel"),
-        (tiff((wide().astype("<i4") - 9).tobytes(), (32,), 1, (339, 3, 1, 2)), "more than 16 bits a pixel"),
+        (tiff((wide().astype("<i4") - 9).tobytes(), (32,), 1, (339, 3, 1, 2)), "below 0"),
+        (tiff(bytes(24 * 32), (8,), 1, (339, 3, 1, 2)), "signed grey"),
         (
             tiff((wide() / np.float32(2)).astype("<f4").tobytes(), (32,), 1, (339, 3, 1, 3)),
             "float pixels outside 0 to 1",

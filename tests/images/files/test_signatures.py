@@ -1,5 +1,6 @@
 """Files that are no picture to be read: each is named by what it is, whatever its extension; raw files above all."""
 
+import base64
 import io
 import struct
 import zipfile
@@ -81,6 +82,14 @@ NAMED = {
     "dicom": (bytes(128) + b"DICM" + bytes(99), "DICOM"),
     "jpeg-begun": (saved("JPEG")[:100], "damaged or cut short"),
     "gif-no-frame": (b"GIF89a\4\0\4\0\0\0\0;", "only the beginning of a GIF"),
+    "jpeg-12-bits": (saved("JPEG").replace(b"\xff\xc0\0\x11\x08", b"\xff\xc1\0\x11\x0c"), "JPEG of 12 bits"),
+    "jpeg-ls": (b"\xff\xd8\xff\xf7\0\x0b\x08" + bytes(99), "JPEG-LS"),
+    "behind-an-http-head": (b"HTTP/1.1 200 OK\r\n\r\n" + saved("JPEG"), "JPEG behind 19 other bytes"),
+    "behind-a-bom": (b"\xef\xbb\xbf" + saved("PNG"), "PNG behind 3 other bytes"),
+    "base64": (base64.b64encode(saved("JPEG")), "base64"),
+    "data-address": (b"data:image/png;base64," + base64.b64encode(saved("PNG")), "base64"),
+    "changed-as-text": (saved("JPEG").decode("latin-1").encode(), "as if it were text"),
+    "web-page-utf-16": ("<html>404</html>".encode("utf-16"), "web page"),
     "webp-begun": (saved("WEBP")[:14], "WebP"),
     "bmp-2-bits": (
         b"BM" + struct.pack("<IHHIIiiHHIIiiII", 94, 0, 0, 70, 40, 4, 4, 1, 2, 0, 16, 0, 0, 4, 0) + bytes(32),

@@ -117,6 +117,26 @@ def test_smaller_copies_are_left_out(flagged: bool) -> None:
     np.testing.assert_array_equal(pages_of(result)[1], np.asarray(PAGES[1]))
 
 
+def test_a_page_that_repeats_the_first_shows_the_result() -> None:
+    result, note = through(file(PAGES[0], PAGES[0], PAGES[1]))
+    assert "3 pages" in note
+    first, second, third = pages_of(result)
+    np.testing.assert_array_equal(first, second)
+    np.testing.assert_array_equal(third, np.asarray(PAGES[1]))
+    assert (first != np.asarray(PAGES[0])).any()
+
+
+def test_a_smaller_copy_of_a_deep_picture_is_left_out() -> None:
+    tifffile = pytest.importorskip("tifffile")
+    out = io.BytesIO()
+    with tifffile.TiffWriter(out) as writer:
+        for step in (1, 2):
+            page = photo(40, 56, 3)[::step, ::step].astype(np.uint16) * 257
+            writer.write(page, photometric="rgb", metadata=None)
+    result, note = through(out.getvalue())
+    assert "smaller copies" in note and len(tifffile.TiffFile(io.BytesIO(result)).pages) == 1
+
+
 def test_pages_do_not_fit_into_other_formats(tmp_path) -> None:
     source = tmp_path / "scan.tif"
     source.write_bytes(file(*PAGES))
