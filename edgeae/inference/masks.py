@@ -223,7 +223,7 @@ def _to_source(mask: MaskSource) -> ImageSource:
         return mask
     if hasattr(mask, "__array__"):  # PyTorch's tensors too
         return _to_pil(np.asarray(mask))
-    if not hasattr(mask, "read"):
+    if not hasattr(mask, "read") or hasattr(mask, "encoding"):  # a text
         raise ImageError(
             f"A mask cannot be read from a {type(mask).__name__}: give a path, bytes, a PIL image or an array."
         )

@@ -123,14 +123,16 @@ def restore(
         DeviceError: the device failed.
     """
     options = options or Options()
-    if isinstance(target, Path) and isinstance(mask, str | os.PathLike) and is_same_file(target, Path(mask)):
-        raise UsageError(f"{target} would replace the mask: name another place with `output`.")
     with ExitStack() as stack:
         photo = stack.enter_context(Photo(source, name))
         kind = photo.format
         if isinstance(target, Path):
             same_suffix = isinstance(source, Path) and source.suffix.lower() == target.suffix.lower()
             kind = photo.format if same_suffix else format_of(target, None, WRITE_FORMATS)
+            comparison = comparison or target.with_name(f"{target.stem}.compare.png")
+            for path in [target, comparison][: 1 + options.compare]:
+                if isinstance(mask, str | os.PathLike) and is_same_file(path, Path(mask)):
+                    raise UsageError(f"{path} would replace the mask: name another place with `output`.")
         date_ns = source.stat().st_mtime_ns if options.keep_date and isinstance(source, Path) else None
         if not options.allow_loss:
             require_whole(photo, kind)
@@ -161,7 +163,7 @@ def restore(
                 outside = _restore_in_strips(job, photo, read, file, kind, previews if options.compare else None)
         compare = ""
         if options.compare and isinstance(target, Path):
-            compare = str(comparison or target.with_name(f"{target.stem}.compare.png"))
+            compare = str(comparison)
             write_image(previews.draw(), compare, like=source if isinstance(source, Path) else None)
         note = "; ".join(filter(None, (describe_losses(photo, kind), job.mask_note, outside)))
     if date_ns is not None and isinstance(target, Path):
