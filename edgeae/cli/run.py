@@ -208,6 +208,8 @@ def _restore_photos(
     seconds = progress.seconds
     summary.left_out = left_out
     _emit(session, model, summary, as_json)
+    if not items and len(left_out) == 1 and left_out[0].missed:
+        raise _AllFailed(f"{left_out[0].path} is left out: {left_out[0].reason}.")
     tell_left_out(left_out)
     done, failed, skipped = len(summary.done), len(summary.failed), len(summary.skipped)
     missed = sum(one.missed for one in left_out)
