@@ -225,6 +225,8 @@ def _restore_photos(
     summary.failed += unmasked
     summary.left_out = left_out
     _emit(session, model, summary, as_json)
+    if not items and len(left_out) == 1 and left_out[0].missed:
+        raise _AllFailed(f"{left_out[0].path} is left out: {left_out[0].reason}.")
     tell_left_out(left_out)
     done, failed, skipped = len(summary.done), len(summary.failed), len(summary.skipped)
     count = len(items) + len(unmasked)

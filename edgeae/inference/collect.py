@@ -255,7 +255,10 @@ class _Locator:
 
     def __call__(self, path: Path) -> Path:
         if path.parent not in self._folders:
-            self._folders[path.parent] = os.path.realpath(path.parent)
+            try:
+                self._folders[path.parent] = os.path.realpath(path.parent)
+            except FileNotFoundError:  # the working folder is gone
+                self._folders[path.parent] = str(path.parent)
         return Path(self._folders[path.parent], path.name)
 
 

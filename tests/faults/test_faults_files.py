@@ -225,7 +225,8 @@ WHERE = [
     Case("run onto itself in its folder", "run a.png -m faces-conv -o .", "would be overwritten", 2),
     Case("run several onto themselves", "run a.png b.png -m faces-conv -o .", "would be overwritten", 2),
     Case("run several onto themselves by a detour", "run a.png b.png -m faces-conv -o ./folder/..", "overwritten", 2),
-    Case("run two of a name", "run a.png folder/../a.png ./b.png -m faces-conv -o out", "2 restored", 0),
+    Case("run one photo twice", "run a.png folder/../a.png ./b.png -m faces-conv -o out", "2 restored", 0),
+    Case("run two of a name", "run folder/0.png other/0.png -m faces-conv -o out", "restore them one by one", 2),
     Case(
         "run folder onto its files by links",
         "run folder -m faces-conv -o out --overwrite",
@@ -364,11 +365,11 @@ def test_places(case: Case, shelf: Path) -> None:
 @pytest.mark.parametrize("target", ["a.png", "./folder/../a.png", "link.png"])
 @pytest.mark.parametrize("line", ["run a.png -m faces-conv -o", "corrupt a.png --corrupt occlude -o"])
 def test_a_picture_onto_itself(line: str, target: str, shelf: Path) -> None:
-    """It is refused, by whatever name, and keeps its content."""
+    """It is refused, however it is spelled, as it is for folders."""
     Path("link.png").symlink_to("a.png")
     before = Path("a.png").read_bytes()
     result = CliRunner().invoke(main, [*line.split(), target])
-    assert result.exit_code == 2 and "would be overwritten" in result.stderr
+    assert result.exit_code == 2 and "a.png would be overwritten" in result.stderr
     assert Path("a.png").read_bytes() == before and Path("link.png").is_symlink()
 
 
