@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, TypeAlias, cast
 
 from edgeae.errors import EdgeaeError
 from edgeae.permissions import most, narrow
+from edgeae.pipes import PipeWriter
 from edgeae.temporary_files import TemporaryFile, change_mode
 
 _BUFFER_BYTES = 1 << 16  # the header of a picture with its metadata
@@ -101,7 +102,7 @@ def atomic_write(path: str | os.PathLike[str], like: Inputs = None) -> Iterator[
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if mode and not stat.S_ISREG(mode):  # a device or a pipe, such as /dev/null, must not be replaced by a file
-            with target.open("wb") as file:
+            with io.BufferedWriter(PipeWriter(target)) if stat.S_ISFIFO(mode) else target.open("wb") as file:
                 yield file
             return
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -212,7 +213,6 @@ def _sentence(path: str | os.PathLike[str], error: OSError) -> str:
         errno.EACCES: "permission is denied; write to a folder of your own",
         errno.EPERM: "permission is denied; write to a folder of your own",
         errno.EROFS: "its file system is read-only; write somewhere else",
-        errno.EMFILE: "the system allows no more open files; raise the limit with ulimit -n 1024",
         errno.ENAMETOOLONG: "its name is too long; give a shorter one",
         errno.EMFILE: "this process has too many files open; raise its limit (ulimit -n 1024)",
         errno.ENFILE: "this machine has too many files open; close other programs",
