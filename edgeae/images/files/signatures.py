@@ -110,7 +110,8 @@ _KINDS = (
 )
 _NETPBM = re.compile(rb"P[1-7FfXx][\s#]")
 _MARKUP = re.compile(
-    rb"(?:\xef\xbb\xbf)?\s*(?:<!--.*?-->\s*)*<(!doctype html|html|head|body|\?xml|svg|!doctype svg)", re.I | re.S
+    rb"(?:\xef\xbb\xbf)?\s*(?:<!--(?:(?!-->).)*-->\s*)*<(!doctype html|html|head|body|\?xml|svg|!doctype svg)",
+    re.I | re.S,
 )
 # Beginnings of pictures that can be read: where such a file is not understood, it is damaged or only begun.
 _PICTURE_STARTS = {
