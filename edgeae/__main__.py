@@ -9,7 +9,7 @@ def main() -> None:
         from edgeae.cli.main import main as run
     except KeyboardInterrupt:
         sys.stderr.write("edgeae: interrupted.\n")
-        sys.exit(130)
+        raise SystemExit(130) from None
     run(prog_name="edgeae")
 
 

@@ -62,3 +62,8 @@ def plain_text(text: str) -> str:
     They become spaces, so that other programs, too, can print what a weight file says of itself.
     """
     return "".join(c if c.isprintable() else " " for c in text)
+
+
+def join_names(names: Sequence[str]) -> str:
+    """Return names as a list in a sentence: a, b and c."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))

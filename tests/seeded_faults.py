@@ -96,10 +96,26 @@ FAULTS = [
     ),
     Fault(
         "arc walked backwards",
-        "inference/session.py",
+        "inference/walk.py",
         "(np.sin((1 - t) * angle) * a + np.sin(t * angle) * b)",
         "(np.sin(t * angle) * a + np.sin((1 - t) * angle) * b)",
         "inference",
+    ),
+    Fault(
+        "kernel of any content",
+        "runtime/kernel_cache.py",
+        "entry[:start] != MAGIC + _digest(path.name, code)",
+        "entry[: len(MAGIC)] != MAGIC",
+        "runtime",
+    ),
+    Fault("private photo for all", "permissions.py", "mode &= _OWNER | _allowed(path, fd)", "pass", "inference cli"),
+    Fault("thumbnail kept", "images/files/jpeg_segments.py", "JFXX\\0", "JFYY\\0", "images"),
+    Fault(
+        "lock forgotten in a forked child",
+        "runtime/forking.py",
+        "workers.renew()",
+        "pass",
+        "runtime",
     ),
 ]
 

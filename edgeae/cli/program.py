@@ -8,6 +8,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -74,6 +75,8 @@ class Program(click.Group):
             if isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
                 _discard_stdout()
                 _fail(f"standard output cannot be written ({e.strerror}): write to another disk.", 1, verbosity)
+            if isinstance(e, FileNotFoundError) and _is_current_folder_gone():
+                _fail("the current folder is gone: change to one that exists.", 1, verbosity)
             if cause := _system_limit(e):
                 _fail(cause, 1, verbosity)
             _fail(f"unexpected {type(e).__name__}: {e}. Run with -v and report what it prints.", 1, verbosity)
@@ -92,6 +95,14 @@ def _system_limit(error: BaseException) -> str:
             return NO_THREADS
         cause = cause.__cause__ or cause.__context__
     return ""
+
+
+def _is_current_folder_gone() -> bool:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _discard_stdout() -> None:

@@ -35,6 +35,8 @@ def restore(
     corrupt: str = "none",
     seed: int = 0,
     compare: bool = False,
+    allow_loss: bool = False,
+    keep_date: bool = False,
     device: str | None = None,
     threads: int | None = None,
     max_mem: int | None = None,
@@ -49,6 +51,8 @@ def restore(
         strength: 0 keeps the photo, 1 takes the network's result, between them a mixture.
         corrupt, seed: damage to do first, as in `edgeae corrupt`.
         compare: also write `NAME.compare.png`, the photo before and after.
+        allow_loss: write a result even where not all of the file can be kept: some of its bits, or of its pages.
+        keep_date: give the result the photo's date of modification.
         device, threads, max_mem: as in `edgeae.load`; a session has its own.
 
     Returns:
@@ -60,14 +64,14 @@ def restore(
         EdgeaeError: the target cannot be written.
         WeightsError, DeviceError: the model cannot be loaded or run.
     """
-    options = _make_options(strength, corrupt, seed, compare, max_mem)
+    session = _open(model, device, threads, max_mem)
+    options = _make_options(session, max_mem, strength, corrupt, seed, compare, allow_loss, keep_date)
     destination: Path | BinaryIO
     if isinstance(target, str | os.PathLike | None):
         destination = _place(source, None if target is None else Path(target))
     else:
         destination = target
     picture = source if isinstance(source, bytes) else Path(source)
-    session = _open(model, device, threads, max_mem)
     return restore_photo(picture, destination, session, options, mask=mask)
 
 
@@ -81,6 +85,8 @@ def restore_many(
     corrupt: str = "none",
     seed: int = 0,
     compare: bool = False,
+    allow_loss: bool = False,
+    keep_date: bool = False,
     overwrite: bool = False,
     on_done: Callable[[Outcome], None] = lambda outcome: None,
     device: str | None = None,
@@ -96,7 +102,7 @@ def restore_many(
             `photo.jpg`, and `photos.out/` beside `photos/`.
         model: a shipped name, a path, or a session from `edgeae.load`.
         mask: one file for all photos, or a folder of masks with the photos' names.
-        strength, corrupt, seed, compare: as in `restore`.
+        strength, corrupt, seed, compare, allow_loss, keep_date: as in `restore`.
         overwrite: replace outputs that exist; otherwise these photos are skipped.
         on_done: called after each photo with its outcome, in this thread.
         device, batch, threads, max_mem: as in `edgeae.load`; a session has its own.
@@ -110,7 +116,8 @@ def restore_many(
         WeightsError, DeviceError: the model cannot be loaded or run.
         EdgeaeError: the disk is full; files written before stay.
     """
-    options = _make_options(strength, corrupt, seed, compare, max_mem)
+    session = _open(model, device, threads, max_mem, batch)
+    options = _make_options(session, max_mem, strength, corrupt, seed, compare, allow_loss, keep_date)
     paths = [sources] if isinstance(sources, str | os.PathLike) else sources
     inputs = [Path(path) for path in paths]
     unmasked, left_out = list[Failed](), list[LeftOut]()
@@ -118,7 +125,7 @@ def restore_many(
     items = collect(inputs, folder, overwrite, compare=compare, on_left_out=left_out.append)
     if mask is not None:
         items, unmasked = add_masks(items, Path(mask), inputs)
-    summary = restore_all(_open(model, device, threads, max_mem, batch), items, options, on_done)
+    summary = restore_all(session, items, options, on_done)
     for failure in unmasked:
         on_done(failure)
     summary.failed += unmasked
@@ -126,9 +133,18 @@ def restore_many(
     return summary
 
 
-def _make_options(strength: float, corrupt: str, seed: int, compare: bool, max_mem: int | None) -> Options:
-    memory = tiles.default_memory() if max_mem is None else max_mem
-    return Options(strength, memory, parse(corrupt), seed, compare)
+def _make_options(
+    session: Session,
+    max_mem: int | None,
+    strength: float,
+    corrupt: str,
+    seed: int,
+    compare: bool,
+    allow_loss: bool,
+    keep_date: bool,
+) -> Options:
+    memory = max_mem or session.max_mem or tiles.default_memory()
+    return Options(strength, memory, parse(corrupt), seed, compare, allow_loss, keep_date)
 
 
 def _open(

@@ -38,7 +38,8 @@ from edgeae.images import colours
 from edgeae.images.arrays import Rows, to_float
 from edgeae.images.files.metadata import UPRIGHT
 from edgeae.images.files.pillow_guard import ImageSource
-from edgeae.images.files.reader import Photo, to_stored, to_upright
+from edgeae.images.files.reader import Photo
+from edgeae.images.files.turns import to_stored, to_upright
 from edgeae.inference import inpainting, tiles
 from edgeae.inference.inpainting import HoleTraining, has_square
 from edgeae.inference.mask_meaning import (

@@ -11,7 +11,8 @@ from PIL import Image
 from edgeae.images import colours
 from edgeae.images.arrays import Rows
 from edgeae.images.files.metadata import UPRIGHT
-from edgeae.images.files.reader import Photo, to_upright
+from edgeae.images.files.reader import Photo
+from edgeae.images.files.turns import to_upright
 from edgeae.inference import tiles
 
 # Modes of PIL images that `Photo` reads as another one, and into which a result can be turned back without loss.

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from edgeae.images.arrays import Pixels
 from edgeae.images.colours import convert, to_depth
 from edgeae.images.drawing.grids import Thumbnail, comparison
-from edgeae.images.files.reader import to_upright
+from edgeae.images.files.turns import to_upright
 
 STAGES = ("original", "damaged", "masked", "restored")  # from left to right
 

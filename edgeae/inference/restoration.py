@@ -20,7 +20,7 @@ from edgeae.errors import UsageError
 from edgeae.images import colours
 from edgeae.images.arrays import fit, to_float
 from edgeae.images.damage.harmonic import blend_hole
-from edgeae.images.files.reader import to_stored, to_upright
+from edgeae.images.files.turns import to_stored, to_upright
 from edgeae.inference import inpainting, tiles
 from edgeae.inference.inpainting import HoleTraining, prepare_holes
 from edgeae.inference.mask_meaning import is_lost

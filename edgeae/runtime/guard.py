@@ -31,7 +31,7 @@ MENDS = {
 _CPU_MENDS = {
     "no space left|quota": "free some space, or set TMPDIR to a folder on another disk",
     "temporary directory": "set TMPDIR to a folder that you may write to",
-    "too many open files": "ulimit -n 4096",
+    "too many open files": "ulimit -n 1024",
     "memory": "free some memory, or use smaller images",
     "start new thread|temporarily unavailable": "ulimit -u 4096, or fewer `threads`",
     "compiler|clang|zig|the program|was not found": MENDS["CPU"],
@@ -145,10 +145,6 @@ def mend_for(device: str, reason: str) -> str:
         return "unset the environment variable DEV"
     if "number" in reason or "ordinal" in reason or "Requesting more devices" in reason:
         return f"use {backend} (edgeae devices lists what there is)"
-    if "can't start new thread" in reason:
-        return "end other programs, or raise the limit of ulimit -u"
-    if "Too many open files" in reason:
-        return "ulimit -n 1024"
     if backend == "WEBGPU" and "not found" not in reason:
         return "sudo apt install mesa-vulkan-drivers (or the GPU vendor's Vulkan driver)"
     if backend == "AMD" and ("comgr" in reason or "LLVM" in reason):

@@ -16,7 +16,8 @@ LIBRARY = sorted(path for path in (ROOT / "edgeae").rglob("*.py") if path.parent
 FLAG = re.compile(r"(?:^|[\s(])--?[a-zA-Z]")
 # Commands of other programs that a sentence may advise, and their own arguments.
 OTHER_PROGRAMS = re.compile(
-    r"docker run --gpus all|softwareupdate --install --all|usermod -aG|pip install -U edgeae|^--\w+="
+    r"docker run --gpus all|softwareupdate --install --all|usermod -aG|pip install -U edgeae|ulimit -[nuv]|sudo -H|"
+    r"-target-|^--\w+="
 )
 
 

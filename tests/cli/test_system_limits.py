@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from edgeae.cli import program
+from edgeae.errors import NO_FILES, NO_THREADS
 from edgeae.runtime.guard import mend_for
 
 
@@ -18,13 +19,13 @@ def _caused() -> Exception:
 
 
 ERRORS = {
-    "files of the process": (OSError(errno.EMFILE, "x"), "no more open files: raise the limit with ulimit -n 1024"),
-    "files of the system": (OSError(errno.ENFILE, "x"), "no more open files"),
-    "threads": (RuntimeError("can't start new thread"), "no more threads or processes"),
-    "processes": (BlockingIOError(errno.EAGAIN, "x"), "no more threads or processes"),
+    "files of the process": (OSError(errno.EMFILE, "x"), NO_FILES),
+    "files of the system": (OSError(errno.ENFILE, "x"), NO_FILES),
+    "threads": (RuntimeError("can't start new thread"), NO_THREADS),
+    "processes": (BlockingIOError(errno.EAGAIN, "x"), NO_THREADS),
     "address space": (OSError(errno.ENOMEM, "x"), "out of memory"),
     "memory": (MemoryError(), "out of memory"),
-    "behind another error": (_caused(), "no more open files"),
+    "behind another error": (_caused(), NO_FILES),
 }
 
 

@@ -224,8 +224,8 @@ HOSTILE: dict[str, tuple[bytes, str | None]] = {
     "palette-of-2-bytes.png": (png(colour=3, before=chunk(b"PLTE", b"ab")), DAMAGED),
     "two-palettes.png": (png(colour=3, before=2 * chunk(b"PLTE", b"abc")), DAMAGED),
     "long-key.png": (png(before=chunk(b"tRNS", bytes(9))), DAMAGED),
-    "long-text.png": (png(before=chunk(b"tEXt", b"a\0" + bytes(17 << 20))), "16 MiB of profiles and texts"),
-    "many-texts.png": (png(before=chunk(b"tEXt", b"a\0") * 150_000), "16 MiB of profiles and texts"),
+    "long-text.png": (png(before=chunk(b"tEXt", b"a\0" + bytes(17 << 20))), None),
+    "many-texts.png": (png(before=chunk(b"tEXt", b"a\0") * 150_000), None),
     **{
         f"length-lies-{name}.png": (png(before=chunk(b"tEXt", b"a\0b", length=length)), DAMAGED)
         for name, length in (("0", 0), ("short", 2), ("long", 9), ("past-end", 10**6), ("negative", 2**32 - 1))
@@ -692,7 +692,7 @@ FORGED: dict[str, tuple[Callable[[Path], bytes], str]] = {
     "duplicate-keys": (header_of(b'{"__metadata__": {}, "__metadata__": {}}'), "a key occurs twice"),
     "deep": (header_of(b'{"a":' * 90_000 + b"1" + b"}" * 90_000), DAMAGED_HEADER),
     "deep-arrays": (header_of(b'{"a":' + b"[" * 250_000 + b"]" * 250_000 + b"}"), DAMAGED_HEADER),
-    "nan-in-json": (header_of(b'{"__metadata__": {"format_version": NaN}}'), "is not a string"),
+    "nan-in-json": (header_of(b'{"__metadata__": {"format_version": NaN}}'), "NaN is no number of JSON"),
     "surrogate": (forged(metadata(quantize="\ud800")), "unknown quantization"),
     "nul": (forged(metadata(arch="conv\0")), "says it holds"),
     "escape": (forged(metadata(arch="\x1b[2J")), "says it holds"),
@@ -796,22 +796,22 @@ def test_forged_goldens(name: str, shelf: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("task", "code", "says"),
+    ("task", "says"),
     [
-        ("rust", 2, "rust"),
-        ("occlude:9", 2, "occlude"),
-        ("occlude:nan", 2, ""),
-        ("+" * 9000, 2, ""),
-        ("noise+" * 9000 + "noise", 2, ""),
-        ("", 2, ""),
-        ("\x1b[2J", 2, ""),
+        ("rust", "rust"),
+        ("occlude:9", "occlude"),
+        ("occlude:nan", ""),
+        ("+" * 9000, ""),
+        ("noise+" * 9000 + "noise", ""),
+        ("", ""),
+        ("\x1b[2J", ""),
     ],
     ids=["unknown", "strength", "nan", "plus", "long", "empty", "escape"],
 )
-def test_forged_tasks(task: str, code: int, says: str, shelf: Path) -> None:
+def test_forged_tasks(task: str, says: str, shelf: Path) -> None:
     Path("x.safetensors").write_bytes(forged(metadata(task=task))(shelf))
-    for use in ("evaluate", "export"):
-        check(Case(use, WEIGHT_USES[use], says, code), shelf)
+    check(Case("evaluate", WEIGHT_USES["evaluate"], says, 1), shelf)
+    check(Case("export", WEIGHT_USES["export"], says, 2), shelf)
     check(Case("info", WEIGHT_USES["info"], code=0), shelf)
 
 

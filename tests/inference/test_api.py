@@ -1,5 +1,6 @@
 """`edgeae.restore` and `edgeae.restore_many`: the main job from file to file, in one call."""
 
+import inspect
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from helpers.engines import Blur
 from PIL import Image
 
 import edgeae
+from edgeae.cli.main import main
 from edgeae.config import ModelConfig
 from edgeae.errors import EdgeaeError, ImageError, UsageError
 
@@ -124,3 +126,14 @@ def test_many_photos_have_many_masks(session: edgeae.Session, scan: Path, tmp_pa
 def test_a_shipped_model_is_loaded_by_name(scan: Path) -> None:
     result = edgeae.restore(scan, model="photos-conv", device="CPU", threads=1)
     assert (result.width, result.height) == (36, 24)
+
+
+@pytest.mark.parametrize("function", [edgeae.restore, edgeae.restore_many])
+def test_the_options_of_the_command_are_arguments(function: Callable[..., object]) -> None:
+    """But for those that make no sense in a script, and those for many photos."""
+    command = {option.name for option in main.commands["run"].params}
+    elsewhere = {"inputs", "watch", "raw", "as_json", "help"}
+    many = {"batch", "overwrite"} if function is edgeae.restore else set()
+    output = {"output"} if function is edgeae.restore else set()  # its name is target
+    missing = command - elsewhere - many - output - set(inspect.signature(function).parameters)
+    assert missing <= {"quiet", "verbose"}

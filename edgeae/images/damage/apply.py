@@ -13,7 +13,8 @@ from edgeae.images import colours
 from edgeae.images.arrays import Rows
 from edgeae.images.damage.spec import Corruption, parse
 from edgeae.images.files.formats import WRITE_FORMATS, format_of
-from edgeae.images.files.reader import Photo, to_stored, to_upright
+from edgeae.images.files.reader import Photo
+from edgeae.images.files.turns import to_stored, to_upright
 from edgeae.images.files.writer import Writer
 
 

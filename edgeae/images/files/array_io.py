@@ -14,7 +14,8 @@ from edgeae.images.files.formats import SAVE_OPTIONS, WRITE_FORMATS, check_sides
 from edgeae.images.files.heif import FORMAT as HEIF
 from edgeae.images.files.heif import encode_heif
 from edgeae.images.files.pillow_guard import ImageSource
-from edgeae.images.files.reader import Photo, to_upright
+from edgeae.images.files.reader import Photo
+from edgeae.images.files.turns import to_upright
 
 
 def read_image(source: ImageSource, channels: int = 3) -> Pixels:

@@ -106,7 +106,7 @@ def parse_pages(read: Read) -> list[Tags]:
                 raise
             break
         pages.append(tags)
-        left -= sum(len(value.data) for value in tags.values() if isinstance(value, Field)) + 64 * entries
+        left -= sum(len(value.data) for value in tags.values() if isinstance(value, Field)) + 128 * entries
         if left < 0:
             raise struct.error("too many tags")
     return pages

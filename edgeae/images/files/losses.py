@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from edgeae.errors import ImageError
-from edgeae.images.files.reader import Photo, join_names
+from edgeae.formatting import join_names
+from edgeae.images.files.reader import Photo
 
 # What the files of a format can hold; those of a photo's own format hold what it has.
 _HOLDS = {

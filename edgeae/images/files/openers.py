@@ -9,8 +9,9 @@ from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
+from edgeae.errors import ImageError
 from edgeae.images.arrays import Rows
-from edgeae.images.files import bmp, exif
+from edgeae.images.files import bmp, exif, signatures
 from edgeae.images.files.exif_block import reset_orientation
 from edgeae.images.files.heif import FORMAT as HEIF
 from edgeae.images.files.heif import HeifPicture
@@ -167,3 +168,16 @@ def open_bmp_fields(file: BinaryIO) -> Opened | None:
         opened.losses = f"it has up to {most} bits a channel, of which 8 are kept"
         opened.notes.append(opened.losses)
     return opened
+
+
+def refuse_tiff(read: exif.Read, name: str) -> None:
+    """Say what a TIFF is that Pillow does not know; do nothing for another file.
+
+    Raises:
+        ImageError: it is one. The text continues after the file's name.
+    """
+    try:
+        pages = sort_pages(read, name)
+    except struct.error:
+        return
+    raise ImageError(pages.refused or signatures.name_tiff(pages.tags))

@@ -10,8 +10,7 @@ from __future__ import annotations
 import io
 import os
 import stat
-import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,6 +19,7 @@ import numpy as np
 from PIL import ExifTags, Image, TiffImagePlugin, TiffTags, UnidentifiedImageError
 
 from edgeae.errors import ImageError
+from edgeae.formatting import join_names
 from edgeae.images import colours
 from edgeae.images.arrays import Rows
 from edgeae.images.files import bmp, exif, signatures
@@ -35,6 +35,7 @@ from edgeae.images.files.openers import (
     open_heif,
     open_png,
     open_wide_tiff,
+    refuse_tiff,
 )
 from edgeae.images.files.pillow_guard import (
     ImageSource,
@@ -47,8 +48,6 @@ from edgeae.images.files.pillow_guard import (
 from edgeae.images.files.png_reader import PngReader
 from edgeae.images.files.tiff_pages import Pages, sort_pages
 from edgeae.images.files.turns import AS_STORED, swaps_sides
-from edgeae.images.files.turns import to_stored as to_stored
-from edgeae.images.files.turns import to_upright as to_upright
 from edgeae.interrupts import run_interruptibly
 
 MAX_PIXELS = 1 << 30  # of a PNG; Pillow's own limit, for what it holds whole, is 179 million
@@ -61,11 +60,6 @@ _MODES = {  # Pillow's modes, and those of the rows that are read from them
     "RGBa": "RGBA", "CMYK": "CMYK", "YCbCr": "RGB", "HSV": "RGB", "I;16": "L", "I;16B": "L", "I": "L", "F": "L",
 }  # fmt: skip
 _WHITE_IS_ZERO = 0  # a TIFF's photometric interpretation
-
-
-def join_names(names: Sequence[str]) -> str:
-    """Return names as a list in a sentence: a, b and c."""
-    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 class Photo:
@@ -260,7 +254,7 @@ class Photo:
             if opened is not None:
                 self._take(opened)
                 return
-            self._refuse_tiff()
+            refuse_tiff(self.read_bytes, self.name)
             sentence = signatures.name_kind(self._file, self.name)
             if sentence is None:
                 raise
@@ -293,18 +287,6 @@ class Photo:
             raise ImageError(pages.refused)
         notes, self.losses = describe_pages(pages)
         self.pages, self._notes = pages, self._notes + notes
-
-    def _refuse_tiff(self) -> None:
-        """Say what a TIFF is that Pillow does not know.
-
-        Raises:
-            ImageError: it is one.
-        """
-        try:
-            pages = sort_pages(self.read_bytes, self.name)
-        except struct.error:
-            return
-        raise ImageError(pages.refused or signatures.name_tiff(pages.tags))
 
     def _open_bmp(self, image: Image.Image) -> None:
         self.metadata.icc = bmp.read_profile(self._file)

@@ -30,9 +30,10 @@ from edgeae.images.files.jpeg_blocks import BlocksLostError, keep_blocks
 from edgeae.images.files.metadata import EXIF_START, UPRIGHT, upright_xmp
 from edgeae.images.files.png_reader import PngReader
 from edgeae.images.files.png_writer import PngWriter
-from edgeae.images.files.reader import Photo, to_upright
+from edgeae.images.files.reader import Photo
 from edgeae.images.files.tiff_pages import append_pages
 from edgeae.images.files.tiff_wide import encode_wide
+from edgeae.images.files.turns import to_upright
 from edgeae.images.files.xmp import clean_xmp
 
 # Modes of `colours` that the files of a format can hold.

@@ -12,7 +12,7 @@ from PIL import Image
 from edgeae.errors import ImageError
 from edgeae.images.files.reader import Photo
 
-MOST_S = 10  # each takes well under one on an idle machine; before it had a bound, minutes or for ever
+MOST_S = 30  # each takes well under one on an idle machine; before it had a bound, minutes or for ever
 
 
 def picture(kind: str) -> bytes:

@@ -15,7 +15,8 @@ from PIL import Image, features
 
 from edgeae.config import ModelConfig
 from edgeae.images.files.array_io import read_image, write_image
-from edgeae.images.files.reader import Photo, to_upright
+from edgeae.images.files.reader import Photo
+from edgeae.images.files.turns import to_upright
 from edgeae.inference.photo import restore
 
 SESSION = SimpleNamespace(config=ModelConfig("conv", size=16, widths=(8, 16), code=4, context=1), metadata={})

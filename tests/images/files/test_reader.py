@@ -17,7 +17,8 @@ from PIL import ExifTags, Image, ImageOps
 
 from edgeae.errors import ImageError
 from edgeae.images.files import reader
-from edgeae.images.files.reader import Photo, to_stored, to_upright
+from edgeae.images.files.reader import Photo
+from edgeae.images.files.turns import to_stored, to_upright
 
 SENTENCE = r"^photo [^\n]*[a-z][^\n]*\.$"
 

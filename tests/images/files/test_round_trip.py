@@ -26,7 +26,8 @@ from PIL import ExifTags, Image, ImageCms, ImageOps, JpegImagePlugin, features
 from PIL.TiffImagePlugin import IFDRational
 
 from edgeae.config import ModelConfig
-from edgeae.images.files.reader import Photo, to_stored, to_upright
+from edgeae.images.files.reader import Photo
+from edgeae.images.files.turns import to_stored, to_upright
 from edgeae.inference.photo import Options, Restored, restore
 
 SIZE = WIDTH, HEIGHT = 23, 18

@@ -82,7 +82,7 @@ def test_a_use_outside_the_lock_is_found(device: str) -> None:
             count = len(found)
             Tensor.zeros(4, device=device).contiguous().realize()
         assert count and len(found) == count
-        assert "test_turns" not in found[0] and "MainThread" in found[0]
+        assert "test_lock" not in found[0] and "MainThread" in found[0]
 
 
 @pytest.mark.parametrize("model", ["faces-conv", "faces-vae", "photos-residual"])
