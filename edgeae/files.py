@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, TypeAlias, cast
 
 from edgeae.errors import EdgeaeError
 from edgeae.permissions import most, narrow
+from edgeae.pipes import PipeWriter
 from edgeae.temporary_files import TemporaryFile, change_mode
 
 _BUFFER_BYTES = 1 << 16  # the header of a picture with its metadata
@@ -101,7 +102,7 @@ def atomic_write(path: str | os.PathLike[str], like: Inputs = None) -> Iterator[
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if mode and not stat.S_ISREG(mode):  # a device or a pipe, such as /dev/null, must not be replaced by a file
-            with target.open("wb") as file:
+            with io.BufferedWriter(PipeWriter(target)) if stat.S_ISFIFO(mode) else target.open("wb") as file:
                 yield file
             return
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -84,7 +84,7 @@ def test_what_the_wheel_says_of_itself(wheel: Path) -> None:
     assert f"\nVersion: {__version__}\n" in metadata
     assert "\nProject-URL: Changelog, https://" in metadata and "\nAuthor: The edgeae authors\n" in metadata
     assert "\nClassifier: Typing :: Typed\n" in metadata and "\n# edgeae\n" in metadata
-    assert "edgeae = edgeae.cli.main:main" in entry_points
+    assert "edgeae = edgeae.__main__:main" in entry_points
 
 
 def test_the_installed_package_works(programs: Path, tmp_path: Path) -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -19,8 +18,10 @@ from edgeae.benchmark.cold import ColdStart
 from edgeae.benchmark.turns import Timing
 from edgeae.errors import UsageError
 from edgeae.formatting import json_ready, table
+from edgeae.untrusted import open_regular, parse_json
 
 SCHEMA = 1
+_MOST_BYTES = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -220,31 +221,34 @@ class Change:
         return not 1 / (1 + self.allowed) <= self.ratio <= 1 + self.allowed
 
 
-def compare(now: Results, path: Path) -> list[Change]:
-    """Compare with an earlier bench.json.
+def read_earlier(path: Path) -> dict[str, tuple[float, float]]:
+    """Read an earlier bench.json.
 
     Returns:
-        The change of each case that both have.
+        Median in ms and spread of each case, by its name.
 
     Raises:
         UsageError: the file cannot be read, or is no such file.
     """
+    with open_regular(path, _MOST_BYTES, "bench.json", UsageError) as file:
+        text = file.read()
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = parse_json(text)
         if document["schema"] != SCHEMA:
-            raise UsageError(f"{path}: schema {document['schema']!r} is not {SCHEMA}.")
-        old = {row["name"]: row for row in document["rows"] if row["p50_ms"]}
-        changes = []
-        for row in now.rows:
-            if row.case.name in old and not row.wrong:
-                before = old[row.case.name]
-                allowed = (1 + row.spread) * (1 + float(before["spread"])) - 1
-                changes.append(Change(row.case.name, row.p50_ms / float(before["p50_ms"]), allowed))
-        return changes
-    except OSError as e:
-        raise UsageError(f"{path} cannot be read: {e.strerror}.") from None
+            raise UsageError(f"{path}: schema {str(document['schema'])[:20]!r} is not {SCHEMA}.")
+        return {row["name"]: (float(row["p50_ms"]), float(row["spread"])) for row in document["rows"] if row["p50_ms"]}
     except (ValueError, KeyError, TypeError, AttributeError):
         raise UsageError(f"{path} is not the JSON of a benchmark of ours.") from None
+
+
+def compare(now: Results, earlier: Mapping[str, tuple[float, float]]) -> list[Change]:
+    """Return the change of each case that an earlier benchmark has too, see `read_earlier`."""
+    changes = []
+    for row in now.rows:
+        if row.case.name in earlier and not row.wrong:
+            p50_ms, spread = earlier[row.case.name]
+            changes.append(Change(row.case.name, row.p50_ms / p50_ms, (1 + row.spread) * (1 + spread) - 1))
+    return changes
 
 
 def comparison(changes: Sequence[Change]) -> list[str]:

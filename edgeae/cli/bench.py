@@ -159,11 +159,10 @@ def bench(
     """
     from edgeae.benchmark import bench as measure
     from edgeae.benchmark.machine import headline
-    from edgeae.benchmark.results import compare, comparison
+    from edgeae.benchmark.results import compare, comparison, read_earlier
 
-    if against is not None and not against.is_file():
-        raise UsageError(f"{against} does not exist.")
-    if output is not None and output.exists() and not output.is_dir():  # before minutes of measuring
+    earlier = read_earlier(against) if against is not None else {}  # before minutes of measuring
+    if output is not None and output.exists() and not output.is_dir():
         raise UsageError(f"{output} is no folder: -o names the one for bench.json, bench.csv and bench.png.")
     results = measure(
         models,
@@ -181,7 +180,7 @@ def bench(
         on_progress=note,
     )
     results = replace(results, left_out=[name_flags(sentence) for sentence in results.left_out])
-    changes = compare(results, against) if against else []
+    changes = compare(results, earlier)
     if output is not None:
         _write(results, output)
     document = results.as_dict()

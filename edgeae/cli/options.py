@@ -33,7 +33,12 @@ class _Text(click.ParamType[str]):
 class _Path(_Text):
     name = "path"
 
+    def __init__(self, piped: bool = False) -> None:
+        self._piped = piped  # whether - stands for standard input or output
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if str(value) == "-" and not self._piped:
+            self.fail("- is standard input or output, which cannot be used here: give a path.", param, ctx)
         path = Path(super().convert(value, param, ctx))
         if not path.parts[:1] or not path.parts[0].startswith("~") or os.path.lexists(path.parts[0]):
             return path
@@ -44,7 +49,7 @@ class _Path(_Text):
 
 
 TEXT = _Text()
-PATH = _Path()
+PATH, PIPED_PATH = _Path(), _Path(piped=True)
 SCHEME = click.Choice(["none", "fp16", "int8", "int4"])  # how weights are stored
 
 
@@ -151,12 +156,14 @@ device_option = click.option(
 )
 
 
-def output_option(help: str, default: str | None = None, required: bool = False) -> Callable[[F], F]:
+def output_option(
+    help: str, default: str | None = None, required: bool = False, type: click.ParamType[Any] = PATH
+) -> Callable[[F], F]:
     """Return `-o/--output`, a path."""
     # With a default, even None, click would not take a required option for missing.
     settings: dict[str, Any] = {"required": True} if required else {"default": default}
     return click.option(
-        "-o", "--output", type=PATH, show_default=default is not None, metavar="OUT", help=help, **settings
+        "-o", "--output", type=type, show_default=default is not None, metavar="OUT", help=help, **settings
     )
 
 

@@ -16,8 +16,8 @@ import click
 from edgeae.cli.console import binary, complain, emit, note
 from edgeae.cli.flags import name_flags
 from edgeae.cli.options import (
-    PATH,
     PIPE,
+    PIPED_PATH,
     Size,
     batch_option,
     device_option,
@@ -51,17 +51,18 @@ _MOST_BYTES = 1 << 30  # of a picture on standard input
 
 
 @command()
-@click.argument("inputs", nargs=-1, type=PATH, metavar="[INPUT]...")
+@click.argument("inputs", nargs=-1, type=PIPED_PATH, metavar="[INPUT]...")
 @options(
     model_option(DEFAULT),
     device_option,
     output_option(
         "File or folder to write, or - for standard output.  [default: photo.out.jpg beside photo.jpg, photos.out/ "
-        "beside photos/; for the samples the folder edgeae-samples]"
+        "beside photos/; for the samples the folder edgeae-samples]",
+        type=PIPED_PATH,
     ),
     click.option(
         "--mask",
-        type=PATH,
+        type=PIPED_PATH,
         default=None,
         metavar="MASK",
         help="Image of the photo's size, white where the photo is damaged: nothing else is changed. Gray is replaced "

@@ -6,12 +6,14 @@ nothing is unpickled.
 
 import functools
 import gzip
+import io
 import math
 import os
 import struct
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
@@ -34,6 +36,12 @@ _BLOCK_BYTES = 1 << 20
 _ROWS_BYTES = 1 << 26  # of the images of an array that are in memory at once
 _MOST_UNPACKED_BYTES = 1 << 28  # of a compressed file that is unpacked as a whole
 _MOST_PIXELS = 178_956_970  # of an image, as in picture files
+_MOST_HEADER_BYTES = 10_000  # of an array, as NumPy has it
+# By the version of an `.npy` file: how its header's length is written, and what reads both.
+_NPY_HEADERS: dict[tuple[int, int], tuple[str, Callable[[IO[bytes]], Any]]] = {
+    (1, 0): ("<H", np.lib.format.read_array_header_1_0),
+    (2, 0): ("<I", np.lib.format.read_array_header_2_0),
+}
 # Deflate cannot compress better than 1032 to 1 (zlib's technical notes); the slack covers the container's own bytes.
 _DEFLATE_RATIO = 1032
 _DEFLATE_SLACK_BYTES = 1 << 16
@@ -123,18 +131,36 @@ def _read_npy_header(stream: IO[bytes], size_bytes: int, what: str) -> tuple[tup
     Raises:
         DataError: the .npy header describes anything else, or more than fits into `size_bytes`.
     """
-    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     try:
-        version = np.lib.format.read_magic(stream)
-        shape, fortran_order, dtype = readers[version](stream)
-    except (ValueError, KeyError, EOFError, RecursionError, MemoryError, tokenize.TokenError) as error:
+        shape, fortran_order, dtype = _parse_npy_header(stream)
+    except (ValueError, KeyError, EOFError, RecursionError, MemoryError, tokenize.TokenError, struct.error) as error:
         raise DataError(f"{what} is not a readable .npy array: save it with numpy.save again.") from error
     if dtype.kind not in "buf":
-        raise DataError(f"{what} holds {dtype} values: images are uint8, or float in [0, 1].")
+        kind = f"{dtype}" if dtype.names is None else "structured"
+        raise DataError(f"{what} holds {kind} values: images are uint8, or float in [0, 1].")
     if any(side < 1 for side in shape):
         raise DataError(f"{what} has the shape {shape}, which holds no image.")
     if math.prod(shape) * dtype.itemsize > size_bytes:
         raise DataError(f"{what} claims the shape {shape}, more than the file can hold: save it again.")
+    return shape, fortran_order, dtype
+
+
+def _parse_npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Return shape, whether the first axis is the fastest, and type, and leave the stream at the first value.
+
+    NumPy reads as many bytes as a header says it has, and looks at them afterwards.
+
+    Raises:
+        ValueError: it is no header, or too long; or what NumPy raises.
+    """
+    version = np.lib.format.read_magic(stream)
+    layout, read = _NPY_HEADERS[version]
+    length = stream.read(struct.calcsize(layout))
+    if struct.unpack(layout, length)[0] > _MOST_HEADER_BYTES:
+        raise ValueError("the header is too long")
+    shape, fortran_order, dtype = read(io.BytesIO(length + stream.read(*struct.unpack(layout, length))))
+    if any(type(side) is not int for side in shape):
+        raise ValueError("the shape is not of numbers")
     return shape, fortran_order, dtype
 
 
@@ -200,8 +226,7 @@ def _open_member(path: Path, member: str) -> IO[bytes]:
     archive = zipfile.ZipFile(path)
     stream = archive.open(member)  # which keeps the archive's file open for itself
     archive.close()
-    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    readers[np.lib.format.read_magic(stream)](stream)
+    _parse_npy_header(stream)
     return stream
 
 

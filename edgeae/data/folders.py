@@ -61,7 +61,7 @@ def idx_files(root: Path) -> dict[str, Path]:
     """Return the IDX image files directly in `root`, by `train` and `val`; either may be missing."""
     files: dict[str, Path] = {}
     for path in sorted(root.iterdir()):
-        if match := _IDX_IMAGES.fullmatch(path.name):
+        if (match := _IDX_IMAGES.fullmatch(path.name)) and path.is_file():  # reading from a pipe would never end
             files.setdefault("train" if match[1] == "train" else "val", path)
     return files
 

@@ -9,6 +9,7 @@ functions in it; and its weights have room in it. No more than a few MB of it ar
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Iterator
@@ -39,6 +40,7 @@ _MARK = b"edgeae library "
 _DESCRIPTION = re.compile(rb"([A-Za-z_]\w{0,60}) ([0-9]{1,9})\0(\{[^\0]*\})\0")
 _FUNCTIONS = ("create", "destroy", "run_float", "encode_float", "decode_float", "interpolate", "error")
 _BLOCK_BYTES = 1 << 20
+_MOST_MARKS = 100  # each is looked at; a library has one
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,7 @@ def _weight_bytes(config: ModelConfig, scheme: str) -> int:
 def _find_description(file: BufferedReader, path: Path) -> tuple[str, bytes]:
     """Return the prefix of the library's functions and the text of the description."""
     found = []
-    for position in _positions(file, _MARK):
+    for position in itertools.islice(_positions(file, _MARK), _MOST_MARKS):
         file.seek(position + len(_MARK))
         if match := _DESCRIPTION.match(file.read(MAX_DESCRIPTION_BYTES)):
             found.append(match)

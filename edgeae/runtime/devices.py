@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeae.errors import DeviceError, EdgeaeError, UsageError
+from edgeae.interrupts import interrupted
 from edgeae.runtime.backends import ALIASES, AUTO_ORDER, NAMES, RUNS_IN_CHILD_FIRST, absence, describe, targets_in_dev
 from edgeae.runtime.cpu import BUILT_IN, prepare_cpu, set_threads
 from edgeae.runtime.guard import Unusable, guard, import_tinygrad, mend_for
@@ -46,6 +47,7 @@ __all__ = [
     "supports_half",
 ]
 
+_POLL_S = 0.1
 _CHILD = "import json, sys; from edgeae.runtime.devices import _report; print(json.dumps(_report(sys.argv[1])))"
 
 
@@ -212,15 +214,7 @@ def _report(name: str) -> dict[str, Any]:
 def _ask_child(name: str, timeout_s: float) -> dict[str, Any]:
     """Return the child's `_report`, or the reason why it gave none."""
     try:
-        child = subprocess.run(
-            [sys.executable, "-c", _CHILD, name],
-            env=_child_environment(name),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=timeout_s,
-        )
+        child = _run_child(name, timeout_s)
     except subprocess.TimeoutExpired:
         reason = f"the driver did not answer within {timeout_s:g} s"
     except OSError as error:
@@ -236,6 +230,38 @@ def _ask_child(name: str, timeout_s: float) -> dict[str, Any]:
         else:
             reason = (child.stderr.strip().splitlines() or [f"the driver ended the process ({child.returncode})"])[-1]
     return _failed(reason, mend_for(name, reason))
+
+
+def _run_child(name: str, timeout_s: float) -> subprocess.CompletedProcess[str]:
+    """Run the child, and end it on an interrupt, which reaches no thread that waits for one.
+
+    Raises:
+        subprocess.TimeoutExpired: it has not ended in time, and is killed.
+        KeyboardInterrupt: the program was told to stop.
+    """
+    arguments, ends = [sys.executable, "-c", _CHILD, name], time.monotonic() + timeout_s
+    with subprocess.Popen(
+        arguments,
+        env=_child_environment(name),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    ) as child:
+        try:
+            while True:
+                try:
+                    output = child.communicate(timeout=_POLL_S)
+                    return subprocess.CompletedProcess(arguments, child.returncode, *output)
+                except subprocess.TimeoutExpired:
+                    if interrupted.is_set():
+                        raise KeyboardInterrupt from None
+                    if time.monotonic() > ends:
+                        raise
+        except BaseException:
+            child.kill()
+            raise
 
 
 def _child_environment(name: str) -> dict[str, str]:

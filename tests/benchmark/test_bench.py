@@ -13,7 +13,7 @@ from helpers.tiers import diagonal, first_of
 
 from edgeae.benchmark import bench, cases, peers, pytorch
 from edgeae.benchmark.cases import Case, Subject
-from edgeae.benchmark.results import compare
+from edgeae.benchmark.results import compare, read_earlier
 from edgeae.config import ARCHS
 from edgeae.errors import UsageError
 from edgeae.network.weight_file import read
@@ -110,7 +110,9 @@ def test_a_backend_that_was_slowed_is_caught(
     path = tiny_file("conv")
     before = bench([path], ["CPU"], **QUICK)
     (tmp_path / "old.json").write_text(json.dumps(before.as_dict()))
-    assert all(change.ratio == 1 and not change.moved for change in compare(before, tmp_path / "old.json"))
+    assert all(
+        change.ratio == 1 and not change.moved for change in compare(before, read_earlier(tmp_path / "old.json"))
+    )
     right = cases.prepare
 
     def slowed(subject: Subject, case: Case) -> cases.Prepared:
@@ -123,7 +125,7 @@ def test_a_backend_that_was_slowed_is_caught(
         return replace(prepared, run=run)
 
     monkeypatch.setattr(cases, "prepare", slowed)
-    changes = compare(bench([path], ["CPU"], **QUICK), tmp_path / "old.json")
+    changes = compare(bench([path], ["CPU"], **QUICK), read_earlier(tmp_path / "old.json"))
     assert all(change.ratio > 5 and change.moved for change in changes) and len(changes) == 2
 
 

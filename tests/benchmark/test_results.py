@@ -13,7 +13,7 @@ from edgeae.benchmark import results
 from edgeae.benchmark.cases import Case
 from edgeae.benchmark.cold import ColdStart
 from edgeae.benchmark.picture import picture
-from edgeae.benchmark.results import Results, Row, compare
+from edgeae.benchmark.results import Results, Row, read_earlier
 from edgeae.benchmark.turns import Timing
 from edgeae.errors import UsageError
 
@@ -72,4 +72,4 @@ def test_the_picture() -> None:
 def test_no_benchmark_to_compare_with(text: str, tmp_path: Path) -> None:
     (tmp_path / "old.json").write_text(text)
     with pytest.raises(UsageError, match=r"old\.json"):
-        compare(Results({}, rows()), tmp_path / "old.json")
+        read_earlier(tmp_path / "old.json")

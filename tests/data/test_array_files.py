@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 import struct
 import tracemalloc
 import zipfile
@@ -304,3 +305,16 @@ def test_one_image_of_a_billion_pixels(tmp_path: Path) -> None:
             file.write(bytes(1 << 20))
     with pytest.raises(DataError, match="more than 178 million pixels"):
         open_dataset(tmp_path / "a.npz", size=16)
+
+
+@pytest.mark.parametrize("header", [
+    b"\x93NUMPY\2\0" + struct.pack("<I", 3 << 30),
+    b"\x93NUMPY\1\0" + struct.pack("<H", 65_535) + b" " * 65_535,
+    b"\x93NUMPY\1\0\x76\0" + b"{'descr': '|u1', 'fortran_order': False, 'shape': (True, 9, 9), }".ljust(118),
+    b"\x93NUMPY\1\0",
+], ids=["a header of 3 GiB", "a long header", "a shape of truths", "no header"])  # fmt: skip
+def test_hostile_npy_headers(tmp_path: Path, header: bytes) -> None:
+    (tmp_path / "a.npy").write_bytes(header)
+    os.truncate(tmp_path / "a.npy", max(len(header), 1 << 32) if b"\2\0" in header[:8] else len(header))
+    with pytest.raises(DataError, match="not a readable"):
+        array_files.read_npy(tmp_path / "a.npy")

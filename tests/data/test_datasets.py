@@ -11,6 +11,7 @@ from PIL import Image
 
 from edgeae.data import downloads
 from edgeae.data.datasets import Dataset, open_dataset
+from edgeae.data.folders import idx_files
 from edgeae.data.generated_faces import generate
 from edgeae.data.report import Report
 from edgeae.errors import DataError, UsageError
@@ -338,3 +339,9 @@ def test_a_path_without_a_dataset_is_one_sentence(tmp_path: Path, data: str) -> 
 def test_arguments_out_of_range_are_refused(folder: Path, arguments: dict[str, float]) -> None:
     with pytest.raises(UsageError):
         open_dataset(folder, **arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+def test_a_pipe_with_the_name_of_an_idx_file_is_passed_over(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "train-images-idx3-ubyte")
+    assert idx_files(tmp_path) == {}

@@ -100,13 +100,13 @@ def parse_pages(read: Read) -> list[Tags]:
     while position and position not in seen and len(pages) < _MAX_PAGES:
         seen.add(position)
         try:
-            tags, position = _read_directory(read, layout, position, (EXIF, GPS))
+            tags, position, entries = _read_directory(read, layout, position, (EXIF, GPS))
         except struct.error:
             if not pages:
                 raise
             break
         pages.append(tags)
-        left -= sum(len(value.data) + 64 for value in tags.values() if isinstance(value, Field))
+        left -= sum(len(value.data) for value in tags.values() if isinstance(value, Field)) + 128 * entries
         if left < 0:
             raise struct.error("too many tags")
     return pages
@@ -138,7 +138,7 @@ def number(tags: Tags, tag: int, default: int = 0) -> int:
 def pack_tags(tags: Tags, start: int) -> bytes:
     """Return a little-endian directory and all that it points to, for the (even) position `start` of a file."""
     end = start + 2 + 12 * len(tags) + 4  # of the directory; values of more than 4 bytes come after it
-    entries, data = [], b""
+    entries, data = [], bytearray()
     for tag, value in sorted(tags.items()):
         if isinstance(value, bytes):
             entries.append(value)
@@ -191,8 +191,8 @@ def type_bytes(kind: int) -> int:
 
 def _read_directory(
     read: Read, layout: Layout, start: int, subdirectories: tuple[int, ...]
-) -> tuple[dict[int, Field | Tags | bytes], int]:
-    """Return a directory, and the position of the next one."""
+) -> tuple[dict[int, Field | Tags | bytes], int, int]:
+    """Return a directory, the position of the next one, and the number of this one's entries, unknown ones too."""
     order, big, _ = layout
     head, entry, width = ("Q", "HHQ8s", 8) if big else ("H", "HHI4s", 4)
     word = order + ("Q" if big else "I")
@@ -217,7 +217,7 @@ def _read_directory(
             if len(data) == size:
                 tags[tag] = _field(tag, kind, count, data, order)
     after = read(start + head_bytes + entry_bytes * length, width)
-    return tags, struct.unpack(word, after)[0] if len(after) == width else 0
+    return tags, struct.unpack(word, after)[0] if len(after) == width else 0, length
 
 
 def _field(tag: int, kind: int, count: int, data: bytes, order: str) -> Field:

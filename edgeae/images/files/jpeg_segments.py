@@ -15,6 +15,7 @@ from edgeae.images.files.xmp import EXTENSION, clean_xmp, join_extension, split_
 _PIECE_BYTES = 1 << 20
 _MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")  # within scan data: not a byte of the picture, nor a restart
 _REST_BYTES = 16  # shorter rests are padding
+_MOST_MARKERS = 10_000  # of a picture: with 64 KiB each, they would be 650 MB
 _VIDEO = re.compile(rb"ftyp(?!hei|avi|mif|msf)|moov|\x1aE\xdf\xa3")
 # What a segment holds, by (name, start); "" is kept elsewhere or says nothing that a result could lack.
 _SEGMENTS = (
@@ -53,10 +54,10 @@ class Segments:
 
 def sort_segments(segments: Sequence[tuple[str, bytes]]) -> Segments:
     """Sort segments, (name, data), as Pillow lists them."""
-    found = Segments()
+    found, resources = Segments(), []
     for name, data in segments:
         if name == "APP13" and data.startswith(photoshop.START):
-            found.resources += data[len(photoshop.START) :]
+            resources.append(data[len(photoshop.START) :])
         elif name == "APP1" and data.startswith(EXTENSION):
             found.extension.append(data)
         elif name.startswith("APP"):
@@ -65,6 +66,7 @@ def sort_segments(segments: Sequence[tuple[str, bytes]]) -> Segments:
             word = next(known, f"data of the camera's maker ({name})")
             if word and word not in found.lost:
                 found.lost.append(word)
+    found.resources = b"".join(resources)
     return found
 
 
@@ -122,21 +124,21 @@ def describe_rest(file: BinaryIO, gain_map: bool) -> list[str]:
 
 
 def _end_of_picture(file: BinaryIO) -> int | None:
-    """Return the position after a JPEG's end marker, None if it has none."""
+    """Return the position after a JPEG's end marker, None if it has none, or more markers than any file before it."""
     position, size = 2, file.seek(0, io.SEEK_END)
-    while position + 4 <= size:
+    for _ in range(_MOST_MARKERS):
+        if position + 4 > size:
+            break
         file.seek(position)
         head = file.read(4)
-        if head[0] != 0xFF:
+        if head[0] != 0xFF or head[1] in (0x00, 0xFF) or 0xD0 <= head[1] <= 0xD7:
             found = _next_marker(file, position)
             if found is None:
                 return None
             position = found
-        elif head[1] == 0xFF:
-            position += 1
         elif head[1] == 0xD9:
             return position + 2
-        elif head[1] in (0x00, 0x01, 0xD8) or 0xD0 <= head[1] <= 0xD7:
+        elif head[1] in (0x01, 0xD8):
             position += 2
         else:
             position += 2 + int.from_bytes(head[2:], "big")

@@ -7,7 +7,6 @@ signature, 2 of number, a name with its length, padded to even, 4 bytes of lengt
 from __future__ import annotations
 
 import binascii
-import re
 import struct
 from collections.abc import Iterator
 
@@ -18,19 +17,22 @@ from edgeae.images.files.xmp import clean_xmp
 
 START = b"Photoshop 3.0\0"  # of such a segment in a JPEG file
 _SIGNATURES = (b"8BIM", b"MeSa", b"PHUT", b"AgHg", b"DCSR")
+_MOST_RESOURCES = 10_000  # Photoshop writes about 30
 _THUMBNAILS = (1033, 1036)
 IPTC_RESOURCE, _EXIF_RESOURCES, _XMP_RESOURCE = 1028, (1058, 1059), 1060
 _PLUG_INS = range(4000, 5000)
 _IPTC_PREVIEWS = ((2, 200), (2, 201), (2, 202))  # (record, dataset): format, its version, data
 _IPTC_OBJECT = (7, 8, 9)  # records of a whole picture
 _SEGMENT_BYTES = 65_533
-_PROFILE = re.compile(rb"\s*([^\n]*)\n\s*(\d+)\s*\n([0-9a-fA-F\s]*)$")  # a name, the length, the digits
 
 
 def clean_resources(block: bytes) -> tuple[bytes, list[str]]:
     """Return a block without the resources that hold a picture, and the names of what is left out."""
     parts, lost = [], []
-    for head, number, data in _resources(block):
+    for index, (head, number, data) in enumerate(_resources(block)):
+        if index == _MOST_RESOURCES:
+            lost.append("most of Photoshop's data")
+            break
         cleaned, removed = data, list[str]()
         if number in _THUMBNAILS:
             cleaned, removed = b"", ["Photoshop thumbnail"]
@@ -107,11 +109,12 @@ def to_profile(kind: str, data: bytes) -> bytes:
 
 def from_profile(text: bytes) -> bytes | None:
     """Return the data of such a text, None if it is not of that form."""
-    match = _PROFILE.match(text)
-    if match is None:
+    _, _, rest = text.lstrip().partition(b"\n")  # after its name; not a regular expression, for the time of which
+    length, _, digits = rest.lstrip().partition(b"\n")  # no bound holds where text is white space
+    if not length.strip().isdigit():
         return None
     try:
-        return binascii.unhexlify(b"".join(match[3].split()))
+        return binascii.unhexlify(b"".join(digits.split()))
     except binascii.Error:
         return None
 

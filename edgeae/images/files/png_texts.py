@@ -25,7 +25,7 @@ def clean_chunks(chunks: Sequence[Chunk]) -> tuple[list[Chunk], bytes, list[str]
     EXIF and XMP data in texts become chunks of their own kind where the file has none.
     """
     kept: list[Chunk] = []
-    resources, lost = b"", list[str]()
+    resources, lost = list[bytes](), list[str]()
     has_exif = any(kind == b"eXIf" for kind, _ in chunks)
     left = _MOST_TEXT
     for kind, data in chunks:
@@ -53,13 +53,13 @@ def clean_chunks(chunks: Sequence[Chunk]) -> tuple[list[Chunk], bytes, list[str]
         elif key.startswith(_PROFILE):
             made, block, removed = _clean_profile(key, content, (kind, data), has_exif)
             kept += made
-            resources += block
+            resources.append(block)
             lost += removed
         elif has_picture(content) or has_picture(data):
             lost.append("picture in a text")
         else:
             kept.append((kind, data))
-    return kept, resources, list(dict.fromkeys(lost))
+    return kept, b"".join(resources), list(dict.fromkeys(lost))
 
 
 def _clean_profile(key: bytes, text: bytes, chunk: Chunk, has_exif: bool) -> tuple[list[Chunk], bytes, list[str]]:

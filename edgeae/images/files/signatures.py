@@ -120,7 +120,8 @@ _BEGINNING = "is not an image that can be read, only the beginning of {} or a da
 _FRAME_HEADERS, _JPEG_LS = (0xC0, 0xC1, 0xC2, 0xC3, 0xC9, 0xCA, 0xCB), 0xF7  # markers
 _NETPBM = re.compile(rb"P[1-7FfXx][\s#]")
 _MARKUP = re.compile(
-    rb"(?:\xef\xbb\xbf)?\s*(?:<!--.*?-->\s*)*<(!doctype html|html|head|body|\?xml|svg|!doctype svg)", re.I | re.S
+    rb"(?:\xef\xbb\xbf)?\s*(?:<!--(?:(?!-->).)*-->\s*)*<(!doctype html|html|head|body|\?xml|svg|!doctype svg)",
+    re.I | re.S,
 )
 # Beginnings of pictures that can be read: where such a file is not understood, it is damaged or only begun.
 _PICTURE_STARTS = {

@@ -19,6 +19,7 @@ EXTENSION = b"http://ns.adobe.com/xmp/extension/\0"  # start of such a segment
 _EXTENSION_HEAD = len(EXTENSION) + 40  # and the 32 digits of its document, the length of that, the position in it
 _PIECE_BYTES = 65_000
 _MAX_BYTES, _DEEPEST = 1 << 24, 100  # of a document, and of elements inside one another
+_MOST_TAGS, _MOST_ATTRIBUTES = 200_000, 100_000
 
 _NOTE = "http://ns.adobe.com/xmp/note/"  # which names an extended document
 # What is left out, by namespace: whole, or (name of a property) one of it. The words are for the note.
@@ -128,11 +129,12 @@ class _Document:
 
         Raises:
             expat.ExpatError: it is no sound XML.
-            ValueError: it is too long or too deep, or declares entities.
+            ValueError: it is too long or too deep, has too many elements, or declares entities.
         """
-        if len(self.text) > _MAX_BYTES:
+        too_many = self.text.count(b"<") > _MOST_TAGS or self.text.count(b"=") > _MOST_ATTRIBUTES
+        if len(self.text) > _MAX_BYTES or too_many:
             raise ValueError("too long")
-        self._scopes: list[dict[str, str]] = [_PREFIXES]
+        self._scopes: list[dict[str, str]] = [_PREFIXES]  # prefixes that each open element declares
         self._open: list[tuple[int, str | None]] = []  # position of each open element, and why it goes
         self._texts: list[list[bytes]] = []
         body = self.text.lstrip(b"\xef\xbb\xbf \t\r\n\0").rstrip(b"\0")
@@ -160,7 +162,7 @@ class _Document:
         if len(self._open) == _DEEPEST:
             raise ValueError("too deep")
         declared = {key.removeprefix("xmlns:"): value for key, value in attributes.items() if key.startswith("xmlns:")}
-        self._scopes.append(self._scopes[-1] | declared if declared else self._scopes[-1])
+        self._scopes.append(declared)
         why = self._why(name, "self#")
         inside = any(reason is not None for _, reason in self._open)
         self._open.append((position, why))
@@ -201,7 +203,7 @@ class _Document:
         if prefix in ("", "xml", "rdf"):
             return None
         declares = prefix == "xmlns"  # a namespace of which nothing stays
-        uri = value if declares else self._scopes[-1].get(prefix, "")
+        uri = value if declares else next((scope[prefix] for scope in reversed(self._scopes) if prefix in scope), "")
         if self.extended and uri == _NOTE:
             return None
         if (uri, local) in _PROPERTIES:
@@ -213,7 +215,7 @@ class _Document:
         return None
 
 
-_ATTRIBUTE = re.compile(rb"\s+([^\s=/>\"']+)\s*=\s*(?:\"[^\"]*\"|'[^']*')")
+_ATTRIBUTE = re.compile(rb"(?<!\s)\s+([^\s=/>\"']+)\s*=\s*(?:\"[^\"]*\"|'[^']*')")
 _TAG = re.compile(rb"<(?:[^>\"']|\"[^\"]*\"|'[^']*')*>")
 
 
@@ -221,18 +223,19 @@ _TAG = re.compile(rb"<(?:[^>\"']|\"[^\"]*\"|'[^']*')*>")
 
 
 def join_extension(segments: Sequence[bytes]) -> bytes:
-    """Return the document in the segments of extended XMP; empty if they are not whole."""
+    """Return the document in the segments of extended XMP; empty if they are not whole, or too long to look into."""
     pieces = {}
     for segment in segments:
         digits = segment[len(EXTENSION) : len(EXTENSION) + 32]
         length, position = struct.unpack(">II", segment[_EXTENSION_HEAD - 8 : _EXTENSION_HEAD].ljust(8, b"\0"))
         pieces[digits, length, position] = segment[_EXTENSION_HEAD:]
-    document = b""
+    end, parts = 0, []
     for (_, _, position), piece in sorted(pieces.items(), key=lambda item: item[0][2]):
-        if position != len(document):
+        if position != end:
             return b""
-        document += piece
-    return document
+        parts.append(piece)
+        end += len(piece)
+    return b"".join(parts) if end <= _MAX_BYTES else b""
 
 
 def split_extension(document: bytes) -> tuple[bytes, list[bytes]]:
