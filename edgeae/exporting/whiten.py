@@ -76,8 +76,8 @@ def _moments(
         for name, value, _ in parameters(model):
             assert isinstance(value, Tensor)
             value.replace(Tensor(floats[name], device=device).realize())
-        session = Session(TinygradEngine(model, config, device, _BATCH))
-        mu, logvar = (part.astype(np.float64) for part in session.posterior(images))
+    session = Session(TinygradEngine(model, config, device, _BATCH))
+    mu, logvar = (part.astype(np.float64) for part in session.posterior(images))
     variances = np.exp(logvar).mean(axis=0)
     values, vectors = np.linalg.eigh(np.cov(mu.T, ddof=0) + np.diag(variances))
     return mu.mean(axis=0), (vectors * np.sqrt(values)) @ vectors.T, variances

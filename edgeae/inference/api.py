@@ -64,6 +64,7 @@ def restore(
         EdgeaeError: the target cannot be written.
         WeightsError, DeviceError: the model cannot be loaded or run.
     """
+    _require_file(source)
     session = _open(model, device, threads, max_mem)
     options = _make_options(session, max_mem, strength, corrupt, seed, compare, allow_loss, keep_date)
     destination: Path | BinaryIO
@@ -153,6 +154,12 @@ def _open(
     if isinstance(model, Session):
         return model
     return load(model, device, batch=batch, threads=threads, max_mem=max_mem)
+
+
+def _require_file(source: object) -> None:
+    if not isinstance(source, str | os.PathLike | bytes):
+        kind = type(source).__name__
+        raise UsageError(f"a {kind} is no file: give a path or bytes, or take `Session.reconstruct` for it.")
 
 
 def _place(source: PathLike | bytes, target: Path | None) -> Path:

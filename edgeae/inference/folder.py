@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from edgeae.errors import DeviceError, EdgeaeError
+from edgeae.files import is_folder
 from edgeae.images.files.listing import LeftOut
 from edgeae.inference.collect import Item
 from edgeae.inference.microbatch import MicroBatcher
@@ -152,7 +153,7 @@ def _restore(
         return answer
 
     try:
-        if item.keep and os.path.exists(item.target):  # noqa: PTH110 - for any text
+        if item.keep and os.path.exists(item.target) and not is_folder(item.target):  # noqa: PTH110 - for any text
             return Skipped(source, str(item.target))
         restored = restore(
             item.source,

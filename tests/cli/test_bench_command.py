@@ -46,7 +46,7 @@ def test_limits() -> None:
         ("--size 4x9999", "no size such as 640x480"),
         ("--task dream", "is not one of"),
         ("--quantize int2", "is not one of"),
-        ("--against missing.json", "missing.json does not exist"),
+        ("--against missing.json", "missing.json: no such bench.json"),
         ("-d NOWHERE", "NOWHERE"),
         ("-o ./some.file", "is no folder"),
     ],

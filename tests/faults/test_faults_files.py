@@ -291,7 +291,7 @@ WHERE = [
     Case(
         "run a folder of dangling links",
         "run links -m faces-conv -o out",
-        "1 photo or folder was left out",
+        "links/gone.png is left out",
         make=lambda: (Path("links").mkdir(), Path("links/gone.png").symlink_to("nothing")),
     ),
     Case(
@@ -668,7 +668,7 @@ ENVIRONMENT: dict[str, Setting] = {
     "nobody reads the picture": ("run a.png -m M -o -", {}, {"stdout": "gone"}, 1, "GONE"),
     "nobody reads the frames": ("run --raw 64x64 frames.rgb -m M -o -", {}, {"stdout": "gone"}, 1, "GONE"),
     "nobody reads errors": ("info nothing", {}, {"stderr": "gone"}, None, ""),
-    "the folder is gone": ("run a.png -m M -o x.png", {}, {"folder": "gone"}, 1, "the current folder is gone"),
+    "the folder is gone": ("run a.png -m M -o x.png", {}, {"folder": "gone"}, 1, "a.png does not exist"),
 }
 
 FEW_SETTINGS = [

@@ -253,8 +253,14 @@ def daemon_by_two_forks() -> None:
 @scenario
 def fork_in_a_signal_handler() -> None:
     # In the middle of a call the child has an error, not a wrong picture and not a hang; its next call is right.
+    def check_or_refuse() -> None:
+        try:
+            check()
+        except edgeae.EdgeaeError as error:
+            assert "handler" in str(error)
+
     def handler(number: int, frame: object) -> None:
-        children.append(Child(check))
+        children.append(Child(check_or_refuse))
 
     def interrupted() -> None:
         with contextlib.suppress(edgeae.DeviceError):

@@ -2,6 +2,7 @@
 
 import inspect
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -76,12 +77,13 @@ def test_what_the_command_can_do(session: edgeae.Session, scan: Path) -> None:
         ({"corrupt": "fog"}, UsageError, "fog"),
         ({"mask": "no-mask.png"}, ImageError, "no-mask.png does not exist"),
         ({"source": "."}, UsageError, "`restore_many`"),
+        ({"source": Image.new("L", (8, 8))}, UsageError, "take `Session.reconstruct`"),
         ({"source": b"nothing"}, UsageError, "give a `target`"),
         ({"source": b"nothing", "target": "."}, UsageError, "has no name: give the path of a file"),
         ({"model": "no-such-model"}, EdgeaeError, "no-such-model"),
         ({"max_mem": 1}, UsageError, "`max_mem`"),
     ],
-    ids=lambda value: str(value) if isinstance(value, dict) else "",
+    ids=lambda value: re.sub(r" at 0x\w+", "", str(value)) if isinstance(value, dict) else "",
 )
 def test_what_cannot_be_done_is_told(
     session: edgeae.Session, scan: Path, change: dict[str, object], error: type[Exception], message: str
