@@ -190,13 +190,13 @@ class Session:
         keys = [self._pad(self._fit(x, height, width)) for x, _ in taken]
         positions = np.linspace(0, 1, steps)
         if "features" in self.engine.methods:
-            tiling = plan_walk(self.config, self._piece_memory, height, width, len(keys), steps)
-            if tiling is None:
+            plan = plan_walk(self.config, self._piece_memory, height, width, len(keys), steps)
+            if plan is None:
                 frames = decode_walk(self.engine.run, keys, positions, PATHS[path])
             elif path == "linear":
                 is_float = isinstance(images[0], np.ndarray) and images[0].dtype != np.uint8
                 convert = (lambda rows: rows) if is_float else to_uint8
-                frames = decode_walk_in_pieces(self.engine.run, keys, positions, tiling, convert)
+                frames = decode_walk_in_pieces(self.engine.run, keys, positions, *plan, convert)
             else:
                 raise UsageError(
                     f"images of {width}×{height} pixels go through the network in pieces, where only a linear `path` "

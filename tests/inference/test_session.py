@@ -389,7 +389,7 @@ def test_large_images_walk_in_pieces(
     engine = TinygradEngine(net, config, device)
     tiling = tiles.plan(height, width, config, tiles.MIN_MEM, bytes_per_column=1500)
     assert tiling.pieces > 1
-    frames = decode_walk_in_pieces(engine.run, keys, np.linspace(0, 1, steps), tiling, np.copy)
+    frames = decode_walk_in_pieces(engine.run, keys, np.linspace(0, 1, steps), tiling, 3, np.copy)
     assert frames.shape == ((many - 1) * (steps - 1) + 1, height, width, 3)
     for key, frame in zip(keys, frames[:: steps - 1], strict=True):
         read = tiles.row_reader(key[0])
