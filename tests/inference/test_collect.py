@@ -38,16 +38,6 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "work"
 
 
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    """`in` with pictures in three levels, of several formats, and other files."""
-    root = tmp_path / "in"
-    for i, name in enumerate(("a.png", "b c.jpg", "deep/d.webp", "deep/er/e.bmp", "deep/er/ü.tif", "deep/er/f.gif")):
-        save(root / name, seed=i)
-    (root / "notes.txt").write_text("no picture")
-    return root
-
-
 def names(items: list[Item], root: Path) -> list[str]:
     return [item.target.relative_to(root).as_posix() for item in items]
 

@@ -30,16 +30,6 @@ def save(path: Path, height: int = 24, width: int = 36, seed: int = 0) -> Path:
     return path
 
 
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    """`in` with pictures in three levels, of several formats, and other files."""
-    root = tmp_path / "in"
-    for i, name in enumerate(("a.png", "b c.jpg", "deep/d.webp", "deep/er/e.bmp", "deep/er/ü.tif", "deep/er/f.gif")):
-        save(root / name, seed=i)
-    (root / "notes.txt").write_text("no picture")
-    return root
-
-
 def pixels(path: Path) -> np.ndarray:
     with Image.open(path) as image:
         return np.asarray(image)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from helpers.threads import limit_threads
 
 from edgeae.errors import DeviceError, EdgeaeError
 from edgeae.inference.microbatch import MicroBatcher, batch_size
@@ -214,15 +215,7 @@ def test_a_rare_shape_does_not_wait_for_ever() -> None:
 
 @pytest.mark.parametrize("given", [1, 2])
 def test_fewer_threads_than_asked_for(given: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    start, started = threading.Thread.start, []
-
-    def limited(thread: threading.Thread) -> None:
-        if len(started) == given:
-            raise RuntimeError("can't start new thread")
-        started.append(thread)
-        start(thread)
-
-    monkeypatch.setattr(threading.Thread, "start", limited)
+    limit_threads(monkeypatch, given)
     batcher: MicroBatcher[int] = MicroBatcher(lambda x: x, 4, 8, 100)
     assert sorted(batcher.run(iter([lambda i=i: i for i in range(20)]))) == list(range(20))
 

@@ -1,23 +1,14 @@
 """Calls in threads: all items in order, and without threads where there are none."""
 
-import threading
-
 import pytest
+from helpers.threads import limit_threads
 
 from edgeae.runtime.threads import map_in_threads
 
 
 @pytest.mark.parametrize("given", [0, 1, 9])
 def test_every_item_whatever_the_system_gives(given: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    start, started = threading.Thread.start, []
-
-    def limited(thread: threading.Thread) -> None:
-        if len(started) == given:
-            raise RuntimeError("can't start new thread")
-        started.append(thread)
-        start(thread)
-
-    monkeypatch.setattr(threading.Thread, "start", limited)
+    limit_threads(monkeypatch, given)
     assert map_in_threads(lambda i: i * i, range(9), 4) == [i * i for i in range(9)]
 
 
