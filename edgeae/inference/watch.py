@@ -15,6 +15,7 @@ import errno
 import os
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -307,6 +308,8 @@ class _Signal:
                 if event.event_type not in ("opened", "closed_no_write"):  # of our own reading
                     signal._note(os.fsdecode(event.src_path), os.fsdecode(event.dest_path or ""))
 
+        # A new folder that watchdog lists while the system tells of it is registered twice, which changes nothing.
+        warnings.filterwarnings("ignore", r"Callback with id .* already exists for watch", RuntimeWarning)
         self._observer = Observer()
         self._observer.daemon = True
         self._observer.schedule(Handler(), str(self._root), recursive=True)
